@@ -1,0 +1,1 @@
+"""Adversarially robust dataset distillation."""

@@ -1,0 +1,92 @@
+"""What a data set is to the rest of the project: two splits of images in [0, 1], and how plugins provide one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Split(ABC):
+    """Random access to the images of one split.
+
+    Attributes:
+        labels: Class index of every image, int64 of shape (N,), on the CPU.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def images(self, index: Tensor) -> Tensor:
+        """Return the images at ``index`` (int64, shape (B,)) as float32 in [0, 1], shape (B, C, H, W), on the CPU."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set ready for use.
+
+    Attributes:
+        name: Name of the data set in reports.
+        train: Training split.
+        test: Test split.
+        classes: Names of the classes, in the order of the labels.
+        mean: Per-channel mean of the pixels in [0, 1], used inside the models.
+        std: Per-channel standard deviation of the pixels in [0, 1].
+        image_shape: (C, H, W) of every image.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """What the user asked of a data set.
+
+    Attributes:
+        root: Folder that holds (or shall hold) the files; None where none was given.
+        download: Whether the network may be used.
+        image_size: Side in pixels to resize to, or None for the size the set has.
+        train_per_class: Largest number of training images per class (the first in file order), or None for all.
+        test_per_class: The same for test images.
+    """
+
+    root: Path | None = None
+    download: bool = False
+    image_size: int | None = None
+    train_per_class: int | None = None
+    test_per_class: int | None = None
+
+
+class DataSet(ABC):
+    """A source of data, as plugins register it.
+
+    Attributes:
+        name: What users pass to ``--dataset``.
+        summary: One line for listings.
+        needs_root: Whether ``--data-root`` is required.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    needs_root: ClassVar[bool] = False
+
+    @abstractmethod
+    def load(self, request: DataRequest) -> Data:
+        """Read the data set.
+
+        Raises:
+            DataError: If the files are missing, malformed or do not fit the request.
+        """
