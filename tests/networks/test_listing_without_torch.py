@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["guard_plugins.networks.plugin", "guard_plugins.data.plugin"])
+def test_listing_does_not_import_torch(module):
+    program = (
+        f"import sys, {module} as plugin\n"
+        "names = [c.name for f in ('register_networks', 'register_datasets') if hasattr(plugin, f)"
+        " for c in getattr(plugin, f)()]\n"
+        "assert names\n"
+        "print([m for m in ('torch', 'torchvision', 'sklearn', 'numpy', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
