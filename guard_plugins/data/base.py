@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from guard_plugins.errors import DataError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -61,6 +63,9 @@ class DataRequest:
         image_size: Side in pixels to resize to, or None for the size the set has.
         train_per_class: Largest number of training images per class (the first in file order), or None for all.
         test_per_class: The same for test images.
+
+    Raises:
+        DataError: If a size or a limit is below one.
     """
 
     root: Path | None = None
@@ -68,6 +73,14 @@ class DataRequest:
     image_size: int | None = None
     train_per_class: int | None = None
     test_per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("image_size", "train_per_class", "test_per_class"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise DataError(
+                    f"{field} must be at least 1.", seen=f"{field}={value}", do="Leave it out for the set as it is."
+                )
 
 
 class DataSet(ABC):
