@@ -1,1 +1,1 @@
-"""TODO."""
+"""Attacks in pixel space, and the base class plugins implement."""

@@ -1,0 +1,98 @@
+"""Signed gradient ascent in an L-infinity ball, on the samples that are not broken yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from guard_plugins.attacks.losses import AttackLoss
+
+Gradient = Callable[["Tensor", "Tensor"], tuple["Tensor", "Tensor"]]
+"""From images (B, C, H, W) and labels (B,) to the logits (B, K) and the gradient (B, C, H, W) to climb."""
+
+
+def input_gradient(model: nn.Module, loss: AttackLoss) -> Gradient:
+    """Return the gradient of ``loss`` with respect to the images of ``model``, as a function of images and labels.
+
+    Parameters' ``.grad`` stays untouched, and the caller may hold ``torch.no_grad``.
+    """
+
+    def gradient(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = images.detach().requires_grad_()
+            logits = model(leaf)
+            (grad,) = torch.autograd.grad(loss(logits, labels).sum(), leaf)
+        return logits.detach(), grad
+
+    return gradient
+
+
+def ascend(
+    gradient: Gradient,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    start: Tensor,
+    eps: float,
+    steps: int,
+    step_size: float,
+    decay: float = 0.0,
+) -> Tensor:
+    """Follow the sign of the gradient; a sample leaves the batch at the first iterate that is misclassified.
+
+    Every sample moves exactly as it would alone, so leaving early only saves time.
+
+    Args:
+        gradient: See :data:`Gradient`.
+        images: Clean images in [0, 1], shape (B, C, H, W).
+        labels: True classes, shape (B,).
+        start: First iterate, within the ball.
+        eps: Radius of the ball in pixel units.
+        steps: Number of gradient evaluations.
+        step_size: Length of a step per pixel.
+        decay: Momentum of the L1-normalised gradient (Dong et al. 2018); 0 follows the plain gradient.
+
+    Returns:
+        The first misclassified iterate of every sample, or else its last one (on which the model has not been
+        asked), shape (B, C, H, W).
+    """
+    low, high = (images - eps).clamp(min=0.0), (images + eps).clamp(max=1.0)
+    final, active = start.clone(), torch.arange(len(images), device=images.device)
+    iterate, momentum = start, torch.zeros_like(start)
+    for _ in range(steps):
+        logits, grad = gradient(iterate, labels[active])
+        fooled = logits.argmax(dim=1) != labels[active]
+        if fooled.any():
+            final[active[fooled]] = iterate[fooled]
+            keep = ~fooled
+            active, iterate, grad, momentum = active[keep], iterate[keep], grad[keep], momentum[keep]
+            low, high = low[keep], high[keep]
+        if not len(active):
+            break
+        if decay:
+            grad = momentum = decay * momentum + grad / _l1(grad)
+        iterate = torch.clamp(iterate + step_size * grad.sign(), low, high)
+    final[active] = iterate
+    return final
+
+
+def random_start(images: Tensor, *, eps: float, generator: torch.Generator) -> Tensor:
+    """Return uniform points of the L-infinity ball of ``eps`` around ``images``, clipped to [0, 1]."""
+    noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+    return (images + eps * (2 * noise - 1)).clamp(0.0, 1.0)
+
+
+@torch.no_grad()
+def still_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return which of ``images`` the model classifies as ``labels``, bool of shape (B,)."""
+    correct: Tensor = model(images).argmax(dim=1) == labels
+    return correct
+
+
+def _l1(grad: Tensor) -> Tensor:
+    return grad.abs().flatten(1).sum(dim=1).clamp_min(torch.finfo(grad.dtype).tiny).view(-1, 1, 1, 1)

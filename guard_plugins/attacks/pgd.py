@@ -1,0 +1,86 @@
+"""Projected gradient descent in the L-infinity ball (Madry et al. 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from guard_plugins.attacks.ascent import ascend, input_gradient, random_start, still_correct
+from guard_plugins.attacks.base import Attack, Norm
+from guard_plugins.attacks.losses import LOSSES, LossName
+from guard_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from guard_plugins.attacks.ascent import Gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(Attack):
+    """Signed gradient ascent on the cross-entropy, projected to the ball after every step.
+
+    Attributes:
+        steps: Gradient steps per restart.
+        restarts: Independent starts; later ones attack only what the earlier ones left.
+        random_start: Whether to start from a uniform point of the ball, not from the image.
+        step_size: Step in pixel units, or None for 2.5 · eps / steps (Madry et al. 2018), at most eps.
+    """
+
+    name: ClassVar[str] = "pgd"
+    norm: ClassVar[Norm] = "Linf"
+    summary: ClassVar[str] = "projected gradient descent on the cross-entropy (Madry et al. 2018)"
+    loss: ClassVar[LossName] = "ce"
+    decay: ClassVar[float] = 0.0
+
+    steps: int = 20
+    restarts: int = 1
+    random_start: bool = True
+    step_size: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1:
+            raise ConfigError(
+                f"{self.name} needs at least one step and one restart.",
+                seen=f"steps={self.steps}, restarts={self.restarts}",
+                do="give positive numbers",
+            )
+
+    @property
+    def label(self) -> str:
+        """Name, steps and restarts: ``pgd-20`` or ``pgd-20x5``."""
+        return f"{self.name}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+
+    def perturb(
+        self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
+    ) -> Tensor:
+        """Return the first misclassified iterate of every sample, or the last one where there was none."""
+        adversarial, left = images.clone(), torch.arange(len(images), device=images.device)
+        for restart in range(self.restarts):
+            # Drawn for the whole batch, so that a sample's start does not depend on what happened to the others.
+            start = random_start(images, eps=eps, generator=generator) if self.random_start else images
+            adversarial[left] = self._climb(model, images[left], labels[left], start=start[left], eps=eps)
+            if restart + 1 < self.restarts:
+                left = left[still_correct(model, adversarial[left], labels[left])]
+            if not len(left):
+                break
+        return adversarial
+
+    def _climb(self, model: nn.Module, images: Tensor, labels: Tensor, *, start: Tensor, eps: float) -> Tensor:
+        size = self.step_size if self.step_size is not None else min(2.5 * eps / self.steps, eps)
+        return ascend(
+            self.gradient(model),
+            images,
+            labels,
+            start=start,
+            eps=eps,
+            steps=self.steps,
+            step_size=size,
+            decay=self.decay,
+        )
+
+    def gradient(self, model: nn.Module) -> Gradient:
+        """Return the gradient the ascent follows on ``model``."""
+        return input_gradient(model, LOSSES[self.loss])

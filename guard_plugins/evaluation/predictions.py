@@ -1,0 +1,68 @@
+"""What a model answers to images, refused where it is not a number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from guard_plugins.errors import DataError, TrainingError
+from guard_plugins.evaluation.state import borrowed, device_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, images: Tensor, *, what: str = "clean images") -> Tensor:
+    """Return the logits (B, K) of one batch.
+
+    Raises:
+        TrainingError: If a logit is NaN or infinite: an argmax over such a row means nothing.
+    """
+    logits: Tensor = model(images)
+    bad = ~torch.isfinite(logits).flatten(1).all(dim=1)
+    if bad.any():
+        raise TrainingError(
+            "The model's logits are not finite, so its accuracy means nothing.",
+            seen=f"{int(bad.sum())} of {len(bad)} rows with NaN or infinity on {what}",
+            do="check the checkpoint: training diverged, or the weights do not belong to this network",
+        )
+    return logits
+
+
+def clean_accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int) -> float:
+    """Return the share of ``images`` in [0, 1], shape (N, C, H, W), that ``model`` classifies as ``labels`` (N,).
+
+    Raises:
+        DataError: If there is nothing to evaluate or the lengths differ.
+        TrainingError: If a logit is not finite.
+    """
+    return float(correct_mask(model, images, labels, batch_size=batch_size).float().mean())
+
+
+def correct_mask(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int) -> Tensor:
+    """Return which images are classified correctly, bool of shape (N,) on the CPU."""
+    check_pairs(images, labels)
+    device = device_of(model)
+    with borrowed(model):
+        return torch.cat(
+            [
+                (logits_of(model, x.to(device)).argmax(dim=1) == y.to(device)).cpu()
+                for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)
+            ]
+        )
+
+
+def check_pairs(images: Tensor, labels: Tensor) -> None:
+    """Check that there is one label for every image, and at least one image.
+
+    Raises:
+        DataError: Otherwise.
+    """
+    if len(images) != len(labels) or not len(images):
+        raise DataError(
+            "An evaluation needs one label for every image, and at least one image.",
+            seen=f"{len(images)} images, {len(labels)} labels",
+            do="pass the images and labels of the same, non-empty selection",
+        )

@@ -1,0 +1,130 @@
+"""The named protocols: which attacks, with which settings, at which radii."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from guard_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from guard_plugins.attacks.base import Attack
+
+CURVE: Final = tuple(e / 255 for e in (0, 1, 2, 4, 8, 16, 32))
+"""Radii of the ε curve in pixel units; 0 is the clean accuracy."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One attack of a protocol.
+
+    Attributes:
+        attack: Name of a registered attack.
+        eps: Radii in pixel units, in the attack's norm.
+        settings: Keyword arguments of the attack's constructor.
+    """
+
+    attack: str
+    eps: tuple[float, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A fixed list of attacks that a report names.
+
+    Attributes:
+        name: What users pass to ``--protocol``.
+        summary: One line for listings.
+        stages: The attacks, cheapest first.
+        notes: What a reader of the numbers must know.
+    """
+
+    name: str
+    summary: str
+    stages: tuple[Stage, ...]
+    notes: tuple[str, ...] = ()
+
+    def build(self, registry: Mapping[str, type[Attack]]) -> list[tuple[Attack, tuple[float, ...]]]:
+        """Return the attacks, constructed, each with its radii.
+
+        Args:
+            registry: Attack classes by name, as the plugin host collected them.
+
+        Raises:
+            ConfigError: If an attack is not registered.
+        """
+        return [(_find(registry, stage.attack)(**stage.settings), stage.eps) for stage in self.stages]
+
+
+def find_protocol(name: str) -> Protocol:
+    """Return the protocol called ``name``.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if name not in PROTOCOLS:
+        raise _unknown("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
+
+
+def _find(registry: Mapping[str, type[Attack]], name: str) -> type[Attack]:
+    if name not in registry:
+        raise _unknown("attack", name, registry)
+    return registry[name]
+
+
+def _unknown(kind: str, name: str, known: Mapping[str, object]) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=1)
+    return ConfigError(
+        f"There is no {kind} called {name!r}.",
+        seen=f"known: {', '.join(sorted(known)) or 'none'}",
+        do=f"did you mean {near[0]!r}?" if near else f"use one of the known names, or install the {kind}'s plugin",
+    )
+
+
+_PAPER: Final = (1 / 255,)
+_STANDARD: Final = tuple(e / 255 for e in (1, 2, 4, 8))
+_CURVE_STAGE: Final = Stage("pgd", CURVE, {"steps": 20})
+
+PROTOCOLS: Final[Mapping[str, Protocol]] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("quick", "PGD-20 along the ε curve 0, 1, 2, 4, 8, 16, 32 over 255", (_CURVE_STAGE,)),
+        Protocol(
+            "standard",
+            "AutoAttack, PGD-100, L∞ margin PGD (CW), MIM and Square at 1, 2, 4, 8 over 255, CW-L2 at 0.5, the ε curve",
+            (
+                _CURVE_STAGE,
+                Stage("fgsm", _STANDARD),
+                Stage("pgd", _STANDARD, {"steps": 100}),
+                Stage("mim", _STANDARD, {"steps": 100}),
+                Stage("cw-linf", _STANDARD, {"steps": 100}),
+                Stage("cw-l2", (0.5,)),
+                Stage("square", _STANDARD),
+                Stage("autoattack", _STANDARD),
+            ),
+        ),
+        Protocol(
+            "paper",
+            "the attacks of the GUARD paper's tables at ε = 1/255",
+            (
+                Stage("pgd", _PAPER, {"steps": 100, "step_size": 0.25 / 255}),
+                Stage("square", _PAPER),
+                Stage("autoattack", _PAPER),
+                Stage("cw-linf", _PAPER, {"steps": 100}),
+                Stage("mim", _PAPER, {"steps": 20, "step_size": 1 / 255}),
+            ),
+            (
+                "CW: the paper's CW-L2 ran with c = 1e-4, too small to succeed, and no radius; replaced by the CW "
+                "margin loss under PGD-100 at the same ε.",
+                "MIM: the paper normalised the gradient by the L1 norm of the whole batch, so that results depended "
+                "on its size; replaced by the per-sample L1 norm of the published attack.",
+                "AutoAttack: the paper's ran 10 of the standard's 100 iterations; replaced by the official code.",
+            ),
+        ),
+    )
+}
+"""The protocols by name."""

@@ -1,0 +1,7 @@
+"""The digits network of the attacks' tests."""
+
+from __future__ import annotations
+
+from tests.attacks.conftest import digits, digits_net
+
+__all__ = ["digits", "digits_net"]
