@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from guard_plugins.data.base import DataSet
 from guard_plugins.data.digits import Digits
+from guard_plugins.data.folder import Folder
 from guard_plugins.hookspecs import hookimpl
 
 
 @hookimpl
 def register_datasets() -> list[type[DataSet]]:
     """Return the data sets that ship with the project."""
-    return [Digits]
+    return [Digits, Folder]
