@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from guard_plugins.errors import DataError
@@ -14,7 +13,7 @@ from guard_plugins.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from numpy.typing import NDArray
 
 EXTENSIONS: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 """Endings of the files that count as images, compared in lower case."""
@@ -48,7 +47,7 @@ class Target:
         channels: 1 (luma of ITU-R 601) or 3 (RGB).
         height: Rows in pixels.
         width: Columns in pixels.
-        crop: Side of the central square that is kept, as a fraction of the shorter side, before it is resized to
+        crop: Side of the central square that is kept, as a fraction of the shorter side, and resized to
             ``height`` x ``width``; None leaves images of the right size alone and refuses all others.
     """
 
@@ -71,7 +70,7 @@ def read_header(path: Path) -> Header:
         raise broken_image(path, error) from error
 
 
-def decode(path: Path, target: Target) -> Tensor:
+def decode(path: Path, target: Target) -> NDArray[np.uint8]:
     """Return the pixels of an image file, uint8 of shape (C, H, W).
 
     Alpha is composited over white, palettes are looked up, 16-bit grey is scaled by 1/257 and 16-bit colour keeps its
@@ -89,7 +88,7 @@ def decode(path: Path, target: Target) -> Tensor:
             pixels = np.asarray(_fit(_convert(image, target.channels, path), target, path))
     except _BROKEN as error:
         raise broken_image(path, error) from error
-    return torch.from_numpy(pixels.reshape(target.height, target.width, target.channels).copy()).permute(2, 0, 1)
+    return pixels[None] if target.channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def broken_image(path: Path, error: BaseException) -> DataError:

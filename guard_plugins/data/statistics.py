@@ -26,9 +26,9 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     total = squares = torch.zeros((), dtype=torch.float64)
     pixels = 0
     for part in index.split(_CHUNK):
-        images = split.images(part).double()
-        total = total + images.sum((0, 2, 3))
-        squares = squares + images.square().sum((0, 2, 3))
+        images = split.images(part)
+        total = total + images.sum((2, 3)).double().sum(0)
+        squares = squares + images.square().sum((2, 3)).double().sum(0)
         pixels += images[:, 0].numel()
     mean = total / pixels
     std = (squares / pixels - mean.square()).clamp(min=0).sqrt().clamp(min=_SMALLEST_STD)
