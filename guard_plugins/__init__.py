@@ -1,1 +1,55 @@
-"""Adversarially robust dataset distillation."""
+"""Adversarially robust dataset distillation: a curvature hook for any training loop, and methods as plugins."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from guard_plugins._version import __version__
+from guard_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from guard_plugins.config import RunConfig, configure
+    from guard_plugins.curvature import CurvatureHook
+    from guard_plugins.distilled import DistilledSet
+    from guard_plugins.method import Method, MethodConfig
+    from guard_plugins.pipeline import run
+    from guard_plugins.report.model import Report
+    from guard_plugins.task import Task
+
+__all__ = [
+    "CurvatureHook",
+    "DistilledSet",
+    "Method",
+    "MethodConfig",
+    "Report",
+    "RunConfig",
+    "Task",
+    "__version__",
+    "configure",
+    "hookimpl",
+    "run",
+]
+
+# Imported on first use, so that `import guard_plugins` (and every listing) does not import torch.
+_LAZY: Final = {
+    "CurvatureHook": "guard_plugins.curvature",
+    "DistilledSet": "guard_plugins.distilled",
+    "Method": "guard_plugins.method",
+    "MethodConfig": "guard_plugins.method",
+    "Report": "guard_plugins.report.model",
+    "RunConfig": "guard_plugins.config",
+    "Task": "guard_plugins.task",
+    "configure": "guard_plugins.config",
+    "run": "guard_plugins.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'guard_plugins' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,110 @@
+"""The distilled set on disk: a PNG ImageFolder with metadata.jsonl, and the exact floats in safetensors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from guard_plugins.artifacts.atomic import cannot_write, replacing, write_text
+from guard_plugins.distilled import DistilledSet
+from guard_plugins.errors import ArtifactError
+
+TENSORS = "distilled.safetensors"
+METADATA = "metadata.jsonl"
+
+
+def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]) -> None:
+    """Write a distilled set.
+
+    ``<folder>/<index>_<class>/<number>.png`` loads with torchvision's ImageFolder (class order kept) and, with
+    ``metadata.jsonl``, as a Hugging Face image folder; ``distilled.safetensors`` holds the float images, the labels
+    and the soft labels, so that nothing is lost to 8 bits.
+
+    Raises:
+        ArtifactError: If something cannot be written.
+    """
+    names = _file_names(distilled.labels, classes)
+    try:
+        for name, pixels in zip(names, _as_bytes(distilled.images), strict=True):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    lines = [
+        json.dumps({"file_name": name, "label": int(label), "class": classes[int(label)]})
+        for name, label in zip(names, distilled.labels, strict=True)
+    ]
+    write_text(folder / METADATA, "\n".join(lines) + "\n")
+    tensors = {"images": distilled.images, "labels": distilled.labels}
+    if distilled.soft_labels is not None:
+        tensors["soft_labels"] = distilled.soft_labels
+    with replacing(folder / TENSORS) as part:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+
+
+def load_distilled(folder: Path) -> DistilledSet:
+    """Return the exact distilled set of a folder.
+
+    Raises:
+        ArtifactError: If it is missing or damaged.
+    """
+    try:
+        return DistilledSet(**load_file(folder / TENSORS))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise ArtifactError(f"{folder} holds no readable {TENSORS}", seen=f"{type(error).__name__}: {error}") from error
+
+
+def load_pngs(folder: Path) -> DistilledSet:
+    """Return the distilled set as its PNGs hold it, in the order of ``metadata.jsonl``.
+
+    Raises:
+        ArtifactError: If the metadata or an image is missing or damaged, or a file name leaves the folder.
+    """
+    try:
+        rows = [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]
+        images = torch.stack([_read_png(_inside(folder, row)) for row in rows])
+        return DistilledSet(images, torch.tensor([int(row["label"]) for row in rows]))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{folder} is not a readable folder of distilled images", seen=f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _inside(folder: Path, row: dict[str, Any]) -> Path:
+    path: Path = (folder / row["file_name"]).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"the file name {row['file_name']!r} leaves the folder")
+    return path
+
+
+def _read_png(path: Path) -> Tensor:
+    with Image.open(path) as image:
+        pixels = torch.from_numpy(np.array(image))
+    return (pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)).float() / 255
+
+
+def _as_bytes(images: Tensor) -> list[Any]:
+    pixels = (images * 255).round().to(torch.uint8)
+    return [image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy() for image in pixels]
+
+
+def _file_names(labels: Tensor, classes: Sequence[str]) -> list[str]:
+    width = len(str(len(classes) - 1))
+    folders = [f"{i:0{width}d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)[:60]}" for i, name in enumerate(classes)]
+    seen = [0] * len(classes)
+    names = []
+    for label in labels.tolist():
+        names.append(f"{folders[label]}/{seen[label]:05d}.png")
+        seen[label] += 1
+    return names

@@ -1,0 +1,84 @@
+"""The folder of a run: where each artifact lives, and that no run is ever overwritten."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from guard_plugins.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run's artifacts.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make a new run's folder.
+
+        Raises:
+            ConfigError: If it already holds files, or cannot be made or written.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise ConfigError(
+                    f"The output folder {path} is not empty (--output)",
+                    do="Choose another folder, or move the old run away; nothing is overwritten.",
+                )
+            probe = path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"The output folder {path} cannot be made or written (--output)",
+                seen=error.strerror or str(error), do="Choose a folder you may write to.",
+            ) from error  # fmt: skip
+        return cls(path)
+
+    @staticmethod
+    def default(method: str, dataset: str) -> Path:
+        """Return ``runs/<method>-<dataset>-<time>`` in the working folder."""
+        return Path("runs") / f"{method}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, which reruns the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, plugins, machine, seeds."""
+        return self.path / "manifest.json"
+
+    @property
+    def events(self) -> Path:
+        """One event a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def teacher(self) -> Path:
+        """The trained teacher."""
+        return self.path / "teacher.safetensors"
+
+    @property
+    def distilled(self) -> Path:
+        """The distilled set."""
+        return self.path / "distilled"
+
+    @property
+    def contact_sheet(self) -> Path:
+        """One picture of the distilled set."""
+        return self.path / "distilled.png"
+
+    @property
+    def report(self) -> Path:
+        """The results as JSON; the Markdown lies beside it."""
+        return self.path / "report.json"

@@ -1,0 +1,98 @@
+"""A trained teacher on disk: safetensors with what is needed to rebuild and trust it in the metadata."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from guard_plugins.artifacts.atomic import replacing
+from guard_plugins.errors import ArtifactError, ConfigError
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.report.model import HookReport
+
+
+class TeacherCard(BaseModel):
+    """What a teacher's file says of itself.
+
+    Attributes:
+        network: Its architecture.
+        activation: Its activation function.
+        image_shape: (C, H, W) of its input.
+        classes: Names of its classes.
+        guard: Settings of the curvature hook it was trained under, or None.
+        hook: What the hook measured during training, or None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str
+    activation: str
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    guard: dict[str, Any] | None = None
+    hook: HookReport | None = None
+
+
+def save_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
+    """Write a teacher.
+
+    Raises:
+        ArtifactError: If the file cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with replacing(path) as part:
+        save_file(tensors, part, metadata={"format": "pt", "teacher": card.model_dump_json()})
+
+
+def read_card(path: Path) -> TeacherCard:
+    """Return what the file at ``path`` says of itself.
+
+    Raises:
+        ConfigError: If there is no such file.
+        ArtifactError: If it is not a teacher this project wrote.
+    """
+    if not path.is_file():
+        raise ConfigError(f"There is no teacher {path} (--teacher)", do="Give the teacher.safetensors of a run.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return TeacherCard.model_validate(json.loads((file.metadata() or {})["teacher"]))
+    except (OSError, SafetensorError, KeyError, ValueError, ValidationError) as error:
+        raise ArtifactError(
+            f"{path} is not a teacher written by guard-run, or it is damaged (--teacher)",
+            seen=f"{type(error).__name__}: {error}", do="Give the teacher.safetensors of a finished run.",
+        ) from error  # fmt: skip
+
+
+def load_teacher(path: Path, model: Normalised, expected: TeacherCard) -> TeacherCard:
+    """Load a teacher's weights into ``model``.
+
+    Args:
+        path: The file.
+        model: A network of the same architecture.
+        expected: What the run needs; ``guard`` and ``hook`` are not compared.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        ConfigError: If the file is missing or holds another kind of teacher.
+        ArtifactError: If it is damaged.
+    """
+    card = read_card(path)
+    for name in ("network", "activation", "image_shape", "classes"):
+        if getattr(card, name) != getattr(expected, name):
+            raise ConfigError(
+                f"The teacher {path} does not fit this run: its {name.replace('_', ' ')} differs (--teacher)",
+                seen=f"file: {getattr(card, name)}, run: {getattr(expected, name)}",
+                do=f"Use the same data and --teacher.network {card.network} --teacher.activation {card.activation}.",
+            )
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise ArtifactError(f"The weights in {path} do not fit its own description", seen=str(error)) from error
+    return card

@@ -1,0 +1,49 @@
+"""The yardstick: as many real images, drawn at random; a distilled set should beat them under the same labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from guard_plugins.distilled import DistilledSet
+from guard_plugins.errors import DataError
+from guard_plugins.hookspecs import hookimpl
+from guard_plugins.method import Method
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.task import Task
+
+
+class RandomReal(Method):
+    """Random training images of every class, without replacement."""
+
+    name = "random"
+    summary = "baseline: randomly drawn real images (the yardstick)"
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        """Return ``task.ipc`` real images per class.
+
+        Raises:
+            DataError: If a class has fewer images.
+        """
+        labels = torch.arange(task.classes).repeat(task.ipc)
+        chosen = [_draw(task, label) for label in range(task.classes)]
+        index = torch.stack(chosen, dim=1).flatten()
+        return DistilledSet(task.data.train.images(index), labels)
+
+
+def _draw(task: Task, label: int) -> Tensor:
+    members = torch.nonzero(task.data.train.labels == label).flatten()
+    if len(members) < task.ipc:
+        raise DataError(
+            f"The class {task.data.classes[label]!r} has fewer training images than --ipc asks for",
+            seen=f"{len(members)} images, --ipc {task.ipc}",
+            do="Lower --ipc, or raise --data.train-per-class.",
+        )
+    order = torch.randperm(len(members), generator=task.seeds.generator("random", label))
+    return members[order[: task.ipc]]
+
+
+@hookimpl
+def register_methods() -> list[type[Method]]:
+    """Register the method."""
+    return [RandomReal]

@@ -1,0 +1,1 @@
+"""The commands: guard-run and guard-plugins."""

@@ -1,0 +1,85 @@
+"""``guard-plugins``: what is installed, from metadata alone; ``--check`` loads it and says whether it works."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from guard_plugins._version import __version__
+from guard_plugins.cli.errors import exit_code
+from guard_plugins.host.catalogue import Entry, catalogue
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 1 where ``--check`` finds a broken plugin."""
+    options = _parser().parse_args(argv)
+    return exit_code(lambda: _list(as_json=options.json, check=options.check))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="guard-plugins",
+        description="List the installed plugins. GUARD_PLUGINS=a,b restricts them; GUARD_STRICT_PLUGINS=1 makes a "
+        "broken one an error.",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--check", action="store_true", help="load every plugin and say whether it works")
+    parser.add_argument("--version", action="version", version=f"guard-plugins {__version__}")
+    return parser
+
+
+def _list(*, as_json: bool, check: bool) -> int:
+    rows = [_row(entry) for entry in catalogue()]
+    healthy = True
+    if check:
+        healthy = _check(rows)
+    sys.stdout.write((json.dumps(rows, indent=2) if as_json else _text(rows)) + "\n")
+    return 0 if healthy else 1
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name, "distribution": entry.distribution, "version": entry.version, "status": entry.status,
+    }  # fmt: skip
+
+
+def _check(rows: list[dict[str, Any]]) -> bool:
+    """Add health, summary and what is guarded to every enabled row; return whether all are well."""
+    from guard_plugins.host import PluginHost
+
+    host = PluginHost()
+    for row in rows:
+        name = row["name"]
+        if name in host.broken:
+            row |= {"health": "broken", "reason": host.broken[name].reason}
+        elif row["status"] == "enabled":
+            row["health"] = "ok"
+            if name in host.methods.items:
+                method = host.methods[name]
+                row |= {"guards": list(method.guarded), "summary": method.summary}
+    return not host.broken and all(row["status"] != "clash" for row in rows)
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "no plugins installed"
+    keys = [
+        key for key in ("name", "distribution", "version", "status", "health", "guards") if any(key in r for r in rows)
+    ]
+    cells = [keys, *([_cell(row.get(key, "")) for key in keys] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(keys))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    for row in rows:
+        lines += [f"{row['name']}: {row[key]}" for key in ("reason", "summary") if key in row]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return ", ".join(value) or "nothing" if isinstance(value, list) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

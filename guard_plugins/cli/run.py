@@ -1,0 +1,39 @@
+"""``guard-run``: teacher, distillation, students, attacks and report in one command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from guard_plugins._version import __version__
+from guard_plugins.cli.errors import exit_code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, 2 for wrong input, 1 for other errors, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--version" in arguments:
+        sys.stdout.write(f"guard-run {__version__}\n")
+        return 0
+    return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from guard_plugins.config.arguments import parse
+
+    request = parse(arguments)
+    if request.print_only:
+        import yaml
+
+        sys.stdout.write(yaml.safe_dump(request.config.model_dump(mode="json"), sort_keys=False))
+        return 0
+    # Imported here: torch takes seconds, and help and errors should not.
+    from guard_plugins.pipeline import run
+    from guard_plugins.report.markdown import table
+
+    sys.stdout.write(table(run(request.config)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

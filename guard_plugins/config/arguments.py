@@ -1,0 +1,82 @@
+"""From ``guard-run``'s arguments to a configuration: finds the method first, since it decides what may be set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guard_plugins.config.compose import Layer, compose, run_config_class
+from guard_plugins.config.core import RunConfig
+from guard_plugins.config.sources import ENV_PREFIX, Parser, command_line, environment, yaml_file
+from guard_plugins.errors import ConfigError
+from guard_plugins.host import PluginHost, catalogue, claims_of
+
+EPILOG = (
+    "Settings come from flags, then GUARD_RUN_... environment variables, then --config, then the preset, then the "
+    "method's defaults. The method's own options are listed by: guard-run --method NAME --help"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for: a configuration, and whether only to print it."""
+
+    config: RunConfig
+    print_only: bool
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Return what ``argv`` asks for; ``--help`` prints and exits.
+
+    Raises:
+        ConfigError: If anything given is wrong.
+        PluginError: If the method's plugin is broken.
+    """
+    early, rest = _early(argv)
+    file = yaml_file(early.config) if early.config else Layer("", {})
+    name = early.method or os.environ.get(f"{ENV_PREFIX}METHOD") or file.values.get("method")
+    if any(flag in rest for flag in ("-h", "--help")) and not name:
+        command_line(RunConfig, ["--help"], _parser())
+    if not name:
+        raise ConfigError(
+            "No method given (--method)",
+            seen=f"installed: {', '.join(sorted({entry.name for entry in catalogue()})) or 'none'}",
+            do="Pick one, for example: guard-run --method sre2l",
+        )
+    claims_of(str(name), catalogue())  # before anything is imported, since a typing error deserves a quick answer
+    method = PluginHost(only=[str(name)]).method(str(name))
+    model = run_config_class(method)
+    layers = [file, environment(model), command_line(model, rest, _parser())]
+    return Request(compose(method, layers), early.print_config)
+
+
+def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
+    parser = Parser(add_help=False, allow_abbrev=False)
+    _command_options(parser)
+    parser.add_argument("--method")
+    early, rest = parser.parse_known_args(_short_teacher(argv))
+    return early, ([f"--method={early.method}"] if early.method else []) + rest
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="guard-run", description="Train a robust teacher, distil a data set from it, train students, attack them.",
+        epilog=EPILOG, allow_abbrev=False,
+    )  # fmt: skip
+    _command_options(parser)
+    return parser
+
+
+def _command_options(parser: Parser) -> None:
+    group = parser.add_argument_group("command")
+    group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings, such as a run's config.yaml")
+    group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    group.add_argument("--version", action="store_true", help="print the version and stop")
+
+
+def _short_teacher(argv: Sequence[str]) -> list[str]:
+    """Read ``--teacher PATH`` as ``--teacher.path PATH``."""
+    return ["--teacher.path" + arg[9:] if arg == "--teacher" or arg.startswith("--teacher=") else arg for arg in argv]

@@ -1,0 +1,99 @@
+"""Builds the run's configuration class for a method, and a configuration from layers of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError, create_model
+
+from guard_plugins.config.core import RunConfig
+from guard_plugins.config.explain import explain
+from guard_plugins.config.presets import PRESETS, merged
+from guard_plugins.errors import ConfigError, PluginError
+
+if TYPE_CHECKING:
+    from guard_plugins.method import Method
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one place, such as the command line; ``origin`` names the place in messages."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+def run_config_class(method: type[Method]) -> type[RunConfig]:
+    """Return the configuration model of a run of ``method``: the shared options and the method's own.
+
+    Raises:
+        PluginError: If an option of the method has the name of a shared one.
+    """
+    shadowed = sorted(set(RunConfig.model_fields) & set(method.Config.model_fields))
+    if shadowed:
+        raise PluginError(
+            f"The method {method.name!r} defines options that guard-run already has: {', '.join(shadowed)}",
+            do=f"Its authors must rename them (the Config of {method.__module__}.{method.__qualname__}).",
+        )
+    return create_model("RunConfig", __base__=(RunConfig, method.Config))  # type: ignore[arg-type]
+
+
+def compose(method: type[Method], layers: Sequence[Layer]) -> RunConfig:
+    """Return the configuration that ``layers`` give for ``method``, later layers over earlier ones, all over presets.
+
+    Raises:
+        ConfigError: If a value is wrong; the message names its flag and where it came from.
+    """
+    given = merged(*(layer.values for layer in layers))
+    preset = preset_layer(method, given)
+    values = merged(_weaker(preset.values, given), given, {"method": method.name})
+    try:
+        return run_config_class(method).model_validate(values)
+    except ValidationError as error:
+        raise explain(error, run_config_class(method), [preset, *layers]) from None
+
+
+def configure(method: str, **settings: Any) -> RunConfig:
+    """Return a run's configuration from Python, as ``guard-run --method METHOD`` would build it.
+
+    Args:
+        method: Name of an installed method.
+        **settings: Options by field name; sections are mappings (``guard={"weight": 2.0}``).
+
+    Returns:
+        The frozen configuration, to be passed to :func:`guard_plugins.run`.
+
+    Raises:
+        ConfigError: If the method is unknown or a value is wrong.
+    """
+    from guard_plugins.host import PluginHost
+
+    return compose(PluginHost(only=[method]).method(method), [Layer("configure()", settings)])
+
+
+def preset_layer(method: type[Method], given: Mapping[str, Any]) -> Layer:
+    """Return the preset asked for, or the one named like the data set where there is one.
+
+    Raises:
+        ConfigError: If the preset asked for does not exist; the existing ones are listed.
+    """
+    asked = given.get("preset")
+    name = asked or given.get("dataset") or RunConfig.model_fields["dataset"].default
+    if asked and name not in PRESETS and name not in method.presets:
+        raise ConfigError(
+            f"The method {method.name!r} has no preset {name!r} (--preset)",
+            seen=f"its presets: {', '.join(sorted({*PRESETS, *method.presets}))}",
+            do="Pick one of these, or leave --preset out.",
+        )
+    return Layer(f"preset {name}", merged(PRESETS.get(name, {}), method.presets.get(name, {})))
+
+
+def _weaker(preset: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Drop the preset's length of z where the user gives it in the other unit."""
+    guard = given.get("guard")
+    if isinstance(guard, Mapping) and (guard.get("h") is not None or guard.get("h_rms") is not None):
+        kept = {key: value for key, value in preset.get("guard", {}).items() if key not in ("h", "h_rms")}
+        return {**preset, "guard": kept}
+    return preset

@@ -1,0 +1,144 @@
+"""The options every method shares, with their defaults and help texts; torch is not imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import CliToggleFlag
+
+Activation = Literal["relu", "silu", "gelu"]
+DEFAULT_H_RMS = 3.4 / 255
+"""The paper's h = 3 in normalised space at 3x32x32, as a root mean square per pixel in [0, 1]."""
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GuardConfig(Section):
+    """The curvature hook around the teacher (GUARD, arXiv 2403.10045)."""
+
+    h_rms: PositiveFloat | None = Field(
+        None, description="length of the probe step z as root mean square per pixel in [0, 1]; default 3.4/255"
+    )
+    h: PositiveFloat | None = Field(None, description="the same as L2 length over the whole image; excludes h-rms")
+    weight: NonNegativeFloat = Field(1.0, description="weight of the term in the teacher's objective")
+    penalty: Literal["loss", "gradient"] = Field(
+        "loss", description="loss: |loss(x+z) - loss(x)| (the paper); gradient: the CURE form, double backward"
+    )
+    every: PositiveInt = Field(1, description="apply the term on every k-th optimiser step")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_h(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("h") is None and values.get("h_rms") is None:
+            return {**values, "h_rms": DEFAULT_H_RMS}
+        return values
+
+    @model_validator(mode="after")
+    def _not_both(self) -> GuardConfig:
+        if self.h is not None and self.h_rms is not None:
+            raise ValueError("give either guard.h or guard.h_rms, not both")
+        return self
+
+
+class DataConfig(Section):
+    """How the images are read."""
+
+    image_size: PositiveInt | None = Field(None, description="resize to this many pixels a side (default: as they are)")
+    train_per_class: PositiveInt | None = Field(None, description="use at most this many training images per class")
+    test_per_class: PositiveInt | None = Field(None, description="use at most this many test images per class")
+
+
+class TeacherConfig(Section):
+    """The teacher's network and its supervised training (squeeze)."""
+
+    path: Path | None = Field(
+        None, description="reuse this trained teacher.safetensors instead of training one (short: --teacher PATH)"
+    )
+    network: str = Field("resnet18", description="architecture, see guard-plugins --check for the names")
+    activation: Activation = Field("relu", description="activation function")
+    epochs: PositiveInt = Field(30, description="passes over the training images")
+    batch_size: PositiveInt = Field(128, description="images per step")
+    lr: PositiveFloat = Field(0.2, description="peak learning rate of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum (Nesterov)")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay")
+    schedule: Literal["one-cycle", "cosine"] = Field("one-cycle", description="learning-rate schedule, per step")
+    augment: Literal["none", "crop-flip", "crop"] = Field(
+        "crop-flip", description="random crop with padding 1/8 of the side, horizontal flip"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, values: Any) -> Any:
+        return {"path": values} if isinstance(values, (str, Path)) else values
+
+
+class StudentConfig(Section):
+    """The students trained on the distilled set."""
+
+    network: str | None = Field(None, description="architecture (default: the teacher's)")
+    activation: Activation | None = Field(None, description="activation function (default: the teacher's)")
+    count: PositiveInt = Field(1, description="students per kind, each from its own seed; reports give mean and sd")
+    epochs: PositiveInt = Field(300, description="passes over the distilled images")
+    batch_size: PositiveInt = Field(50, description="images per step")
+    lr: PositiveFloat = Field(4e-3, description="peak learning rate of AdamW (one-cycle)")
+    weight_decay: NonNegativeFloat = Field(0.01, description="weight decay of AdamW")
+    temperature: PositiveFloat = Field(20.0, description="temperature T of the soft labels")
+    mixup: NonNegativeFloat = Field(0.8, description="alpha of MixUp's Beta(alpha, alpha); 0 turns it off")
+    augment: Literal["none", "crop-flip", "crop"] = Field("crop-flip", description="as teacher.augment")
+
+
+class EvaluationConfig(Section):
+    """The attacks on teacher and students."""
+
+    protocol: str = Field("quick", description="which attacks at which epsilon; quick: PGD-20 along the epsilon curve")
+    images: PositiveInt | None = Field(None, description="attack the first N test images only (default: all)")
+    batch_size: PositiveInt = Field(500, description="images attacked at a time")
+
+
+class RunConfig(Section):
+    """Everything that decides a run, apart from the method's own options."""
+
+    method: str = Field(description="distillation method, such as sre2l; guard-plugins lists the installed ones")
+    dataset: str = Field("digits", description="digits (embedded), cifar10, folder, ... or one from a plugin")
+    data_root: Path | None = Field(None, description="folder of the data set's files")
+    download: CliToggleFlag[bool] = Field(False, description="allow the data set to be downloaded into data-root")
+    ipc: PositiveInt = Field(10, description="images per class in the distilled set")
+    seed: NonNegativeInt = Field(0, description="the one seed all randomness derives from")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+    preset: str | None = Field(
+        None, description="named settings under your own (default: the one named like the data set, if there is one)"
+    )
+    no_guard: CliToggleFlag[bool] = Field(
+        False, description="train the teacher without the curvature hook (the plain method)"
+    )
+    guard: GuardConfig = Field(GuardConfig(), description="the curvature hook")
+    data: DataConfig = Field(DataConfig(), description="reading the images")
+    teacher: TeacherConfig = Field(TeacherConfig(), description="the teacher")
+    student: StudentConfig = Field(StudentConfig(), description="the students")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="the attacks")
+    output: Path | None = Field(
+        None, description="folder of the run (default runs/<method>-<dataset>-<time>)", exclude=True
+    )
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("data_root", "output", mode="after")
+    @classmethod
+    def _expand(cls, path: Path | None) -> Path | None:
+        return path.expanduser() if path is not None else None

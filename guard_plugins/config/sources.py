@@ -1,0 +1,92 @@
+"""Where settings come from: command line, environment variables, a YAML file."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import yaml
+from pydantic import BaseModel, create_model
+from pydantic_settings import BaseSettings, CliSettingsSource, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from guard_plugins.config.compose import Layer
+from guard_plugins.errors import ConfigError
+
+ENV_PREFIX: Final = "GUARD_RUN_"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours, with the nearest flag offered."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a ConfigError in place of argparse's exit."""
+        unknown = re.search(r"unrecognized arguments: (\S+)", message)
+        if not unknown:
+            raise ConfigError(message, do="`guard-run --help` lists the options.")
+        name = unknown.group(1).split("=")[0]
+        flags = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(name, flags, n=1)
+        raise ConfigError(
+            f"Unknown option {name}",
+            do=(f"Did you mean {near[0]}? " if near else "") + "`guard-run --method NAME --help` lists the options.",
+        )
+
+
+def settings_class(model: type[BaseModel]) -> type[BaseSettings]:
+    """Return ``model`` as a settings class that flags and environment variables can be read for."""
+    config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", cli_kebab_case=True, cli_avoid_json=True,
+        cli_hide_none_type=True, extra="forbid", nested_model_default_partial_update=True,
+    )  # fmt: skip
+    base = type("_Settings", (BaseSettings,), {"model_config": config})
+    return create_model("Settings", __base__=(model, base))  # type: ignore[arg-type]
+
+
+def command_line(model: type[BaseModel], argv: Sequence[str], parser: Parser) -> Layer:
+    """Return the settings given as flags; ``--help`` prints and exits.
+
+    Raises:
+        ConfigError: If a flag is unknown or lacks its value.
+    """
+    source: CliSettingsSource[Any] = CliSettingsSource(
+        settings_class(model), cli_parse_args=list(argv), root_parser=parser
+    )
+    return Layer("the command line", source())
+
+
+def environment(model: type[BaseModel]) -> Layer:
+    """Return the settings given as ``GUARD_RUN_...`` variables (``__`` between section and field).
+
+    Raises:
+        ConfigError: If a section's variable holds something that is not JSON.
+    """
+    try:
+        return Layer("the environment", EnvSettingsSource(settings_class(model))())
+    except SettingsError as error:
+        raise ConfigError(f"A {ENV_PREFIX}... variable cannot be read", seen=str(error)) from None
+
+
+def yaml_file(path: Path) -> Layer:
+    """Return the settings of a YAML file.
+
+    Raises:
+        ConfigError: If it is missing, unreadable, not YAML or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no configuration file {path} (--config)", do="Check the path.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read (--config)", seen=str(error)) from None
+    if values is None:
+        return Layer(str(path), {})
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(
+            f"The configuration file {path} is not a mapping of option names to values", seen=type(values).__name__
+        )
+    return Layer(str(path), values)

@@ -1,0 +1,48 @@
+"""The distilled set: what a method returns and students learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from guard_plugins.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class DistilledSet:
+    """Synthetic (or selected) images with their labels.
+
+    Attributes:
+        images: float32 of shape (N, C, H, W), pixels in [0, 1], on the CPU.
+        labels: Class of every image, int64 of shape (N,), on the CPU.
+        soft_labels: Logits of the teacher on the images, float32 of shape (N, K), or None.
+
+    Raises:
+        TrainingError: If the shapes disagree, or pixels are not finite or leave [0, 1].
+    """
+
+    images: Tensor
+    labels: Tensor
+    soft_labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dim() != 4 or self.labels.shape != self.images.shape[:1]:
+            raise TrainingError(
+                "A distilled set must have images (N, C, H, W) and labels (N,)",
+                seen=f"images {tuple(self.images.shape)}, labels {tuple(self.labels.shape)}",
+            )
+        if not bool(torch.isfinite(self.images).all()):
+            raise TrainingError(
+                "The distilled images are not finite numbers", do="Lower the learning rate of the distillation."
+            )
+        low, high = self.images.aminmax()
+        if low < 0 or high > 1:
+            raise TrainingError(
+                "The distilled images leave the range [0, 1]", seen=f"pixels from {low:.4g} to {high:.4g}"
+            )
+
+    def as_stored(self) -> DistilledSet:
+        """Return the set as its PNGs hold it: pixels rounded to 8 bits."""
+        return DistilledSet((self.images * 255).round() / 255, self.labels, self.soft_labels)

@@ -1,0 +1,91 @@
+"""Measures models under a protocol and condenses several of a kind into one report."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from guard_plugins.attacks.base import Attack
+from guard_plugins.evaluation.accuracy import attack_accuracy, clean_accuracy
+from guard_plugins.evaluation.protocols import Protocol
+from guard_plugins.host import Registry
+from guard_plugins.report.model import ModelReport, RobustAccuracy
+from guard_plugins.task import Task
+
+
+def measure(
+    task: Task, models: Sequence[nn.Module], protocol: Protocol, attacks: Registry[Attack], *, name: str
+) -> ModelReport:
+    """Return clean accuracy and accuracy under every attack of the protocol, as mean and sd over ``models``.
+
+    Args:
+        task: Gives test images, settings (section ``evaluation``), seeds and progress.
+        models: Models of one kind (pixels in, logits out).
+        protocol: The attacks and radii.
+        attacks: Where the protocol's attacks are found.
+        name: What to call the models in progress bars and seeds.
+
+    Raises:
+        ConfigError: If an attack is not registered.
+        TrainingError: If a model's logits are not finite.
+    """
+    images, labels = test_images(task)
+    known = {name: item.value for name, item in attacks.items.items()}
+    built = [(attack, eps) for attack, radii in protocol.build(known) for eps in radii]
+    reports = []
+    with task.monitor.track(f"attack {name}", len(built) * len(models) * len(labels)) as progress:
+        for number, model in enumerate(models):
+            seeds = task.seeds.child("evaluation", name, number)
+            robust = []
+            for attack, eps in built:
+                tick = _increments(progress.advance)
+                result = attack_accuracy(
+                    model, attack, images, labels, eps=eps, batch_size=task.config.evaluation.batch_size,
+                    seeds=seeds, progress=tick,
+                )  # fmt: skip
+                robust.append(
+                    RobustAccuracy(
+                        attack=result.attack, norm=result.norm, eps=eps, accuracy=result.accuracy, images=result.images
+                    )
+                )
+            clean = clean_accuracy(model, images, labels, batch_size=task.config.evaluation.batch_size)
+            reports.append(ModelReport(clean=clean, robust=robust))
+    return reports[0] if len(reports) == 1 else condensed(reports)
+
+
+def test_images(task: Task) -> tuple[Tensor, Tensor]:
+    """Return the test images and labels the attacks run on."""
+    test = task.data.test
+    count = min(len(test), task.config.evaluation.images or len(test))
+    # Spread over the set: many sets are stored class by class.
+    index = torch.linspace(0, len(test) - 1, count).round().long()
+    return test.images(index), test.labels[index]
+
+
+def condensed(reports: Sequence[ModelReport]) -> ModelReport:
+    """Return mean and standard deviation over the reports of several models of a kind."""
+    robust = [
+        entries[0].model_copy(
+            update={
+                "accuracy": statistics.mean(entry.accuracy for entry in entries),
+                "sd": statistics.stdev(entry.accuracy for entry in entries),
+            }
+        )
+        for entries in zip(*(report.robust for report in reports), strict=True)
+    ]
+    clean = [report.clean for report in reports]
+    return ModelReport(clean=statistics.mean(clean), sd=statistics.stdev(clean), models=len(reports), robust=robust)
+
+
+def _increments(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    done = 0
+
+    def progress(now: int, _total: int) -> None:
+        nonlocal done
+        advance(now - done)
+        done = now
+
+    return progress

@@ -1,0 +1,109 @@
+"""What the loaded plugins registered, looked up by name with errors a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from guard_plugins.errors import ConfigError, PluginError
+from guard_plugins.host.catalogue import Entry
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Registered(Generic[T]):
+    """A registered class and the distribution (with version) it came from."""
+
+    value: type[T]
+    plugin: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that could not be used, with the reason in one line and in full."""
+
+    plugin: str
+    origin: str
+    reason: str
+    traceback: str
+
+    def error(self) -> PluginError:
+        """Return the error to raise when this plugin is asked for."""
+        return PluginError(
+            f"The plugin {self.plugin!r} of {self.origin} is broken: {self.reason}",
+            seen=self.traceback.strip() or self.reason,
+            do=f"Update or uninstall {self.origin.split()[0]}, or tell its authors. Other methods still work.",
+        )
+
+
+@dataclass
+class Registry(Generic[T]):
+    """Classes of one kind by name.
+
+    Args:
+        kind: What users call them (``data set``); used in messages.
+        option: The flag that names one; used in messages.
+    """
+
+    kind: str
+    option: str
+    items: dict[str, Registered[T]] = field(default_factory=dict)
+
+    def refuse_taken(self, classes: Iterable[type[T]], origin: str) -> None:
+        """Check that no name of ``classes`` is taken.
+
+        Raises:
+            PluginError: If another plugin already registered one of the names.
+        """
+        for name in (_name(value) for value in classes):
+            if name in self.items:
+                raise PluginError(
+                    f"{origin} registers the {self.kind} {name!r}, which {self.items[name].origin} already provides",
+                    do=f"Uninstall one of the two, or ask the authors of {origin.split()[0]} to rename theirs.",
+                )
+
+    def add(self, value: type[T], plugin: str, origin: str) -> None:
+        """Register a class under its ``name``."""
+        self.items[_name(value)] = Registered(value, plugin, origin)
+
+    def __getitem__(self, name: str) -> type[T]:
+        """Return the class called ``name``.
+
+        Raises:
+            ConfigError: If there is none; the nearest names are offered.
+        """
+        if name in self.items:
+            return self.items[name].value
+        raise unknown_name(self.kind, self.option, name, self.items)
+
+
+def _name(value: type[object]) -> str:
+    name: str = value.name  # type: ignore[attr-defined]
+    return name
+
+
+def claims_of(method: str, entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries that claim to provide ``method``, from metadata alone.
+
+    Raises:
+        ConfigError: If there is none; the nearest match is offered.
+    """
+    claims = [entry for entry in entries if entry.name == method]
+    if not claims:
+        raise unknown_name("method", "--method", method, {entry.name for entry in entries})
+    return claims
+
+
+def unknown_name(kind: str, option: str, name: str, known: Iterable[str]) -> ConfigError:
+    """Return the error for a name nobody registered, with the nearest match first."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return ConfigError(
+        f"Unknown {kind} {name!r} ({option})", seen=f"known: {', '.join(names) or 'none'}",
+        do=f"{hint}Pick one of the known names, or install the plugin that provides it (`guard-plugins` lists them).",
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""The shape of every long loop: a state that is one serialisable object, and steps with randomness of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from guard_plugins.errors import TrainingError
+from guard_plugins.monitor import Monitor
+from guard_plugins.seeds import Seeds
+
+CHECK_EVERY: Final = 25
+"""Steps between two looks at the metrics on a GPU, where each look waits for the device."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything with PyTorch's pair of state methods: modules, optimisers, schedulers."""
+
+    def state_dict(self) -> Any:
+        """Return the state."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take the state over."""
+
+
+class LoopState:
+    """Everything a loop needs to go on where it stopped.
+
+    Args:
+        **parts: Named tensors (restored in place) and objects with ``state_dict`` / ``load_state_dict``.
+    """
+
+    def __init__(self, **parts: Tensor | Stateful) -> None:
+        self.parts = parts
+
+    def capture(self) -> dict[str, Any]:
+        """Return a copy of the state: nested dicts and lists of CPU tensors and plain numbers."""
+        return {name: _copied(_state_of(part)) for name, part in self.parts.items()}
+
+    def restore(self, captured: dict[str, Any]) -> None:
+        """Take over what :meth:`capture` returned.
+
+        Raises:
+            KeyError: If the parts are not the same.
+        """
+        for name, part in self.parts.items():
+            if isinstance(part, Tensor):
+                with torch.no_grad():
+                    part.copy_(captured[name])
+            else:
+                part.load_state_dict(captured[name])
+
+
+def _state_of(part: Tensor | Stateful) -> Any:
+    return part.detach() if isinstance(part, Tensor) else part.state_dict()
+
+
+def _copied(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu().clone()
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_copied(value) for value in tree]
+    return tree
+
+
+@dataclass
+class Step:
+    """One step of a loop.
+
+    Attributes:
+        index: Its number, from 0.
+        metrics: What :meth:`log` was given last.
+    """
+
+    index: int
+    metrics: dict[str, Tensor | float] = field(default_factory=dict)
+
+    def log(self, **metrics: Tensor | float) -> None:
+        """Report numbers of this step, such as ``loss=loss``; they must be finite."""
+        self.metrics = metrics
+
+
+def steps(stage: str, total: int, *, seeds: Seeds, monitor: Monitor, device: torch.device) -> Iterator[Step]:
+    """Yield the steps of a loop, each with freshly derived global randomness, watched for numbers gone wrong.
+
+    Args:
+        stage: Name of the loop in progress bars, events and the seeds' path.
+        total: Number of steps.
+        seeds: Step ``i`` starts with the global random streams seeded from (seeds, stage, i).
+        monitor: Where progress goes.
+        device: Where the metrics live; decides how often they are looked at.
+
+    Raises:
+        TrainingError: If a logged number is not finite.
+    """
+    every = 1 if device.type == "cpu" else CHECK_EVERY
+    with monitor.track(stage, total) as progress:
+        for index in range(total):
+            seeds.reset(stage, index)
+            step = Step(index)
+            yield step
+            if step.metrics and (index % every == 0 or index == total - 1):
+                progress.metrics = _finite(stage, step, total)
+            progress.advance()
+
+
+def _finite(stage: str, step: Step, total: int) -> dict[str, float]:
+    values = {name: float(value) for name, value in step.metrics.items()}
+    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+    if bad:
+        raise TrainingError(
+            f"The {', '.join(bad)} of stage {stage!r} is no longer a finite number at step {step.index + 1} of {total}",
+            seen=", ".join(f"{name} = {value}" for name, value in values.items()),
+            do="The usual cause is a learning rate that is too high: lower it, or the weight of the curvature term.",
+        )
+    return values

@@ -1,0 +1,77 @@
+"""What a distillation method is: a config, the functions it wants guarded, and ``distill``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from guard_plugins.distilled import DistilledSet
+    from guard_plugins.networks.normalised import Normalised
+    from guard_plugins.task import Task
+
+
+class MethodConfig(BaseModel):
+    """Base of every method's options; each field becomes a flag of ``guard-run`` with its description as help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class Method(ABC):
+    """A distillation method, as plugins register it.
+
+    The host wraps the functions named in ``guarded`` with the curvature hook before it calls anything, so a method
+    says where real data meets a loss and contains nothing else about robustness.
+
+    Attributes:
+        name: What users pass to ``--method``; the entry point carries the same name.
+        summary: One line for listings.
+        Config: The options of this method.
+        presets: Named settings for the whole run (same nesting as the YAML file), laid over the host's of that name.
+        guarded: Names of the methods of this class in which a loss on real data is differentiated.
+        uses_teacher: Whether ``distill`` needs a trained teacher.
+        labels: The labels its students learn from by default.
+
+    Args:
+        config: The validated options.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    guarded: ClassVar[tuple[str, ...]] = ("train_teacher",)
+    uses_teacher: ClassVar[bool] = True
+    labels: ClassVar[Literal["soft", "hard"]] = "soft"
+
+    def __init__(self, config: MethodConfig) -> None:
+        self.config = config
+
+    def check(self, task: Task, teacher: Normalised | None) -> None:  # noqa: B027 - optional, hence not abstract
+        """Refuse early, before any training, what the method cannot work with.
+
+        Args:
+            task: The task.
+            teacher: The untrained teacher, or None where the method uses none.
+
+        Raises:
+            ConfigError: If network, data or options do not fit the method.
+        """
+
+    def train_teacher(self, task: Task, model: Normalised) -> None:
+        """Train ``model`` (pixels in, logits out) on the real data, in place; the host's plain supervised loop."""
+        from guard_plugins.training.supervised import train_supervised
+
+        train_supervised(task, model)
+
+    @abstractmethod
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        """Return the distilled set: ``task.ipc`` images of every class.
+
+        Args:
+            task: Data, seeds, device, progress and everything else the host offers.
+            teacher: The trained teacher in eval mode with frozen weights, or None where ``uses_teacher`` is False.
+        """

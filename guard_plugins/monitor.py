@@ -1,0 +1,100 @@
+"""Progress for people (stderr) and for programs (events.jsonl)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+PLAIN_EVERY: Final = 20.0
+"""Seconds between two progress lines where stderr is not a terminal."""
+
+
+class Tracker:
+    """Progress of one loop.
+
+    Attributes:
+        metrics: Numbers shown beside it.
+    """
+
+    def __init__(self, label: str, total: int, console: Console, bar: Progress | None) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self.metrics: dict[str, float] = {}
+        self._console, self._bar = console, bar
+        self._task: TaskID | None = bar.add_task(label, total=total, numbers="") if bar else None
+        self._start = self._last = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        """Count ``count`` more units as done."""
+        self.done += count
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self.done, numbers=self._numbers())
+        elif time.monotonic() - self._last >= PLAIN_EVERY:
+            self._last = time.monotonic()
+            left = (self._last - self._start) / self.done * (self.total - self.done)
+            self._console.print(f"  {self.label} {self.done}/{self.total} {self._numbers()} {left:.0f} s left")
+
+    def _numbers(self) -> str:
+        rate = self.done / max(time.monotonic() - self._start, 1e-9)
+        return " ".join([f"{rate:.1f}/s", *(f"{name} {value:.4g}" for name, value in self.metrics.items())])
+
+
+class Monitor:
+    """Tells the terminal and the run's ``events.jsonl`` what is going on, and times the stages.
+
+    Attributes:
+        seconds: Duration of every finished stage.
+
+    Args:
+        events: File to append events to, or None.
+        quiet: Write nothing to the terminal (every process but the main one).
+    """
+
+    def __init__(self, events: Path | None = None, *, quiet: bool = False) -> None:
+        self.seconds: dict[str, float] = {}
+        self._events = events
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Append one event with its time stamp."""
+        if self._events is not None:
+            line = json.dumps({"time": round(time.time(), 3), "event": kind, **values})
+            with self._events.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def say(self, text: str) -> None:
+        """Print one line for the person at the terminal, and keep it as an event."""
+        self._console.print(text, markup=False)
+        self.event("message", text=text)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage and announce its begin and end."""
+        self.event("stage begins", stage=name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+        self.event("stage ends", stage=name, seconds=self.seconds[name])
+        self._console.print(f"{name}: {self.seconds[name]:.1f} s", markup=False)
+
+    @contextlib.contextmanager
+    def track(self, label: str, total: int) -> Iterator[Tracker]:
+        """Show the progress of a loop of ``total`` units while the context is open."""
+        with contextlib.ExitStack() as stack:
+            bar = stack.enter_context(self._bar()) if self._console.is_terminal and not self._console.quiet else None
+            tracker = Tracker(label, total, self._console, bar)
+            yield tracker
+            self.event("loop ends", loop=label, units=tracker.done, **tracker.metrics)
+
+    def _bar(self) -> Progress:
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        return Progress(*columns, console=self._console, transient=True)

@@ -1,0 +1,114 @@
+"""The model of ``report.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Part(BaseModel):
+    """Base of the report's parts: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RobustAccuracy(Part):
+    """Accuracy under one attack.
+
+    Attributes:
+        attack: Label of the attack, such as ``pgd-20``.
+        norm: Norm of the radius.
+        eps: Radius in pixel units.
+        accuracy: Fraction of the images classified correctly before and after the attack; mean over models.
+        sd: Standard deviation over models; None for one.
+        images: Number of test images.
+    """
+
+    attack: str
+    norm: str
+    eps: float
+    accuracy: float
+    sd: float | None = None
+    images: int
+
+
+class ModelReport(Part):
+    """Accuracies of one kind of model.
+
+    Attributes:
+        clean: Fraction of the test images classified correctly; mean over models.
+        sd: Standard deviation over models; None for one.
+        models: Number of models, each from its own seed.
+        robust: Accuracies under attack.
+    """
+
+    clean: float
+    sd: float | None = None
+    models: int = 1
+    robust: list[RobustAccuracy]
+
+    def at(self, eps: float, attack: str | None = None) -> float:
+        """Return the accuracy at a radius (of the first attack measured there, or of the one named).
+
+        Raises:
+            KeyError: If there is no such measurement.
+        """
+        for entry in self.robust:
+            if abs(entry.eps - eps) < 1e-9 and attack in (None, entry.attack):
+                return entry.accuracy
+        raise KeyError(f"no attack at eps = {eps}")
+
+
+class HookReport(Part):
+    """What the curvature hook did and measured while it was active.
+
+    Attributes:
+        steps: Optimiser steps seen.
+        regularised_steps: Steps that carried the term.
+        mean_loss: Mean of the plain loss over regularised steps.
+        mean_term: Mean of the term.
+        mean_gradient_norm: Mean L2 norm of the per-sample input gradient.
+        mean_curvature: Mean curvature of the loss along z.
+    """
+
+    steps: int
+    regularised_steps: int
+    mean_loss: float
+    mean_term: float
+    mean_gradient_norm: float
+    mean_curvature: float
+
+
+class Models(Part):
+    """The models of a run; ``teacher`` is None where the method uses none."""
+
+    teacher: ModelReport | None
+    student: ModelReport
+    student_hard: ModelReport
+
+
+class Report(Part):
+    """The results of a run.
+
+    Attributes:
+        method: Distillation method.
+        dataset: Data set.
+        ipc: Images per class.
+        seed: Seed of the run.
+        protocol: Evaluation protocol.
+        guard: Settings of the hook the teacher was trained under; None without it.
+        models: Accuracies. ``student`` learned from the method's labels, ``student_hard`` from the stored PNGs alone.
+        hook: What the hook measured, or None without it.
+        seconds: Duration of every stage.
+    """
+
+    method: str
+    dataset: str
+    ipc: int
+    seed: int
+    protocol: str
+    guard: dict[str, Any] | None
+    models: Models
+    hook: HookReport | None
+    seconds: dict[str, float]

@@ -1,0 +1,54 @@
+"""The plain supervised loop of a teacher (the squeeze of SRe2L): cross-entropy, SGD, nothing else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from guard_plugins.loop import LoopState
+from guard_plugins.task import Task
+from guard_plugins.training.augmentation import augmentation
+from guard_plugins.training.schedules import learning_rate
+
+
+def train_supervised(task: Task, model: nn.Module) -> None:
+    """Train ``model`` (pixels in, logits out) on the task's training split, in place; ends in eval mode.
+
+    Args:
+        task: Gives data, settings (section ``teacher``), seeds, device and progress.
+        model: A network on the task's device.
+
+    Raises:
+        TrainingError: If the loss stops being finite.
+    """
+    settings = task.config.teacher
+    batch = min(settings.batch_size, len(task.data.train))
+    per_epoch = len(task.data.train) // batch
+    total = per_epoch * settings.epochs
+    net = task.engine.model(model)
+    sgd = torch.optim.SGD(
+        net.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay,
+        nesterov=settings.momentum > 0,
+    )  # fmt: skip
+    scheduler = learning_rate(sgd, settings.schedule, total)
+    optimizer = task.engine.optimizer(sgd)
+    augment = augmentation(settings.augment)
+    model.train()
+    for step in task.steps("teacher", total, state=LoopState(model=model, optimizer=sgd, scheduler=scheduler)):
+        images, labels = _batch(task, step.index, batch, per_epoch)
+        loss = F.cross_entropy(net(augment(images)), labels)
+        optimizer.zero_grad()
+        task.engine.backward(loss)
+        optimizer.step()
+        scheduler.step()
+        step.log(loss=loss)
+    model.eval()
+
+
+def _batch(task: Task, step: int, batch: int, per_epoch: int) -> tuple[Tensor, Tensor]:
+    epoch, position = divmod(step, per_epoch)
+    split = task.data.train
+    order = torch.randperm(len(split), generator=task.seeds.generator("teacher", "order", epoch))
+    index = order[position * batch : (position + 1) * batch]
+    return split.images(index).to(task.device), split.labels[index].to(task.device)

@@ -1,0 +1,51 @@
+"""SRe2L for the plugin host: the host's plain teacher, then recovery; students learn from online teacher labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from guard_plugins.distilled import DistilledSet
+from guard_plugins.errors import ConfigError
+from guard_plugins.method import Method, MethodConfig
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.task import Task
+from guard_sre2l.config import RecoverConfig, SRe2LConfig
+from guard_sre2l.recovery import CropScale, recover
+from guard_sre2l.statistics import batchnorm_layers
+
+
+class SRe2L(Method):
+    """Squeeze, recover, relabel (Yin, Xing & Shen, NeurIPS 2023, arXiv 2306.13092)."""
+
+    name = "sre2l"
+    summary = "images whose BatchNorm statistics match those a teacher saw in training (arXiv 2306.13092)"
+    Config: ClassVar[type[MethodConfig]] = SRe2LConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "digits": {"recover": {"iterations": 500, "lr": 0.1, "jitter": 1, "flip": False, "crop_scale": 1.0}},
+        "fast": {"recover": {"iterations": 500, "lr": 0.1, "jitter": 4, "crop_scale": 1.0}},
+    }
+    config: SRe2LConfig
+
+    def check(self, task: Task, teacher: Normalised | None) -> None:
+        """Refuse a teacher whose BatchNorm statistics there are none to match.
+
+        Raises:
+            ConfigError: If the teacher has no BatchNorm layer with running statistics.
+        """
+        if teacher is not None and not batchnorm_layers(teacher):
+            raise ConfigError(
+                f"The method {self.name!r} matches BatchNorm statistics, but the teacher has no BatchNorm layer",
+                seen=f"--teacher.network {task.config.teacher.network}",
+                do="Take a teacher with BatchNorm, such as resnet18, small-resnet or convnet3-bn.",
+            )
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        """Recover ``task.ipc`` images of every class from the teacher."""
+        assert teacher is not None
+        return recover(task, teacher, self.config.recover, crop_scale=crop_scale_of(self.config.recover))
+
+
+def crop_scale_of(settings: RecoverConfig) -> CropScale:
+    """Return SRe2L's crop scale, which is the same at every step."""
+    return lambda step, total: settings.crop_scale

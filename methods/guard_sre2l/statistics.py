@@ -1,0 +1,65 @@
+"""The BatchNorm statistics loss: how far a batch's statistics are from those the teacher saw in training."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+def batchnorm_layers(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return the model's BatchNorm layers with running statistics, in ``modules()`` order."""
+    return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None]
+
+
+def layer_loss(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Return R_l = ||running_var - var(x)||_2 + ||running_mean - mean(x)||_2, statistics over (N, H, W), biased.
+
+    Args:
+        layer: The layer.
+        x: Its input, shape (N, C, H, W).
+    """
+    variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+    assert layer.running_var is not None
+    assert layer.running_mean is not None
+    loss: Tensor = torch.linalg.vector_norm(layer.running_var - variance)
+    return loss + torch.linalg.vector_norm(layer.running_mean - mean)
+
+
+class StatisticsLoss:
+    """Collects the loss of every BatchNorm layer during a forward pass, while the context is open.
+
+    SRe2L (arXiv 2306.13092), equation of the recover stage: sum_l w_l R_l, with w of the first layer set apart.
+
+    Args:
+        model: The frozen teacher.
+        first: Factor w_1 on the first layer's loss.
+    """
+
+    def __init__(self, model: nn.Module, *, first: float) -> None:
+        self._layers, self._first = batchnorm_layers(model), first
+        self._losses: dict[nn.BatchNorm2d, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> StatisticsLoss:
+        self._handles = [layer.register_forward_pre_hook(self._collect) for layer in self._layers]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._losses.clear()
+
+    def value(self) -> Tensor:
+        """Return the loss of the last forward pass, a scalar."""
+        weights = [self._first, *[1.0] * (len(self._layers) - 1)]
+        terms = [weight * self._losses[layer] for weight, layer in zip(weights, self._layers, strict=True)]
+        return torch.stack(terms).sum()
+
+    def _collect(self, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.BatchNorm2d)
+        self._losses[layer] = layer_loss(layer, args[0])
