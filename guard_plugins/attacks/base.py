@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ class Attack(ABC):
     def label(self) -> str:
         """Name with the settings that matter to a reader, such as ``pgd-20``."""
         return self.name
+
+    def parts(self) -> Sequence[Attack]:
+        """Return the attacks this one runs one after the other, each on what the earlier ones left; itself by default.
+
+        The evaluation runs the parts over all images, which packs full batches, and reports after each.
+        """
+        return (self,)
 
     @abstractmethod
     def perturb(

@@ -33,7 +33,6 @@ class PGD(Attack):
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "projected gradient descent on the cross-entropy (Madry et al. 2018)"
     loss: ClassVar[LossName] = "ce"
-    decay: ClassVar[float] = 0.0
 
     steps: int = 20
     restarts: int = 1
@@ -69,18 +68,14 @@ class PGD(Attack):
         return adversarial
 
     def _climb(self, model: nn.Module, images: Tensor, labels: Tensor, *, start: Tensor, eps: float) -> Tensor:
-        size = self.step_size if self.step_size is not None else min(2.5 * eps / self.steps, eps)
-        return ascend(
-            self.gradient(model),
-            images,
-            labels,
-            start=start,
-            eps=eps,
-            steps=self.steps,
-            step_size=size,
-            decay=self.decay,
-        )
+        size = default_step(eps, self.steps) if self.step_size is None else self.step_size
+        return ascend(self.gradient(model), images, labels, start=start, eps=eps, steps=self.steps, step_size=size)
 
     def gradient(self, model: nn.Module) -> Gradient:
         """Return the gradient the ascent follows on ``model``."""
         return input_gradient(model, LOSSES[self.loss])
+
+
+def default_step(eps: float, steps: int) -> float:
+    """Return 2.5 · eps / steps, at most eps: long enough to reach any point of the ball (Madry et al. 2018)."""
+    return min(2.5 * eps / steps, eps)

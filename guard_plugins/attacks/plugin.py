@@ -10,7 +10,21 @@ from guard_plugins.hookspecs import hookimpl
 if TYPE_CHECKING:
     from guard_plugins.attacks.base import Attack
 
-_BUILT_IN: Final = (("pgd", "PGD"),)
+_BUILT_IN: Final = (
+    ("fgsm", "FGSM"),
+    ("pgd", "PGD"),
+    ("mim", "MIM"),
+    ("margin", "MarginPGD"),
+    ("margin", "DLRPGD"),
+    ("cw", "CW"),
+    ("apgd", "APGDCE"),
+    ("apgd", "APGDT"),
+    ("fab", "FABT"),
+    ("square", "Square"),
+    ("autoattack", "AutoAttack"),
+    ("adaptive", "Adaptive"),
+    ("noise", "Noise"),
+)
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from guard_plugins.errors import PluginError
-from guard_plugins.evaluation.predictions import check_pairs, clean_accuracy, logits_of
+from guard_plugins.evaluation.predictions import check_pairs, clean_accuracy, correct_mask, logits_of
 from guard_plugins.evaluation.state import borrowed, device_of
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from guard_plugins.attacks.base import Attack, Norm
     from guard_plugins.seeds import Seeds
 
-__all__ = ["AttackResult", "attack_accuracy", "attack_batch", "clean_accuracy"]
+__all__ = ["AttackResult", "attack_accuracy", "attack_left", "clean_accuracy"]
 
 Progress = Callable[[int, int], None]
-"""Called with the number of images done and the number of all images."""
+"""Called with the number of images done and the number of images to do."""
 
 TOLERANCE = 1e-6
 """How far float32 rounding may carry a pixel (or, in L2, a whole perturbation relative to eps) over its bound."""
@@ -37,6 +37,7 @@ class AttackResult:
         eps: Radius in pixel units.
         robust: Which images are classified correctly before *and* after the attack, bool of shape (N,), on the CPU.
         attacked: Number of images that were attacked: those classified correctly before.
+        parts: Label of each part of the attack and the accuracy after it, in the order they ran.
     """
 
     attack: str
@@ -44,6 +45,7 @@ class AttackResult:
     eps: float
     robust: Tensor
     attacked: int
+    parts: tuple[tuple[str, float], ...]
 
     @property
     def images(self) -> int:
@@ -74,8 +76,9 @@ def attack_accuracy(
 ) -> AttackResult:
     """Attack ``model`` on every image it classifies correctly.
 
-    The randomness of a batch depends on the seeds, the attack's label, eps and the batch's index only, so results do
-    not depend on what was evaluated before. The model, its gradients and the global random streams are left as found.
+    Each part of the attack runs over all images that the parts before it left, in full batches. The randomness of a
+    batch depends on the seeds, the attack's label, eps, the part and the batch's index only, so results do not depend
+    on what was evaluated before. The model, its gradients and the global random streams are left as found.
 
     Args:
         model: From images in [0, 1] to logits; normalisation inside.
@@ -85,7 +88,7 @@ def attack_accuracy(
         eps: Radius in pixel units, in the attack's norm.
         batch_size: Images per batch.
         seeds: Source of all randomness.
-        progress: Called after every batch.
+        progress: Called after every batch; each part of an attack counts for its share of the images.
 
     Raises:
         DataError: If there is nothing to evaluate or the lengths differ.
@@ -93,33 +96,56 @@ def attack_accuracy(
         TrainingError: If a logit is not finite.
     """
     check_pairs(images, labels)
-    device, robust, attacked = device_of(model), [], 0
+    robust = correct_mask(model, images, labels, batch_size=batch_size)
+    attacked, parts, trail = int(robust.sum()), attack.parts(), []
     with borrowed(model):
-        for index, (x, y) in enumerate(zip(images.split(batch_size), labels.split(batch_size), strict=True)):
-            generator = seeds.generator(attack.label, repr(float(eps)), index, device=device)
-            correct, stays = attack_batch(model, attack, x.to(device), y.to(device), eps=eps, generator=generator)
-            robust.append(stays.cpu())
-            attacked += int(correct.sum())
-            if progress is not None:
-                progress(sum(map(len, robust)), len(images))
-    return AttackResult(attack.label, attack.norm, float(eps), torch.cat(robust), attacked)
+        for number, part in enumerate(parts):
+            rng = seeds.child(attack.label, repr(float(eps)), part.label)
+            tell = _in_parts(progress, number, len(parts))
+            if eps:  # a ball of radius 0 holds the image alone
+                attack_left(
+                    model, part, images, labels, robust, eps=eps, batch_size=batch_size, seeds=rng, progress=tell
+                )
+            trail.append((part.label, float(robust.float().mean())))
+    if progress is not None:
+        progress(len(robust), len(robust))
+    return AttackResult(attack.label, attack.norm, float(eps), robust, attacked, tuple(trail))
 
 
-def attack_batch(
-    model: nn.Module, attack: Attack, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Attack what is classified correctly of one batch, on a model that is already :func:`borrowed`.
+def attack_left(
+    model: nn.Module,
+    attack: Attack,
+    images: Tensor,
+    labels: Tensor,
+    robust: Tensor,
+    *,
+    eps: float,
+    batch_size: int,
+    seeds: Seeds,
+    progress: Progress | None = None,
+) -> None:
+    """Attack the images that ``robust`` (bool, shape (N,), on the CPU) marks, and unmark those that break.
 
-    Returns:
-        Which images are classified correctly, and which of them still are after the attack; bool of shape (B,).
+    The model must be :func:`~guard_plugins.evaluation.state.borrowed`. A batch's stream is its index in ``seeds``.
     """
-    correct = logits_of(model, images).argmax(dim=1) == labels
-    stays = correct.clone()
-    if eps and correct.any():
-        x, y = images[correct], labels[correct]
-        adversarial = checked(attack, x, attack.perturb(model, x, y, eps=eps, generator=generator), eps=eps)
-        stays[correct] = logits_of(model, adversarial, what=f"images by {attack.label}").argmax(dim=1) == y
-    return correct, stays
+    device, left = device_of(model), robust.nonzero().squeeze(1)
+    done = len(robust) - len(left)
+    if progress is not None:
+        progress(done, len(robust))
+    for number, index in enumerate(left.split(batch_size)):
+        x, y = images[index.to(images.device)].to(device), labels[index.to(labels.device)].to(device)
+        adversarial = attack.perturb(model, x, y, eps=eps, generator=seeds.generator(number, device=device))
+        logits = logits_of(model, checked(attack, x, adversarial, eps=eps), what=f"images by {attack.label}")
+        robust[index] = (logits.argmax(dim=1) == y).cpu()
+        done += len(index)
+        if progress is not None:
+            progress(done, len(robust))
+
+
+def _in_parts(progress: Progress | None, number: int, parts: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress((number * total + done) // parts, total)
 
 
 def checked(attack: Attack, images: Tensor, adversarial: Tensor, *, eps: float) -> Tensor:

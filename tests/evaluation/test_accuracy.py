@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -116,10 +116,38 @@ def test_works_inside_no_grad_and_inference_mode(linear: Linear, data: tuple[Ten
         assert torch.equal(run(linear, data, PGD()).robust, expected)
 
 
-def test_reports_progress_after_every_batch(linear: Linear, data: tuple[Tensor, Tensor]) -> None:
+def test_progress_counts_images_up_to_all_of_them(linear: Linear, data: tuple[Tensor, Tensor]) -> None:
     seen: list[tuple[int, int]] = []
     attack_accuracy(linear, PGD(), *data, eps=0.01, batch_size=20, seeds=Seeds(0), progress=lambda *at: seen.append(at))
-    assert seen == [(20, 50), (40, 50), (50, 50)]
+    assert seen == [(10, 50), (30, 50), (50, 50), (50, 50)]  # 10 are misclassified and need no attack
+
+
+def test_parts_attack_only_what_is_left_and_share_the_progress(linear: Linear, data: tuple[Tensor, Tensor]) -> None:
+    asked: list[int] = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Counted(PGD):
+        def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> Tensor:
+            asked.append(len(images))
+            return super().perturb(model, images, labels, **options)
+
+    class Both(Recorder):
+        def parts(self) -> tuple[Attack, ...]:
+            return (Counted(steps=1), Counted(steps=40))
+
+    seen: list[tuple[int, int]] = []
+    images, labels = data
+    eps = float(linear.distances(images, labels, norm="Linf")[10:].median())
+    result = attack_accuracy(
+        linear, Both(), *data, eps=eps, batch_size=50, seeds=Seeds(0), progress=lambda *at: seen.append(at)
+    )
+    assert asked == [40, round(result.parts[0][1] * 50)]
+    assert 0 < asked[1] < 40
+    assert [label for label, _ in result.parts] == ["pgd-1", "pgd-40"]
+    assert result.accuracy == result.parts[1][1] <= result.parts[0][1]
+    assert seen[0] == (5, 50)
+    assert seen[-1] == (50, 50)
+    assert seen == sorted(seen)
 
 
 @pytest.mark.parametrize(("shift", "eps"), [(1.5, 0.05), (1.0, 0.9), (float("nan"), 0.05)])

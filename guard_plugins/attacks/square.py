@@ -1,0 +1,49 @@
+"""The Square attack, which needs no gradients, from the official code (Andriushchenko et al. 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pyautoattack.square import SquareAttack
+
+from guard_plugins.attacks.base import Attack, Norm
+from guard_plugins.attacks.official import Predict, run_kept, seed_from
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square(Attack):
+    """Random search over square patches on the margin loss.
+
+    Attributes:
+        queries: Images the model is asked about, at most, per image.
+    """
+
+    name: ClassVar[str] = "square"
+    norm: ClassVar[Norm] = "Linf"
+    summary: ClassVar[str] = "black-box random search over square patches, last part of AutoAttack"
+
+    queries: int = 5000
+
+    @property
+    def label(self) -> str:
+        """Name and queries: ``square-5000``."""
+        return f"{self.name}-{self.queries}"
+
+    def perturb(
+        self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
+    ) -> Tensor:
+        """Return a misclassified candidate of every image, or the image itself where there was none."""
+        attack = SquareAttack(
+            Predict(model, images.dtype),
+            n_queries=self.queries,
+            eps=eps,
+            seed=seed_from(generator),
+            resc_schedule=False,  # the standard's: the schedule of patch sizes is for 10,000 queries, not rescaled
+            device=images.device,
+        )
+        return run_kept(attack, images, labels)
