@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from guard_plugins.data import constants
 from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.data.decode import Header, Target
 from guard_plugins.data.files import read_headers, read_split
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 IN_MEMORY_BYTES: Final = 4 * 2**30
 """Sets whose decoded bytes exceed this are decoded on demand."""
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-
 
 def assemble(
     name: str,
@@ -29,7 +28,7 @@ def assemble(
     *,
     train_target: Target | None = None,
     test_target: Target | None = None,
-    statistics: Statistics | None = None,
+    statistics: constants.Statistics | None = None,
 ) -> Data:
     """Return the data set of the listed files.
 
