@@ -1,4 +1,7 @@
-"""Placeholder by the lead so that the pipeline runs; the author of guard_plugins/data replaces this file (keep the three names)."""
+"""Random augmentations of whole batches, without a loop over the images and differentiable in them.
+
+All numbers are drawn on the CPU from PyTorch's global stream, so a batch is augmented alike on every device.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,83 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from guard_plugins.data.boxes import Boxes, draw_boxes
+
 
 def random_crop(images: Tensor, *, padding: int) -> Tensor:
-    b, _, h, w = images.shape
+    """Return every image shifted by up to ``padding`` pixels each way, zeros coming in at the border.
+
+    Args:
+        images: Shape (B, C, H, W).
+        padding: Pixels of zeros added on every side before H x W pixels are cut out, as in torchvision's RandomCrop.
+    """
+    batch, _, height, width = images.shape
+    corner = torch.randint(0, 2 * padding + 1, (2, batch, 1)).to(images.device)
+    rows = corner[0] + torch.arange(height, device=images.device)
+    columns = corner[1] + torch.arange(width, device=images.device)
     padded = F.pad(images, (padding,) * 4)
-    out = torch.empty_like(images)
-    for i in range(b):
-        y, x = torch.randint(0, 2 * padding + 1, (2,)).tolist()
-        out[i] = padded[i, :, y : y + h, x : x + w]
-    return out
+    sample = torch.arange(batch, device=images.device).view(-1, 1, 1)
+    # Advanced indices around a slice come first: (B, H, W, C).
+    return padded[sample, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2).contiguous()
 
 
-def random_horizontal_flip(images: Tensor) -> Tensor:
-    mask = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-    return torch.where(mask, images.flip(-1), images)
+def random_horizontal_flip(images: Tensor, *, p: float = 0.5, shared: bool = False) -> Tensor:
+    """Return the images (B, C, H, W), each mirrored left to right with probability ``p``.
+
+    Args:
+        images: Shape (B, C, H, W).
+        p: Probability of a flip.
+        shared: Flip all images or none.
+    """
+    flipped = torch.rand(1 if shared else len(images)) < p
+    return torch.where(flipped.view(-1, 1, 1, 1).to(images.device), images.flip(-1), images)
 
 
-def random_resized_crop(images: Tensor, *, scale: tuple[float, float], shared: bool = False) -> Tensor:
-    raise NotImplementedError
+def random_resized_crop(
+    images: Tensor,
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    shared: bool = False,
+) -> Tensor:
+    """Return a random box of every image, enlarged to the full size by bilinear interpolation.
+
+    The distribution of the boxes is that of torchvision's RandomResizedCrop (Szegedy et al. 2015).
+
+    Args:
+        images: Shape (B, C, H, W).
+        scale: Range of the box's share of the area, drawn uniformly.
+        ratio: Range of its width over its height, drawn log-uniformly.
+        shared: Use one box for the whole batch, which is cheaper, as in SRe2L's recovery.
+    """
+    batch, _, height, width = images.shape
+    boxes = draw_boxes(1 if shared else batch, (height, width), scale=scale, ratio=ratio)
+    if not shared:
+        return crop_and_resize(images, boxes)
+    top, left, rows, columns = (int(value) for value in boxes)
+    window = images[..., top : top + rows, left : left + columns]
+    return F.interpolate(window, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def crop_and_resize(images: Tensor, boxes: Boxes) -> Tensor:
+    """Return one box of every image, resized to the full size by bilinear interpolation.
+
+    Sampling positions are clamped to the box, so that nothing outside it shows, as if it had been cut out first.
+
+    Args:
+        images: Shape (B, C, H, W), sides of at least 2 pixels.
+        boxes: One box per image.
+    """
+    _, _, height, width = images.shape
+    rows = _positions(boxes.top, boxes.height, height).to(images)
+    columns = _positions(boxes.left, boxes.width, width).to(images)
+    grid = torch.stack((columns.unsqueeze(1).expand(-1, height, -1), rows.unsqueeze(2).expand(-1, -1, width)), dim=-1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def _positions(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Return where ``size`` outputs sample an axis, in grid_sample's units of [-1, 1], shape (B, size)."""
+    start, length = start.double().unsqueeze(1), length.double().unsqueeze(1)
+    inside = (torch.arange(size, dtype=torch.float64) + 0.5) * length / size - 0.5
+    pixel = start + torch.minimum(inside.clamp(min=0), length - 1)
+    return pixel * 2 / (size - 1) - 1
