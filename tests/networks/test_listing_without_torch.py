@@ -17,3 +17,15 @@ def test_listing_does_not_import_torch(module):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_and_summaries_of_the_data_sets():
+    from guard_plugins.data.base import DataSet
+    from guard_plugins.data.plugin import register_datasets
+
+    datasets = register_datasets()
+    assert [dataset.name for dataset in datasets] == [
+        "digits", "folder", "cifar10", "cifar100", "tiny-imagenet", "imagenette", "imagenet",
+    ]  # fmt: skip
+    assert all(issubclass(dataset, DataSet) and dataset.summary and "\n" not in dataset.summary for dataset in datasets)
+    assert {dataset.name for dataset in datasets if dataset.needs_root} == {"folder", "tiny-imagenet", "imagenet"}
