@@ -19,14 +19,14 @@ def random_crop(images: Tensor, *, padding: int) -> Tensor:
         images: Shape (B, C, H, W).
         padding: Pixels of zeros added on every side before H x W pixels are cut out, as in torchvision's RandomCrop.
     """
-    batch, _, height, width = images.shape
+    batch, channels, height, width = images.shape
     corner = torch.randint(0, 2 * padding + 1, (2, batch, 1)).to(images.device)
     rows = corner[0] + torch.arange(height, device=images.device)
     columns = corner[1] + torch.arange(width, device=images.device)
     padded = F.pad(images, (padding,) * 4)
-    sample = torch.arange(batch, device=images.device).view(-1, 1, 1)
-    # Advanced indices around a slice come first: (B, H, W, C).
-    return padded[sample, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2).contiguous()
+    position = rows.unsqueeze(2) * padded.shape[-1] + columns.unsqueeze(1)
+    index = position.view(batch, 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, index).view_as(images)
 
 
 def random_horizontal_flip(images: Tensor, *, p: float = 0.5, shared: bool = False) -> Tensor:

@@ -104,15 +104,21 @@ def test_random_resized_crop_uses_one_box_an_image_or_one_for_all(images):
         assert torch.allclose(ours, naive_crop_and_resize(images, boxes), atol=1e-5)
 
 
-def test_shared_crop_is_differentiable_with_respect_to_the_images(images):
-    images = images.double().requires_grad_()
-    for shared in (False, True):
+@pytest.mark.parametrize(
+    "augment",
+    [
+        lambda x: random_crop(x, padding=2),
+        random_horizontal_flip,
+        lambda x: random_resized_crop(x, scale=(0.2, 0.9)),
+        lambda x: random_resized_crop(x, scale=(0.2, 0.9), shared=True),
+    ],
+)
+def test_gradients_reach_the_images(images, augment):
+    def seeded(x):
+        torch.manual_seed(1)
+        return augment(x)
 
-        def crop(x, shared=shared):
-            torch.manual_seed(1)
-            return random_resized_crop(x, scale=(0.2, 0.9), shared=shared)
-
-        assert torch.autograd.gradcheck(crop, (images[:2, :1].detach().requires_grad_(),))
+    assert torch.autograd.gradcheck(seeded, (images[:2, :1].double().requires_grad_(),))
 
 
 @pytest.mark.parametrize(
