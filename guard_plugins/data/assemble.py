@@ -87,6 +87,6 @@ def _sizes_differ(
     return DataError(
         "The images are not all of one size.",
         seen=f"{len(sizes)} sizes (height x width): {commonest}",
-        do=f"Pass --image-size N to resize the central square of every image to NxN pixels; "
+        do=f"Pass --data.image-size N to resize the central square of every image to NxN pixels; "
         f"the shortest side here is {smallest}.",
     )

@@ -123,7 +123,7 @@ def _fit(image: Image.Image, target: Target, path: Path) -> Image.Image:
             raise DataError(
                 f"The image {path} has another size than the rest.",
                 seen=f"{image.width}x{image.height} pixels instead of {target.width}x{target.height}",
-                do="Give one size for all images with --image-size.",
+                do="Give one size for all images with --data.image-size.",
             )
         return image
     side = min(image.size) * target.crop

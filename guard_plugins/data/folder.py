@@ -19,7 +19,7 @@ class Folder(DataSet):
     """
 
     name = "folder"
-    summary = "your own images in ROOT/train/CLASS and ROOT/test/CLASS (or val), resized with --image-size"
+    summary = "your own images in ROOT/train/CLASS and ROOT/test/CLASS (or val), resized with --data.image-size"
     needs_root = True
 
     def load(self, request: DataRequest) -> Data:

@@ -46,7 +46,7 @@ class Imagenette(DataSet):
     """
 
     name = "imagenette"
-    summary = "Imagenette, 10 ImageNet classes, 224x224 unless --image-size (--data-root or --download)"
+    summary = "Imagenette, 10 ImageNet classes, 224x224 unless --data.image-size (--data-root or --download)"
 
     def load(self, request: DataRequest) -> Data:
         """Read ``imagenette2[-320|-160]/{train,val}`` in ``root``, downloading the 320-pixel archive if need be.
@@ -90,7 +90,7 @@ class ImageNet(DataSet):
     """
 
     name = "imagenet"
-    summary = "ImageNet-1k in ROOT/train and ROOT/val, 224x224 unless --image-size (--data-root)"
+    summary = "ImageNet-1k in ROOT/train and ROOT/val, 224x224 unless --data.image-size (--data-root)"
     needs_root = True
 
     def load(self, request: DataRequest) -> Data:

@@ -23,5 +23,5 @@ def require_side(name: str, image_shape: tuple[int, int, int], at_least: int) ->
             seen=f"images of {height}x{width} pixels; {name} halves them until less than one pixel is left "
             f"and needs at least {at_least}x{at_least}",
             do=f"Choose a shallower network (small-resnet takes 4x4), or ask for larger images with "
-            f"--image-size {at_least}.",
+            f"--data.image-size {at_least}.",
         )

@@ -93,7 +93,7 @@ def test_floats_are_refused(tmp_path):
 
 def test_another_size_is_refused_without_a_crop(tmp_path):
     path = put(tmp_path, Image.new("RGB", (5, 4)))
-    with pytest.raises(DataError, match=r"(?s)another size.*5x4 pixels instead of 4x4.*--image-size"):
+    with pytest.raises(DataError, match=r"(?s)another size.*5x4 pixels instead of 4x4.*--data.image-size"):
         decode(path, COLOUR)
 
 

@@ -87,7 +87,7 @@ def test_differing_sizes_need_an_image_size(tree, save):
     assert "17 of 6x6" in message
     assert "1 of 5x9" in message
     assert str(odd) in message
-    assert "--image-size" in message
+    assert "--data.image-size" in message
     assert "shortest side here is 5" in message
     assert load(tree, image_size=5).image_shape == (3, 5, 5)
 

@@ -52,7 +52,7 @@ def test_smallest_side_works_and_one_less_is_a_clear_error(name):
     message = str(caught.value)
     assert f"{side}x{side - 1} pixels" in message
     assert f"at least {side}x{side}" in message
-    assert f"--image-size {side}" in message
+    assert f"--data.image-size {side}" in message
     assert name in message
 
 
