@@ -1,0 +1,192 @@
+"""The public hook."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from torch import Tensor, nn
+
+from guard_plugins.curvature import active
+from guard_plugins.curvature.explicit import explicit_loss
+from guard_plugins.curvature.options import NormStats, Options, Penalty
+from guard_plugins.curvature.patch import patched_call
+from guard_plugins.curvature.selfcheck import Checkpoints
+from guard_plugins.curvature.session import Session
+from guard_plugins.curvature.tally import HookSummary, StepRecord, Tally
+from guard_plugins.errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CurvatureHook:
+    """Keeps the curvature of the loss around each training input small, in a loop nobody edits.
+
+    Every backward call on a loss computed from a model's output then differentiates
+
+        ℓ̄(x) + weight · |ℓ̄(x + z) − ℓ̄(x)|,   z_i = h · ∇_{x_i} ℓ̄ / ‖∇_{x_i} ℓ̄‖₂
+
+    instead of ℓ̄(x) (GUARD, arXiv 2403.10045). As decorator, as context manager, or explicitly::
+
+        hook = CurvatureHook(h=3.0)
+
+        @hook
+        def train(...): ...
+
+        with hook:
+            train(...)
+
+        loss = hook.loss(model, x, lambda out: criterion(out, y))
+
+    Args:
+        h: L2 length of z, in the space of the tensor the model receives. Exactly one of ``h`` and ``h_rms``.
+        h_rms: The same per element, h = h_rms · √d; carries over between resolutions.
+        weight: Factor of the term; 0 leaves the loop exactly as it is.
+        penalty: ``"loss"`` as above, or ``"gradient"`` for Σ_i ‖∇_{x_i} ℓ̄(x + z) − ∇_{x_i} ℓ̄(x)‖₂ (CURE).
+        every: The term enters every so many optimiser steps only; ``weight`` is not rescaled.
+        ramp: Optimiser steps over which h grows linearly to its value.
+        model: The module whose input is x; by default the outermost module with trainable weights that is called.
+        input: Which of its arguments x is: position, name, or key in a dict; by default the first floating-point one.
+        norm_stats: ``"batch"`` evaluates the term in the mode the loop trains in; ``"running"`` evaluates it in eval
+            mode, with the running statistics of normalisation layers and without dropout, as published.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        h: float | None = None,
+        h_rms: float | None = None,
+        weight: float = 1.0,
+        penalty: Penalty = "loss",
+        every: int = 1,
+        ramp: int = 0,
+        model: nn.Module | None = None,
+        input: str | int | None = None,
+        norm_stats: NormStats = "batch",
+    ) -> None:
+        self.options = Options(
+            h=h, h_rms=h_rms, weight=weight, penalty=penalty, every=every, ramp=ramp, model=model, input=input,
+            norm_stats=norm_stats,
+        )  # fmt: skip
+        self._tally = Tally()
+        self._checkpoints = Checkpoints()
+        self._session: Session | None = None
+        self._entries = 0
+
+    def __repr__(self) -> str:
+        o = self.options
+        length = f"h={o.h}" if o.h is not None else f"h_rms={o.h_rms}"
+        return f"CurvatureHook({length}, weight={o.weight}, penalty={o.penalty!r}, every={o.every}, ramp={o.ramp})"
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return ``function`` run inside the hook.
+
+        Raises:
+            ConfigError: If it is a generator or coroutine function, whose body would run after the hook has ended.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+            raise ConfigError(
+                "the hook cannot decorate a generator or coroutine function",
+                seen=getattr(function, "__qualname__", repr(function)),
+                do="use `with hook:` around the training inside it",
+            )
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self:
+                return function(*args, **kwargs)
+
+        return run
+
+    def __enter__(self) -> CurvatureHook:
+        """Start regularising; entering the same hook again inside its own context changes nothing.
+
+        Raises:
+            HookError: If another hook is active.
+        """
+        if self._session is None:
+            session = Session(self.options, self._tally, self._checkpoints)
+            active.occupy(session)
+            self._session = session
+            self._original = nn.Module.__call__
+            if self.options.weight > 0:
+                nn.Module.__call__ = patched_call(self._original, session)  # type: ignore[method-assign]
+            session.tripwires.set()
+        self._entries += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop regularising and leave PyTorch as it was.
+
+        Raises:
+            HookError: If no exception is under way and the hook was never reached.
+        """
+        self._entries -= 1
+        session = self._session
+        if self._entries or session is None:
+            return
+        nn.Module.__call__ = self._original  # type: ignore[method-assign]
+        session.tripwires.remove()
+        active.vacate()
+        self._session = None
+        if kind is None:
+            session.tripwires.finish()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let model calls and backward calls in the body pass through unseen (attacks, auxiliary trainings)."""
+        with nullcontext() if self._session is None else self._session.listening_off():
+            yield
+
+    def loss(
+        self,
+        model: Callable[[Tensor], object],
+        x: Tensor,
+        loss_fn: Callable[..., Tensor],
+        *,
+        per_sample: bool = False,
+        squared: bool = False,
+    ) -> Tensor:
+        """Return the regularised objective at ``x``, for loops the recording forms cannot follow.
+
+        Nothing is patched: the caller does ``hook.loss(...).backward()``. Outside a context each call counts as one
+        step of ``every`` and ``ramp``.
+
+        Args:
+            model: Maps ``x`` to what ``loss_fn`` takes; a module's buffers and random streams are left as one plain
+                call leaves them.
+            x: Inputs of shape (B, …).
+            loss_fn: Maps the model's output to the mean loss of the batch, or to losses of shape (B,) if
+                ``per_sample``.
+            per_sample: Use the mean of the per-sample terms instead of the term of the mean.
+            squared: Square the terms. Then scaling the loss no longer commutes with the penalty.
+
+        Returns:
+            A scalar to call backward on.
+
+        Raises:
+            ConfigError: If ``loss_fn`` returns the wrong shape, or the options do not fit the penalty.
+        """
+        return explicit_loss(
+            self.options, self._tally, model, x, loss_fn,
+            per_sample=per_sample, squared=squared, session=self._session,
+        )  # fmt: skip
+
+    @property
+    def last(self) -> StepRecord | None:
+        """The latest regularised backward pass, or None before the first."""
+        return self._tally.last()
+
+    def summary(self) -> HookSummary:
+        """Return what the hook did so far, over all its contexts."""
+        return self._tally.summary()

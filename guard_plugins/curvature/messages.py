@@ -1,0 +1,154 @@
+"""The words of every error the hook raises: what happened, what was seen, what to do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor
+
+from guard_plugins.errors import HookError
+
+FROZEN: Final = "no trainable weights, or called without gradients"
+NO_FLOAT: Final = "no floating-point tensor among its inputs"
+INPUT_GRADIENT: Final = "its input requires a gradient already, so this is taken for an attack or an optimised input"
+TRANSFORM: Final = "called inside a torch.func transform"
+
+_EXPLICIT: Final = "use the explicit form, loss = hook.loss(model, x, loss_fn)"
+
+
+def no_such_input(which: str | int) -> str:
+    """Return why a module was skipped whose arguments lack the input named by ``input=``."""
+    return f"no floating-point tensor under input={which!r}"
+
+
+def head_on_frozen(head: str, backbone: str, x: Tensor) -> HookError:
+    """Return the error for a trainable module fed by a frozen one."""
+    return HookError(
+        f"{head} was about to be regularised around features, not around data",
+        seen=f"its input of shape {tuple(x.shape)} comes from {backbone}, which has no trainable weights",
+        do="say what x is: CurvatureHook(model=<the backbone>) for the data; model=<the head> or input=0 for the "
+        "features",
+    )
+
+
+def writes_its_input(module: str, error: Exception) -> HookError:
+    """Return the error for a model that changes its input tensor in place."""
+    return HookError(
+        f"{module} writes into its own input, which the hook needs as it was",
+        seen=str(error).splitlines()[0],
+        do="let the model work on a copy (x = x.clone()), or use an operation that is not in place",
+    )
+
+
+def unsupported_wrapper(wrapper: str) -> HookError:
+    """Return the error for DataParallel and FSDP."""
+    return HookError(
+        f"models wrapped in {wrapper} cannot be regularised",
+        seen=f"the loop calls a model wrapped in {wrapper}, whose replay would need its sharding or scattering redone",
+        do="use DistributedDataParallel, or one device",
+    )
+
+
+def broken(why: str) -> HookError:
+    """Return the error for a loss that depends on the model in a way that cannot be replayed."""
+    return HookError(
+        "this loss cannot be computed again at another input",
+        seen=why,
+        do="avoid that step (compile the model rather than the loss, build tensors with torch.stack or torch.cat), "
+        f"or {_EXPLICIT}",
+    )
+
+
+def replay_failed(error: Exception) -> HookError:
+    """Return the error for a replay that raised."""
+    return HookError(
+        "computing the loss again at another input failed",
+        seen=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        do=f"if the forward pass has side effects, remove them; otherwise {_EXPLICIT}",
+    )
+
+
+def gradient_failed(error: Exception) -> HookError:
+    """Return the error for a gradient with respect to the input that PyTorch could not take."""
+    return HookError(
+        "the gradient with respect to the input could not be taken",
+        seen=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        do="keep the graph of the loss whole until backward; use checkpoint(..., use_reentrant=False)",
+    )
+
+
+def no_double_backward(error: Exception) -> HookError:
+    """Return the error for the gradient penalty where PyTorch has no double backward."""
+    return HookError(
+        'penalty="gradient" differentiates twice, and a part of this model can be differentiated only once',
+        seen=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        do='use penalty="loss"; for attention, sdpa_kernel(SDPBackend.MATH); do not compile the model',
+    )
+
+
+def mode_changed(module: str, then: bool) -> HookError:
+    """Return the error for a model whose training flag changed between forward and backward."""
+    return HookError(
+        f"{module} changed between train() and eval() after its forward pass and before backward",
+        seen=f"training was {then} in the forward pass and is {not then} at backward",
+        do="call backward before switching the mode",
+    )
+
+
+def foreign_weights(module: str) -> HookError:
+    """Return the error for a model called with other weights than its own."""
+    return HookError(
+        f"{module} was called with other weights than it has now",
+        seen="its parameters at backward are not the tensors of its forward pass (functional_call, or swapped weights)",
+        do=f"{_EXPLICIT} with a module that owns those weights",
+    )
+
+
+def value_differs(loop: float, replayed: float) -> HookError:
+    """Return the error for a self-check whose value differs."""
+    return HookError(
+        "the replayed loss is not the loop's loss, so the term would be wrong",
+        seen=f"the loop computed {loop:.6g}, its replay at the same input {replayed:.6g}; some part is random, keeps "
+        "state between calls, or lies outside what can be followed (custom autograd.Function, writes into plain tensors)",
+        do=f"draw random numbers with PyTorch inside the model, avoid the untracked part, or {_EXPLICIT}",
+    )
+
+
+def gradient_differs(difference: float) -> HookError:
+    """Return the error for a self-check whose input gradient differs."""
+    return HookError(
+        "a part of the loss reaches the model's input in a way the hook cannot follow",
+        seen=f"the input gradient of the replay differs from the loop's by {difference:.2g} of its norm; typical causes "
+        "are a custom autograd.Function, a scripted loss and writes into plain tensors",
+        do=f"express that part with ordinary PyTorch operations, or {_EXPLICIT}",
+    )
+
+
+def untracked_part() -> HookError:
+    """Return the error for a loss one of whose parts reaches the input unseen."""
+    return HookError(
+        "a part of the loss depends on the model's input in a way the hook cannot follow",
+        seen="a tensor in the loss leads back to the input through its autograd graph, but not through recorded "
+        "operations (custom autograd.Function, scripted function, activations kept by a forward hook)",
+        do=f"express that part with ordinary PyTorch operations on the model's outputs, or {_EXPLICIT}",
+    )
+
+
+def step_unreached(seen: str) -> HookError:
+    """Return the error for an optimiser step without a backward pass the hook saw."""
+    return HookError(
+        "an optimiser step was about to use gradients the hook never saw",
+        seen=seen,
+        do="check that the loss is computed from the output of a call model(x) by ordinary PyTorch operations; name "
+        f"the model with CurvatureHook(model=...); wrap attacks in hook.paused(); or {_EXPLICIT}",
+    )
+
+
+def never_fired(seen: str) -> HookError:
+    """Return the error for a context that ended without a regularised backward pass."""
+    return HookError(
+        "the hook was never reached",
+        seen=seen,
+        do="wrap the function that trains; call the model as model(x) and backward on a loss computed from its output; "
+        f"or {_EXPLICIT}",
+    )

@@ -1,0 +1,111 @@
+"""Checking now and then that a replay at the same input is the loop's own computation, in value and gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from guard_plugins.curvature import messages
+from guard_plugins.curvature.replay import Replay
+from guard_plugins.curvature.step import Step, filled
+
+PERIOD: Final = 250
+"""Regularised backward passes between two checks of a computation seen before."""
+
+_KINDS: Final = 32  # a loop with more shapes of losses than this is checked periodically only
+_REDUCED: Final = (torch.float16, torch.bfloat16)
+
+
+class Checkpoints:
+    """Remembers which kinds of computation were checked, and when; lives as long as the hook."""
+
+    def __init__(self) -> None:
+        self._passes = 0
+        self._known: set[tuple[Any, ...]] = set()
+
+    def due(self, replay: Replay) -> bool:
+        """Count a regularised pass; return whether it is to be checked."""
+        periodic = self._passes % PERIOD == 0
+        self._passes += 1
+        signature = replay.signature()
+        if signature not in self._known and len(self._known) < _KINDS:
+            self._known.add(signature)
+            return True
+        return periodic
+
+
+class SelfCheck:
+    """The check of one backward pass.
+
+    Args:
+        due: Whether this pass is to be checked.
+    """
+
+    def __init__(self, *, due: bool) -> None:
+        self.due = due
+
+    def compare(self, step: Step, gradients: Sequence[Tensor] | None) -> None:
+        """Replay at the loop's own input and compare.
+
+        Args:
+            step: The pass.
+            gradients: The loop's input gradients, or None where its graph must not be used: then the value alone is
+                compared.
+
+        Raises:
+            HookError: If the value or the input gradient differs beyond rounding.
+        """
+        if not self.due:
+            return
+        replay = step.replay
+        if _leads_to(replay.constants, replay.leaves()):
+            raise messages.untracked_part()
+        leaves = replay.fresh()
+        again = replay.run(leaves, step.keep)
+        reduced = _is_reduced(replay)
+        _compare_values(replay.value, again, reduced=reduced)
+        if gradients is not None:
+            own = torch.autograd.grad(again, leaves, allow_unused=True) if again.requires_grad else [None] * len(leaves)
+            _compare_gradients(gradients, filled(own, leaves), reduced=reduced)
+
+
+def _is_reduced(replay: Replay) -> bool:
+    tensors = [replay.value, *replay.leaves()]
+    return any(t.dtype in _REDUCED for t in tensors) or any(call.autocast.enabled for call in replay.calls)
+
+
+def _compare_values(loop: Tensor, again: Tensor, *, reduced: bool) -> None:
+    a, b = float(loop.detach()), float(again.detach())
+    tolerance = 2e-2 if reduced else 1e-3
+    same = a == b or (a != a and b != b) or abs(a - b) <= tolerance * max(abs(a), abs(b)) + 1e-7
+    if not same:
+        raise messages.value_differs(a, b)
+
+
+def _compare_gradients(loop: Sequence[Tensor], again: Sequence[Tensor], *, reduced: bool) -> None:
+    pairs = list(zip(loop, again, strict=True))
+    gap = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs) ** 0.5
+    size = sum(float(a.double().square().sum()) for a, _ in pairs) ** 0.5
+    if size == 0 or gap != gap:
+        return
+    if gap > (5e-2 if reduced else 1e-2) * size:
+        raise messages.gradient_differs(gap / size)
+
+
+def _leads_to(tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> bool:
+    """Return whether the autograd graph of any of ``tensors`` reaches one of ``leaves``."""
+    targets = {id(leaf) for leaf in leaves}
+    stack: list[Any] = [t.grad_fn for t in tensors]
+    seen: set[Any] = set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if id(getattr(node, "variable", None)) in targets:
+            return True
+        stack.extend(parent for parent, _ in node.next_functions)
+    return False

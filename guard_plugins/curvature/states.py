@@ -1,0 +1,103 @@
+"""What a replay must not change, saved and put back: random streams, buffers, training flags, autocast."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class RandomState:
+    """The states of Python's stream and of PyTorch's streams (CPU and the devices in use)."""
+
+    python: Any
+    cpu: Tensor
+    devices: tuple[tuple[torch.device, Tensor], ...]
+
+    @classmethod
+    def save(cls, devices: Iterable[torch.device] = ()) -> RandomState:
+        """Return the present states of the CPU's stream and of those of ``devices``."""
+        others = sorted({d for d in devices if d.type != "cpu"}, key=str)
+        return cls(random.getstate(), torch.get_rng_state(), tuple((d, _device_state(d)) for d in others))
+
+    def restore(self) -> None:
+        """Set every saved stream back."""
+        random.setstate(self.python)
+        torch.set_rng_state(self.cpu)
+        for device, state in self.devices:
+            getattr(torch, device.type).set_rng_state(state, *([] if device.type == "mps" else [device]))
+
+
+def _device_state(device: torch.device) -> Tensor:
+    backend = getattr(torch, device.type)
+    state: Tensor = backend.get_rng_state() if device.type == "mps" else backend.get_rng_state(device)
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class Autocast:
+    """The autocast settings of one device type at one moment."""
+
+    device: str
+    enabled: bool
+    dtype: torch.dtype
+
+    @classmethod
+    def save(cls, device: str) -> Autocast:
+        """Return the settings in force for ``device`` (a device type, such as ``cuda``)."""
+        return cls(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Return a context in which the saved settings hold."""
+        if Autocast.save(self.device) == self:
+            return nullcontext()
+        return torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled)
+
+
+class Buffers:
+    """The buffers of some modules at one moment.
+
+    Both the tensors' contents and the tensor objects themselves are put back: a module may write a buffer in place
+    or put another tensor in its stead.
+
+    Args:
+        modules: The modules, sub-modules included by this class.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        owners = {id(part): part for module in modules for part in module.modules() if part._buffers}
+        self._slots = [
+            (part._buffers, name, buffer)
+            for part in owners.values()
+            for name, buffer in part._buffers.items()
+            if buffer is not None
+        ]
+        # .data: writing through it leaves the version counters alone, so graphs that saved a buffer stay valid
+        self._live = [buffer.data for _, _, buffer in self._slots]
+        self._saved = [buffer.clone() for buffer in self._live]
+
+    def restore(self) -> None:
+        """Put every buffer back."""
+        for holder, name, buffer in self._slots:
+            holder[name] = buffer
+        if self._live:
+            torch._foreach_copy_(self._live, self._saved)
+
+
+@contextmanager
+def evaluation_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Run the body with every sub-module in eval mode, then set each one's own flag back."""
+    flags = [(part, part.training) for module in modules for part in module.modules()]
+    try:
+        for part, _ in flags:
+            part.training = False
+        yield
+    finally:
+        for part, training in flags:
+            part.training = training

@@ -1,0 +1,113 @@
+"""Noticing that the hook was never reached, at the first optimiser step and at the end."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from guard_plugins.curvature import messages
+from guard_plugins.curvature.options import Options
+from guard_plugins.curvature.recorder import Recorder
+from guard_plugins.curvature.tally import Tally
+
+
+class Tripwires:
+    """Watches optimiser steps, and counts them.
+
+    Args:
+        options: The hook's settings.
+        tally: The hook's counters.
+        recorder: Knows which weights belong to recorded models.
+        paused: Whether steps are none of the hook's business now.
+
+    Attributes:
+        closure_wants_objective: Whether the step under way reads the value its closure returns.
+    """
+
+    def __init__(self, options: Options, tally: Tally, recorder: Recorder, paused: Callable[[], bool]) -> None:
+        self._options, self._tally, self._recorder, self._paused = options, tally, recorder, paused
+        self._backwards = self._counted = self._steps = 0
+        self._regularised = False
+        self._seen: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
+        self.closure_wants_objective = False
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def set(self) -> None:
+        """Start watching."""
+        self._handles = [
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
+
+    def remove(self) -> None:
+        """Stop watching."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def reached(self, *, regularised: bool) -> None:
+        """Note a backward call of the loop."""
+        self._backwards += 1
+        self._regularised |= regularised
+
+    def finish(self) -> None:
+        """Count the step of a context that made none, and complain if the hook was never reached.
+
+        Raises:
+            HookError: If no backward call came through.
+        """
+        if not self._backwards and self._options.weight > 0:
+            raise messages.never_fired(self.seen())
+        if self._backwards and not self._steps:
+            self._advance()
+
+    def seen(self) -> str:
+        """Return the facts an error message quotes."""
+        skipped = "; ".join(f"{name}: {why}" for name, why in self._recorder.skipped.items()) or "none"
+        return (
+            f"{self._recorder.calls} model calls recorded, {self._backwards} backward calls on their results, "
+            f"{self._steps} optimiser steps; modules passed over: {skipped}"
+        )
+
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._paused():
+            return
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        self.closure_wants_objective = closure is not None and isinstance(optimizer, torch.optim.LBFGS)
+        if closure is None:
+            self._require_reached(optimizer)
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._paused():
+            return
+        self.closure_wants_objective = False
+        self._require_reached(optimizer)
+        self._seen[optimizer] = self._backwards
+        self._steps += 1
+        if self._backwards > self._counted or self._options.weight == 0:
+            self._advance()
+
+    def _advance(self) -> None:
+        self._counted = self._backwards
+        self._tally.advance(regularised=self._regularised)
+        self._regularised = False
+
+    def _require_reached(self, optimizer: Optimizer) -> None:
+        if self._options.weight == 0 or self._backwards > self._seen.get(optimizer, 0):
+            return
+        if self._concerns(optimizer):
+            raise messages.step_unreached(self.seen())
+
+    def _concerns(self, optimizer: Optimizer) -> bool:
+        """Return whether the optimiser steps weights the hook should have reached, with gradients in them."""
+        weights = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self._options.model is not None:
+            own = {id(p) for p in self._options.model.parameters()}
+            return any(id(p) in own for p in weights)
+        known = any(self._recorder.trains(p) for p in weights)
+        return known or (bool(weights) and not self._backwards)
