@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.errors import TrainingError
 from guard_plugins.monitor import Monitor
 from guard_plugins.seeds import Seeds
+from guard_plugins.stopping import StopRequest
 
 CHECK_EVERY: Final = 25
 """Steps between two looks at the metrics on a GPU, where each look waits for the device."""
@@ -88,32 +90,76 @@ class Step:
         self.metrics = metrics
 
 
-def steps(stage: str, total: int, *, seeds: Seeds, monitor: Monitor, device: torch.device) -> Iterator[Step]:
+@dataclass(frozen=True)
+class Keeper:
+    """What keeps a loop's state safe: where it is saved, and whether the run was asked to stop.
+
+    Attributes:
+        checkpoints: Where states are saved.
+        stop: Tells when to stop.
+        riders: State besides the loop's own that changes with it (the curvature hook's), by name.
+    """
+
+    checkpoints: Checkpoints
+    stop: StopRequest = field(default_factory=StopRequest)
+    riders: Mapping[str, Stateful] = field(default_factory=dict)
+
+    def begin(self, loop: str, state: LoopState) -> int:
+        """Take over the saved state of a loop, if there is one, and return the number of steps it has done."""
+        saved = self.checkpoints.load(loop)
+        if saved is None:
+            return 0
+        done, captured = saved
+        self._whole(state).restore(captured)
+        return done
+
+    def after(self, loop: str, done: int, state: LoopState, *, last: bool) -> None:
+        """Save the state where the cadence, the loop's end or a stop signal asks for it.
+
+        Raises:
+            StoppedError: If the run was asked to stop; the state is saved.
+        """
+        if last or self.checkpoints.due or self.stop.number is not None:
+            self.checkpoints.save(loop, done, self._whole(state).capture())
+        self.stop.check()
+
+    def _whole(self, state: LoopState) -> LoopState:
+        return LoopState(**state.parts, **{f"rider:{name}": rider for name, rider in self.riders.items()})
+
+
+def steps(
+    stage: str, total: int, *, state: LoopState, seeds: Seeds, monitor: Monitor, device: torch.device, keeper: Keeper
+) -> Iterator[Step]:
     """Yield the steps of a loop, each with freshly derived global randomness, watched for numbers gone wrong.
 
     Args:
-        stage: Name of the loop in progress bars, events and the seeds' path.
+        stage: Name of the loop in progress bars, events, checkpoints and the seeds' path.
         total: Number of steps.
+        state: Everything the loop changes; restored first where it was saved.
         seeds: Step ``i`` starts with the global random streams seeded from (seeds, stage, i).
         monitor: Where progress goes.
         device: Where the metrics live; decides how often they are looked at.
+        keeper: Saves the state.
 
     Raises:
         TrainingError: If a logged number is not finite.
+        StoppedError: If the run was asked to stop.
     """
     every = 1 if device.type == "cpu" else CHECK_EVERY
-    with monitor.track(stage, total) as progress:
-        for index in range(total):
+    start = keeper.begin(stage, state)
+    with monitor.track(stage, total, done=start) as progress:
+        for index in range(start, total):
             seeds.reset(stage, index)
             step = Step(index)
             yield step
             if step.metrics and (index % every == 0 or index == total - 1):
                 progress.metrics = _finite(stage, step, total)
             progress.advance()
+            keeper.after(stage, index + 1, state, last=index == total - 1)
 
 
 def _finite(stage: str, step: Step, total: int) -> dict[str, float]:
-    values = {name: float(value) for name, value in step.metrics.items()}
+    values = {name: float(torch.as_tensor(value).detach()) for name, value in step.metrics.items()}
     bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     if bad:
         raise TrainingError(

@@ -23,8 +23,8 @@ class Tracker:
         metrics: Numbers shown beside it.
     """
 
-    def __init__(self, label: str, total: int, console: Console, bar: Progress | None) -> None:
-        self.label, self.total, self.done = label, total, 0
+    def __init__(self, label: str, total: int, done: int, console: Console, bar: Progress | None) -> None:
+        self.label, self.total, self.done, self._begun = label, total, done, done
         self.metrics: dict[str, float] = {}
         self._console, self._bar = console, bar
         self._task: TaskID | None = bar.add_task(label, total=total, numbers="") if bar else None
@@ -37,12 +37,14 @@ class Tracker:
             self._bar.update(self._task, completed=self.done, numbers=self._numbers())
         elif time.monotonic() - self._last >= PLAIN_EVERY:
             self._last = time.monotonic()
-            left = (self._last - self._start) / self.done * (self.total - self.done)
+            left = (self.total - self.done) / self._rate()
             self._console.print(f"  {self.label} {self.done}/{self.total} {self._numbers()} {left:.0f} s left")
 
+    def _rate(self) -> float:
+        return max(self.done - self._begun, 1) / max(time.monotonic() - self._start, 1e-9)
+
     def _numbers(self) -> str:
-        rate = self.done / max(time.monotonic() - self._start, 1e-9)
-        return " ".join([f"{rate:.1f}/s", *(f"{name} {value:.4g}" for name, value in self.metrics.items())])
+        return " ".join([f"{self._rate():.1f}/s", *(f"{name} {value:.4g}" for name, value in self.metrics.items())])
 
 
 class Monitor:
@@ -84,11 +86,11 @@ class Monitor:
         self._console.print(f"{name}: {self.seconds[name]:.1f} s", markup=False)
 
     @contextlib.contextmanager
-    def track(self, label: str, total: int) -> Iterator[Tracker]:
-        """Show the progress of a loop of ``total`` units while the context is open."""
+    def track(self, label: str, total: int, *, done: int = 0) -> Iterator[Tracker]:
+        """Show the progress of a loop of ``total`` units, ``done`` of them already, while the context is open."""
         with contextlib.ExitStack() as stack:
             bar = stack.enter_context(self._bar()) if self._console.is_terminal and not self._console.quiet else None
-            tracker = Tracker(label, total, self._console, bar)
+            tracker = Tracker(label, total, done, self._console, bar)
             yield tracker
             self.event("loop ends", loop=label, units=tracker.done, **tracker.metrics)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from guard_plugins.engine import Engine
-from guard_plugins.loop import LoopState, Step, steps
+from guard_plugins.loop import Keeper, LoopState, Step, steps
 from guard_plugins.monitor import Monitor
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.seeds import Seeds
@@ -32,6 +32,7 @@ class Task:
         seeds: Source of all randomness of this part of the run.
         monitor: Progress and events.
         networks: The architectures by name.
+        keeper: Saves the state of the loops.
     """
 
     config: RunConfig
@@ -40,6 +41,7 @@ class Task:
     seeds: Seeds
     monitor: Monitor
     networks: Registry[Network]
+    keeper: Keeper
 
     @property
     def ipc(self) -> int:
@@ -84,8 +86,11 @@ class Task:
 
         Raises:
             TrainingError: If a number given to ``step.log`` is not finite.
+            StoppedError: If the run was asked to stop; the state is saved then.
         """
-        return steps(stage, total, seeds=self.seeds, monitor=self.monitor, device=self.device)
+        return steps(
+            stage, total, state=state, seeds=self.seeds, monitor=self.monitor, device=self.device, keeper=self.keeper
+        )
 
     def child(self, *path: str | int) -> Task:
         """Return the same task with randomness of its own, for one of several like parts (students, say)."""

@@ -23,8 +23,8 @@ TENSORS = "distilled.safetensors"
 METADATA = "metadata.jsonl"
 
 
-def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]) -> None:
-    """Write a distilled set.
+def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]) -> list[Path]:
+    """Write a distilled set and return the files written.
 
     ``<folder>/<index>_<class>/<number>.png`` loads with torchvision's ImageFolder (class order kept) and, with
     ``metadata.jsonl``, as a Hugging Face image folder; ``distilled.safetensors`` holds the float images, the labels
@@ -36,9 +36,9 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
     names = _file_names(distilled.labels, classes)
     try:
         for name, pixels in zip(names, _as_bytes(distilled.images), strict=True):
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(path)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with replacing(folder / name) as part:
+                Image.fromarray(pixels).save(part, "PNG")
     except OSError as error:
         raise cannot_write(folder, error) from error
     lines = [
@@ -51,6 +51,7 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
         tensors["soft_labels"] = distilled.soft_labels
     with replacing(folder / TENSORS) as part:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+    return [folder / name for name in (*names, METADATA, TENSORS)]
 
 
 def load_distilled(folder: Path) -> DistilledSet:

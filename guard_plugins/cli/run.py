@@ -28,10 +28,11 @@ def _run(arguments: Sequence[str]) -> int:
         sys.stdout.write(yaml.safe_dump(request.config.model_dump(mode="json"), sort_keys=False))
         return 0
     # Imported here: torch takes seconds, and help and errors should not.
-    from guard_plugins.pipeline import run
+    from guard_plugins.pipeline import resume, run
     from guard_plugins.report.markdown import table
 
-    sys.stdout.write(table(run(request.config)) + "\n")
+    report = resume(request.resume, request.config) if request.resume else run(request.config)
+    sys.stdout.write(table(report) + "\n")
     return 0
 
 

@@ -22,10 +22,17 @@ EPILOG = (
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for: a configuration, and whether only to print it."""
+    """What the command line asks for.
+
+    Attributes:
+        config: The resolved configuration.
+        print_only: Whether only to print it.
+        resume: Folder of the run to go on with, or None for a new one.
+    """
 
     config: RunConfig
-    print_only: bool
+    print_only: bool = False
+    resume: Path | None = None
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -36,6 +43,8 @@ def parse(argv: Sequence[str]) -> Request:
         PluginError: If the method's plugin is broken.
     """
     early, rest = _early(argv)
+    if early.resume:
+        return _resumed(early.resume, rest)
     file = yaml_file(early.config) if early.config else Layer("", {})
     name = early.method or os.environ.get(f"{ENV_PREFIX}METHOD") or file.values.get("method")
     if any(flag in rest for flag in ("-h", "--help")) and not name:
@@ -51,6 +60,22 @@ def parse(argv: Sequence[str]) -> Request:
     model = run_config_class(method)
     layers = [file, environment(model), command_line(model, rest, _parser())]
     return Request(compose(method, layers), early.print_config)
+
+
+def _resumed(path: Path, rest: Sequence[str]) -> Request:
+    config = path / "config.yaml"
+    if not config.is_file():
+        raise ConfigError(
+            f"There is no run to resume in {path} (--resume)", seen=f"{config} is missing",
+            do="Give the folder of an earlier run, such as runs/sre2l-digits-...",
+        )  # fmt: skip
+    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith("--checkpoint-every")]
+    if other:
+        raise ConfigError(
+            f"A resumed run keeps its configuration: {other[0]} cannot be given with --resume",
+            do="Leave it out, or start a new run with --config and another --output.",
+        )
+    return Request(parse([f"--config={config}", *rest]).config, resume=path)
 
 
 def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
@@ -73,6 +98,9 @@ def _parser() -> Parser:
 def _command_options(parser: Parser) -> None:
     group = parser.add_argument_group("command")
     group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings, such as a run's config.yaml")
+    group.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on with a stopped run; --checkpoint-every may be given again"
+    )
     group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     group.add_argument("--version", action="store_true", help="print the version and stop")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ class Layer:
     values: Mapping[str, Any]
 
 
+@functools.cache
 def run_config_class(method: type[Method]) -> type[RunConfig]:
     """Return the configuration model of a run of ``method``: the shared options and the method's own.
 

@@ -132,6 +132,9 @@ class RunConfig(Section):
     teacher: TeacherConfig = Field(TeacherConfig(), description="the teacher")
     student: StudentConfig = Field(StudentConfig(), description="the students")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="the attacks")
+    checkpoint_every: PositiveFloat = Field(
+        300.0, description="seconds between two saves of a running loop, from which --resume goes on", exclude=True
+    )
     output: Path | None = Field(
         None, description="folder of the run (default runs/<method>-<dataset>-<time>)", exclude=True
     )

@@ -12,6 +12,7 @@ from guard_plugins.attacks.base import Attack
 from guard_plugins.evaluation.accuracy import attack_accuracy, clean_accuracy
 from guard_plugins.evaluation.protocols import Protocol
 from guard_plugins.host import Registry
+from guard_plugins.loop import Keeper
 from guard_plugins.report.model import ModelReport, RobustAccuracy
 from guard_plugins.task import Task
 
@@ -31,29 +32,48 @@ def measure(
     Raises:
         ConfigError: If an attack is not registered.
         TrainingError: If a model's logits are not finite.
+        StoppedError: If the run was asked to stop; finished items are kept where they were saved.
     """
     images, labels = test_images(task)
     known = {name: item.value for name, item in attacks.items.items()}
-    built = [(attack, eps) for attack, radii in protocol.build(known) for eps in radii]
-    reports = []
-    with task.monitor.track(f"attack {name}", len(built) * len(models) * len(labels)) as progress:
-        for number, model in enumerate(models):
-            seeds = task.seeds.child("evaluation", name, number)
-            robust = []
-            for attack, eps in built:
-                tick = _increments(progress.advance)
-                result = attack_accuracy(
-                    model, attack, images, labels, eps=eps, batch_size=task.config.evaluation.batch_size,
-                    seeds=seeds, progress=tick,
-                )  # fmt: skip
-                robust.append(
-                    RobustAccuracy(
-                        attack=result.attack, norm=result.norm, eps=eps, accuracy=result.accuracy, images=result.images
-                    )
-                )
-            clean = clean_accuracy(model, images, labels, batch_size=task.config.evaluation.batch_size)
-            reports.append(ModelReport(clean=clean, robust=robust))
+    items = [(n, attack, eps) for n in range(len(models)) for attack, radii in protocol.build(known) for eps in radii]
+    work = _WorkList(task.keeper, f"evaluation/{name}")
+    with task.monitor.track(f"attack {name}", len(items) * len(labels), done=len(work.results) * len(labels)) as bar:
+        for number, attack, eps in items[len(work.results) :]:
+            result = attack_accuracy(
+                models[number], attack, images, labels, eps=eps, batch_size=task.config.evaluation.batch_size,
+                seeds=task.seeds.child("evaluation", name, number), progress=_ticks(bar.advance, task.keeper.stop.check),
+            )  # fmt: skip
+            work.add(
+                RobustAccuracy(
+                    attack=result.attack, norm=result.norm, eps=eps, accuracy=result.accuracy, images=result.images
+                ),
+                last=len(work.results) + 1 == len(items),
+            )
+    size, per_model = task.config.evaluation.batch_size, len(items) // len(models)
+    reports = [
+        ModelReport(
+            clean=clean_accuracy(model, images, labels, batch_size=size),
+            robust=work.results[number * per_model : (number + 1) * per_model],
+        )
+        for number, model in enumerate(models)
+    ]
     return reports[0] if len(reports) == 1 else condensed(reports)
+
+
+class _WorkList:
+    """The results of an evaluation so far, item by item, kept with the run's checkpoints."""
+
+    def __init__(self, keeper: Keeper, name: str) -> None:
+        self._checkpoints, self._name = keeper.checkpoints, name
+        saved = self._checkpoints.load(name)
+        self.results = [RobustAccuracy.model_validate(entry) for entry in saved[1]["results"]] if saved else []
+
+    def add(self, result: RobustAccuracy, *, last: bool) -> None:
+        self.results.append(result)
+        if last or self._checkpoints.due:
+            results = [entry.model_dump() for entry in self.results]
+            self._checkpoints.save(self._name, len(results), {"results": results})
 
 
 def test_images(task: Task) -> tuple[Tensor, Tensor]:
@@ -80,12 +100,14 @@ def condensed(reports: Sequence[ModelReport]) -> ModelReport:
     return ModelReport(clean=statistics.mean(clean), sd=statistics.stdev(clean), models=len(reports), robust=robust)
 
 
-def _increments(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+def _ticks(advance: Callable[[int], None], check: Callable[[], None]) -> Callable[[int, int], None]:
+    """Turn (done, total) into increments for a progress bar; every tick is a safe point to stop at."""
     done = 0
 
     def progress(now: int, _total: int) -> None:
         nonlocal done
         advance(now - done)
         done = now
+        check()
 
     return progress

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
+from guard_plugins.data.batches import EpochBatches
 from guard_plugins.loop import LoopState
 from guard_plugins.task import Task
 from guard_plugins.training.augmentation import augmentation
@@ -23,9 +24,9 @@ def train_supervised(task: Task, model: nn.Module) -> None:
         TrainingError: If the loss stops being finite.
     """
     settings = task.config.teacher
-    batch = min(settings.batch_size, len(task.data.train))
-    per_epoch = len(task.data.train) // batch
-    total = per_epoch * settings.epochs
+    split = task.data.train
+    batches = EpochBatches(len(split), settings.batch_size, seeds=task.seeds, stage="teacher")
+    total = batches.per_epoch * settings.epochs
     net = task.engine.model(model)
     sgd = torch.optim.SGD(
         net.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay,
@@ -36,7 +37,8 @@ def train_supervised(task: Task, model: nn.Module) -> None:
     augment = augmentation(settings.augment)
     model.train()
     for step in task.steps("teacher", total, state=LoopState(model=model, optimizer=sgd, scheduler=scheduler)):
-        images, labels = _batch(task, step.index, batch, per_epoch)
+        index = batches.index(step.index)
+        images, labels = split.images(index).to(task.device), split.labels[index].to(task.device)
         loss = F.cross_entropy(net(augment(images)), labels)
         optimizer.zero_grad()
         task.engine.backward(loss)
@@ -44,11 +46,3 @@ def train_supervised(task: Task, model: nn.Module) -> None:
         scheduler.step()
         step.log(loss=loss)
     model.eval()
-
-
-def _batch(task: Task, step: int, batch: int, per_epoch: int) -> tuple[Tensor, Tensor]:
-    epoch, position = divmod(step, per_epoch)
-    split = task.data.train
-    order = torch.randperm(len(split), generator=task.seeds.generator("teacher", "order", epoch))
-    index = order[position * batch : (position + 1) * batch]
-    return split.images(index).to(task.device), split.labels[index].to(task.device)

@@ -1,0 +1,83 @@
+"""Nested state (optimisers, schedulers, models) on disk without pickle: tensors in safetensors, the rest as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from guard_plugins.artifacts.atomic import replacing
+from guard_plugins.errors import ArtifactError
+
+KEY: Final = "tree"
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Write nested dicts, lists, tensors, numbers, strings, booleans and None.
+
+    Args:
+        path: The file.
+        tree: Dictionaries may have string or integer keys; tuples come back as lists.
+
+    Raises:
+        ArtifactError: If the file cannot be written.
+        TypeError: If the tree holds anything else.
+    """
+    tensors: dict[str, Tensor] = {}
+    skeleton = json.dumps(_packed(tree, tensors))
+    with replacing(path) as part:
+        save_file(tensors, part, metadata={KEY: skeleton})
+
+
+def load_tree(path: Path) -> Any:
+    """Return what :func:`save_tree` wrote.
+
+    Raises:
+        ArtifactError: If the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return _unpacked(json.loads((file.metadata() or {})[KEY]), tensors)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged or no saved state", seen=f"{type(error).__name__}: {error}") from error
+
+
+def _packed(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return the tree as JSON values in which every container and tensor says what it is."""
+    if isinstance(tree, Tensor):
+        name = str(len(tensors))
+        # Clones, since safetensors refuses tensors that share memory.
+        tensors[name] = tree.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if isinstance(tree, dict):
+        return {"dict": [[key, _packed(value, tensors)] for key, value in tree.items() if _is_key(key)]}
+    if isinstance(tree, (list, tuple)):
+        return {"list": [_packed(value, tensors) for value in tree]}
+    if tree is None or isinstance(tree, (bool, int, float, str)):
+        return tree
+    raise TypeError(f"a saved state cannot hold {type(tree).__name__}")
+
+
+def _is_key(key: Any) -> bool:
+    if not isinstance(key, (str, int)):
+        raise TypeError(f"a saved state cannot have keys of type {type(key).__name__}")
+    return True
+
+
+def _unpacked(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, content),) = tree.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _unpacked(value, tensors) for key, value in content}
+    if kind == "list":
+        return [_unpacked(value, tensors) for value in content]
+    raise ValueError(f"unknown kind {kind!r}")

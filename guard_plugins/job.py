@@ -1,0 +1,211 @@
+"""The stages of a run, each skipped where an earlier process finished it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from guard_plugins.artifacts.atomic import write_text
+from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_distilled
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.ledger import Ledger, file_hash, fingerprint
+from guard_plugins.artifacts.manifest import write_manifest
+from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card, save_teacher
+from guard_plugins.checkpoints import Checkpoints
+from guard_plugins.config import RunConfig
+from guard_plugins.data.base import Data, DataRequest
+from guard_plugins.distilled import DistilledSet
+from guard_plugins.engine import Engine
+from guard_plugins.errors import ConfigError
+from guard_plugins.evaluation.measure import measure
+from guard_plugins.evaluation.protocols import find_protocol
+from guard_plugins.guarding import build_hook, hook_report, wrap_guarded
+from guard_plugins.host import PluginHost
+from guard_plugins.loop import Keeper
+from guard_plugins.monitor import Monitor
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.report.contact_sheet import save_contact_sheet
+from guard_plugins.report.markdown import markdown
+from guard_plugins.report.model import HookReport, ModelReport, Models, Report
+from guard_plugins.seeds import Seeds
+from guard_plugins.stopping import StopRequest
+from guard_plugins.task import Task
+from guard_plugins.training.student import train_student
+
+#: What the teacher depends on, apart from the method and the hook.
+TEACHER_INPUTS = ("dataset", "data_root", "data", "seed", "teacher", "guard", "no_guard", "method", "device")
+
+
+class Job:
+    """One run. :meth:`prepare` finds every mistake that can be found before anything is written or trained.
+
+    Args:
+        config: The resolved configuration.
+        host: The loaded plugins.
+
+    Raises:
+        GuardError: If the method, or anything else the configuration names, is not there.
+    """
+
+    def __init__(self, config: RunConfig, host: PluginHost) -> None:
+        self.config, self.host = config, host
+        method = host.method(config.method)
+        self.own_options = {name: getattr(config, name) for name in method.Config.model_fields}
+        self.method = method(method.Config.model_validate(self.own_options))
+        self.protocol = find_protocol(config.evaluation.protocol)
+        self.hook = None if config.no_guard else build_hook(config.guard)
+        if self.hook is not None:
+            wrap_guarded(self.method, self.hook)
+
+    def prepare(self) -> None:
+        """Load the data and refuse what cannot work.
+
+        Raises:
+            GuardError: If data, networks, device, teacher file or method do not fit each other.
+        """
+        self.engine = Engine(self.config.device)
+        self.data = self._load()
+        quiet = Task(
+            self.config, self.data, self.engine, Seeds(self.config.seed), Monitor(quiet=True), self.host.networks,
+            Keeper(Checkpoints(None, every=self.config.checkpoint_every)),
+        )  # fmt: skip
+        student = self.config.student
+        quiet.network(student.network, student.activation, stage="student")
+        teacher = quiet.network(stage="teacher") if self.method.uses_teacher else None
+        self.method.check(quiet, teacher)
+        if teacher is not None and self.config.teacher.path:
+            self._reuse(teacher)
+
+    def run(self, folder: RunFolder, stop: StopRequest) -> Report:
+        """Do every stage that is not finished, and write the report.
+
+        Raises:
+            StoppedError: If a signal asked to stop; ``guard-run --resume`` goes on.
+            GuardError: If anything goes wrong.
+        """
+        self.folder, self.ledger = folder, Ledger(folder.stages)
+        self.monitor = Monitor(folder.events, quiet=not self.engine.is_main)
+        self.checkpoints = Checkpoints(folder.checkpoints, every=self.config.checkpoint_every)
+        riders = {} if self.hook is None else {"hook": self.hook}
+        self.task = Task(
+            self.config, self.data, self.engine, Seeds(self.config.seed), self.monitor, self.host.networks,
+            Keeper(self.checkpoints, stop, riders),
+        )  # fmt: skip
+        self._announce()
+        teacher, card = self._teacher() if self.method.uses_teacher else (None, self._card(None))
+        distilled = self._distilled(teacher)
+        models = self._models(teacher, distilled)
+        report = self._report(card, models)
+        write_text(self.folder.report, report.model_dump_json(indent=2) + "\n")
+        write_text(self.folder.report.with_suffix(".md"), markdown(report))
+        self.checkpoints.forget()
+        return report
+
+    def _load(self) -> Data:
+        config = self.config
+        request = DataRequest(
+            root=config.data_root, download=config.download, image_size=config.data.image_size,
+            train_per_class=config.data.train_per_class, test_per_class=config.data.test_per_class,
+        )  # fmt: skip
+        return self.host.datasets[config.dataset]().load(request)
+
+    def _announce(self) -> None:
+        if not self.folder.manifest.exists():
+            write_manifest(
+                self.folder.manifest, seed=self.config.seed, entries=self.host.entries, device=self.engine.describe()
+            )
+        for broken in self.host.broken.values():
+            self.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
+        self.monitor.say(f"run folder: {self.folder.path}")
+
+    def _open(self, stage: str, *inputs: Any) -> tuple[str, bool]:
+        """Return the stage's fingerprint and whether it stands finished."""
+        self.checkpoints.inputs = fingerprint(stage, *inputs)
+        why = self.ledger.why_redo(stage, self.checkpoints.inputs)
+        if why:
+            self.monitor.say(f"{stage} is done again: {why}")
+        return self.checkpoints.inputs, why is None
+
+    def _teacher(self) -> tuple[Normalised, TeacherCard]:
+        settings = self.config.model_dump(mode="json", include=set(TEACHER_INPUTS))
+        inputs, finished = self._open("teacher", settings, self._mode())
+        model = self.task.network(stage="teacher")
+        if finished:
+            card = load_teacher(self.folder.teacher, model, self._card(None))
+        else:
+            with self.monitor.stage("teacher"):
+                card = self._reuse(model) if self.config.teacher.path else self._train(model)
+                save_teacher(self.folder.teacher, model, card)
+                self.ledger.finish("teacher", inputs, [self.folder.teacher])
+        return model.eval().requires_grad_(False), card
+
+    def _train(self, model: Normalised) -> TeacherCard:
+        self.method.train_teacher(self.task, model)
+        return self._card(hook_report(self.hook))
+
+    def _reuse(self, model: Normalised) -> TeacherCard:
+        path = self.config.teacher.path
+        assert path is not None
+        if self.config.no_guard and read_card(path).guard is not None:
+            raise ConfigError(
+                f"The teacher {path} was trained under the curvature hook, but --no-guard asks for a plain one",
+                do="Leave --no-guard out, or give a plain teacher.",
+            )
+        return load_teacher(path, model, self._card(None))
+
+    def _mode(self) -> str:
+        """Name what of the run's surroundings may change numbers."""
+        return str(self.engine.device.type)
+
+    def _card(self, hook: HookReport | None) -> TeacherCard:
+        settings, guard = self.config.teacher, None if self.config.no_guard else self.config.guard.model_dump()
+        return TeacherCard(
+            network=settings.network, activation=settings.activation, image_shape=self.data.image_shape,
+            classes=self.data.classes, guard=guard, hook=hook,
+        )  # fmt: skip
+
+    def _distilled(self, teacher: Normalised | None) -> DistilledSet:
+        source = file_hash(self.folder.teacher) if teacher else self._data_inputs
+        settings = self.config.model_dump(mode="json", include={*self.own_options, "method", "ipc", "seed", "device"})
+        inputs, finished = self._open("distill", source, settings, self._mode())
+        if finished:
+            return load_distilled(self.folder.distilled)
+        with self.monitor.stage("distill"):
+            distilled = self.method.distill(self.task, teacher)
+            files = save_distilled(self.folder.distilled, distilled, self.data.classes)
+            save_contact_sheet(self.folder.contact_sheet, distilled)
+            self.ledger.finish("distill", inputs, [*files, self.folder.contact_sheet])
+        return distilled
+
+    @cached_property
+    def _data_inputs(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json", include={"dataset", "data_root", "data", "guard", "no_guard"})
+
+    def _models(self, teacher: Normalised | None, distilled: DistilledSet) -> Models:
+        source = self.ledger.hashes("distill")
+        settings = self.config.model_dump(mode="json", include={"student", "teacher", "seed", "evaluation", "device"})
+        self._open("students", source, self._data_inputs, settings, self._mode())
+        with self.monitor.stage("students"):
+            soft = teacher if self.method.labels == "soft" else None
+            students = self._students(distilled, soft, "student")
+            hard = self._students(load_pngs(self.folder.distilled), None, "student-hard")
+        with self.monitor.stage("evaluation"):
+            return Models(
+                teacher=self._measure([teacher], "teacher") if teacher else None,
+                student=self._measure(students, "student"),
+                student_hard=self._measure(hard, "student-hard"),
+            )
+
+    def _students(self, distilled: DistilledSet, teacher: Normalised | None, name: str) -> list[Normalised]:
+        count = self.config.student.count
+        return [train_student(self.task, distilled, teacher, stage=f"{name}/{number}") for number in range(count)]
+
+    def _measure(self, models: list[Normalised], name: str) -> ModelReport:
+        return measure(self.task, models, self.protocol, self.host.attacks, name=name)
+
+    def _report(self, card: TeacherCard, models: Models) -> Report:
+        hook = card.hook or hook_report(self.hook)
+        return Report(
+            method=self.config.method, dataset=self.data.name, ipc=self.config.ipc, seed=self.config.seed,
+            protocol=self.protocol.name, guard=card.guard, models=models, hook=hook, seconds=self.monitor.seconds,
+        )  # fmt: skip

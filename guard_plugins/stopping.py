@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM end a run at the next safe point, not in the middle of a file."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from guard_plugins.errors import GuardError
+
+
+class StoppedError(GuardError):
+    """The run was asked to stop, and did so with everything saved; the exit code is 128 + the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"Stopped by {name}", do="Go on with: guard-run --resume FOLDER")
+        self.exit_code = 128 + number  # type: ignore[misc]
+
+
+class StopRequest:
+    """Remembers a stop signal until the run reaches a safe point; a second signal ends it at once.
+
+    Attributes:
+        number: The signal received, or None.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def check(self) -> None:
+        """Return if no stop was asked for.
+
+        Raises:
+            StoppedError: If one was.
+        """
+        if self.number is not None:
+            raise StoppedError(self.number)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Catch SIGINT and SIGTERM while the context is open (in the main thread; elsewhere nothing is caught)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number

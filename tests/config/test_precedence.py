@@ -1,0 +1,132 @@
+"""Flags win over the environment, that over the file, that over the preset, that over the defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from guard_plugins import configure
+from guard_plugins.config.arguments import parse
+from guard_plugins.errors import ConfigError, PluginError
+
+
+def test_each_layer_wins_over_the_one_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("teacher: {epochs: 3, lr: 0.3, momentum: 0.3}\nipc: 3\n")
+    monkeypatch.setenv("GUARD_RUN_TEACHER__LR", "0.4")
+    monkeypatch.setenv("GUARD_RUN_TEACHER__MOMENTUM", "0.4")
+    config = parse(["--method", "noise", "--config", str(file), "--teacher.momentum", "0.5"]).config
+    assert config.teacher.momentum == 0.5  # flag
+    assert config.teacher.lr == 0.4  # environment
+    assert (config.teacher.epochs, config.ipc) == (3, 3)  # file
+    assert config.teacher.network == "small-resnet"  # preset named like the data set
+    assert config.teacher.weight_decay == 5e-4  # default
+
+
+def test_the_printed_configuration_reruns_the_run(tmp_path: Path) -> None:
+    first = parse(["--method", "sre2l", "--guard.h", "0.5", "--seed", "7", "--recover.iterations", "9", "--no-guard"])
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(first.config.model_dump(mode="json")))
+    assert parse(["--config", str(file)]).config.model_dump() == first.config.model_dump()
+
+
+def test_the_method_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUARD_RUN_METHOD", "noise")
+    assert parse([]).config.method == "noise"
+
+
+def test_python_and_command_line_agree() -> None:
+    assert (
+        configure("noise", ipc=3, guard={"weight": 2.0})
+        == parse(["--method", "noise", "--ipc", "3", "--guard.weight", "2"]).config.model_copy()
+    )
+
+
+def test_h_given_by_the_user_replaces_the_presets_h_rms() -> None:
+    guard = configure("noise", guard={"h": 0.5}).guard
+    assert (guard.h, guard.h_rms) == (0.5, None)
+
+
+def test_teacher_path_has_a_short_form() -> None:
+    flags = ("--teacher.path", "--teacher")
+    long, short = (parse(["--method", "noise", flag, "t.safetensors"]).config for flag in flags)
+    assert long == short
+    assert str(long.teacher.path) == "t.safetensors"
+    assert configure("noise", teacher="t.safetensors").teacher.path == Path("t.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        ([], "No method given", "guard-run --method sre2l"),
+        (["--method", "sre3l"], "Unknown method 'sre3l'", "Did you mean 'sre2l'?"),
+        (["--method", "sre2l", "--ipc", "0"], "--ipc: Input should be greater than 0, got '0'", "describes every"),
+        (["--method", "sre2l", "--guard.h-rms", "-1"], "--guard.h-rms: Input should be greater than 0", ""),
+        (["--method", "sre2l", "--guard.h", "-1"], "--guard.h: Input should be greater than 0", ""),
+        (["--method", "sre2l", "--guard.h", "1", "--guard.h-rms", "1"], "either guard.h or guard.h_rms, not both", ""),
+        (["--method", "sre2l", "--guard.weight", "nan"], "--guard.weight: Input should be a finite number", ""),
+        (["--method", "sre2l", "--recover.lrr", "3"], "Unknown option --recover.lrr", "--recover.lr"),
+        (["--method", "sre2l", "--ipc"], "argument --ipc: expected one argument", ""),
+        (["--method", "sre2l", "stray"], "Unknown option stray", ""),
+        (["--method", "sre2l", "--preset", "digit"], "has no preset 'digit'", "Pick one"),
+        (["--method", "sre2l", "--config", "no/such.yaml"], "There is no configuration file no/such.yaml", "path"),
+    ],
+)
+def test_bad_arguments_are_explained(arguments: list[str], message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(arguments)
+    assert message in str(caught.value)
+    assert hint in caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("method: sre2l\nrecover: {iteration: 3}", "Unknown key 'recover.iteration'"),
+        ("method: sre2l\nteachr: {}", "Unknown key 'teachr' (from FILE); did you mean 'teacher'?"),
+        ("method: sre2l\nipc: many", "--ipc: Input should be a valid integer"),
+        ("method: sre2l\nteacher: [1, 2]", "--teacher"),
+        ("- a\n- b", "not a mapping"),
+        ("a: b: c", "cannot be read"),
+        ("!!python/object/apply:os.system ['true']", "cannot be read"),
+        ("1: 2", "not a mapping of option names"),
+        ("method: 5", "Unknown method '5'"),
+    ],
+)
+def test_bad_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        parse(["--config", str(file)])
+    assert message.replace("FILE", str(file)) in str(caught.value)
+
+
+def test_a_bad_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUARD_RUN_IPC", "lots")
+    with pytest.raises(ConfigError, match=r"--ipc: .* got 'lots' \(from the environment\)"):
+        parse(["--method", "noise"])
+
+
+def test_several_problems_are_reported_together() -> None:
+    with pytest.raises(ConfigError, match="The configuration is not valid") as caught:
+        configure("noise", ipc=0, seed=-1)
+    assert "--ipc" in caught.value.seen
+    assert "--seed" in caught.value.seen
+
+
+def test_a_method_must_not_shadow_a_shared_option() -> None:
+    from guard_plugins.baselines.noise import Noise
+    from guard_plugins.config import run_config_class
+    from guard_plugins.method import MethodConfig
+
+    class Config(MethodConfig):
+        ipc: int = 3
+
+    class Shadow(Noise):
+        pass
+
+    Shadow.Config = Config
+    with pytest.raises(PluginError, match="'noise' defines options that guard-run already has: ipc"):
+        run_config_class(Shadow)
