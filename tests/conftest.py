@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 
 @pytest.fixture(autouse=True)
-def _no_plugin_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_plugin_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GUARD_PLUGINS", "GUARD_STRICT_PLUGINS"):
         monkeypatch.delenv(name, raising=False)
     torch.manual_seed(0)
-    yield

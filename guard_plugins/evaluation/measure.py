@@ -42,7 +42,8 @@ def measure(
         for number, attack, eps in items[len(work.results) :]:
             result = attack_accuracy(
                 models[number], attack, images, labels, eps=eps, batch_size=task.config.evaluation.batch_size,
-                seeds=task.seeds.child("evaluation", name, number), progress=_ticks(bar.advance, task.keeper.stop.check),
+                seeds=task.seeds.child("evaluation", name, number),
+                progress=_ticks(bar.advance, task.keeper.stop.check),
             )  # fmt: skip
             work.add(
                 RobustAccuracy(
