@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from guard_plugins.method import MethodConfig
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Area = Annotated[float, Field(gt=0, le=1)]
 
 
 class RecoverConfig(BaseModel):
     """Recovery: images optimised in normalised space until the teacher sees its own training statistics.
 
-    Defaults are those of the ImageNet-1k command of the published code (SRe2L/recover, commit of the paper).
+    Defaults are those of the ImageNet-1k command of the published code.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -27,12 +28,19 @@ class RecoverConfig(BaseModel):
     first_bn: NonNegativeFloat = Field(10.0, description="factor on the first BatchNorm layer's loss (published code)")
     jitter: NonNegativeInt = Field(32, description="largest shift in pixels, both ways (ImageNet-1k: 32, 32 px: 4)")
     flip: bool = Field(True, description="flip the whole batch in half of the steps (published for >= 64 px)")
-    crop_scale: float = Field(
-        0.08, gt=0, le=1, description="smallest area share of RandomResizedCrop; 1 turns it off (ImageNet-1k: 0.08)"
+    crop_scale: Area = Field(
+        0.08, description="smallest area share of RandomResizedCrop; 1 turns it off (ImageNet-1k: 0.08)"
     )
     batch: PositiveInt = Field(100, description="images optimised together (published code: 100)")
     mix_copies: bool = Field(
         True, description="fill batches with several images per class, so that few classes still make a real batch"
+    )
+    start: Literal["noise", "real"] = Field(
+        "noise", description="first iterate: N(0, 1) noise (published), or a random crop of a real image of the class"
+    )
+    patch_scale: Area = Field(0.5, description="smallest area share of the crop a real start is taken from")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="arithmetic of the teacher's passes; the statistics are float32 in any case"
     )
 
 

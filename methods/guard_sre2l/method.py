@@ -10,8 +10,9 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.task import Task
-from guard_sre2l.config import RecoverConfig, SRe2LConfig
-from guard_sre2l.recovery import CropScale, recover
+from guard_sre2l.config import SRe2LConfig
+from guard_sre2l.presets import PRESETS
+from guard_sre2l.recovery import recover
 from guard_sre2l.statistics import batchnorm_layers
 
 
@@ -21,10 +22,7 @@ class SRe2L(Method):
     name = "sre2l"
     summary = "images whose BatchNorm statistics match those a teacher saw in training (arXiv 2306.13092)"
     Config: ClassVar[type[MethodConfig]] = SRe2LConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "digits": {"recover": {"iterations": 500, "lr": 0.1, "jitter": 1, "flip": False, "crop_scale": 1.0}},
-        "fast": {"recover": {"iterations": 500, "lr": 0.1, "jitter": 4, "crop_scale": 1.0}},
-    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: SRe2LConfig
 
     def check(self, task: Task, teacher: Normalised | None) -> None:
@@ -43,9 +41,8 @@ class SRe2L(Method):
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
         """Recover ``task.ipc`` images of every class from the teacher."""
         assert teacher is not None
-        return recover(task, teacher, self.config.recover, crop_scale=crop_scale_of(self.config.recover))
+        return recover(task, teacher, self.config.recover, crop_scale=self.crop_scale)
 
-
-def crop_scale_of(settings: RecoverConfig) -> CropScale:
-    """Return SRe2L's crop scale, which is the same at every step."""
-    return lambda step, total: settings.crop_scale
+    def crop_scale(self, step: int, total: int) -> float:
+        """Return the smallest area share of the crop at ``step`` of ``total``, which in SRe2L is always the same."""
+        return self.config.recover.crop_scale

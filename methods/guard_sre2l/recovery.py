@@ -15,6 +15,7 @@ from guard_plugins.task import Task
 from guard_sre2l.config import RecoverConfig
 from guard_sre2l.statistics import StatisticsLoss
 from guard_sre2l.views import random_view
+from guard_sre2l.work import first_iterate, work_list
 
 CropScale = Callable[[int, int], float]
 """From (step, number of steps) to the smallest area share of the crop at that step."""
@@ -33,46 +34,61 @@ def recover(task: Task, teacher: Normalised, settings: RecoverConfig, *, crop_sc
         TrainingError: If the loss stops being finite.
     """
     batches = work_list(task.classes, task.ipc, settings.batch, mix_copies=settings.mix_copies)
-    images = torch.cat(
-        [_recover_batch(task, teacher, labels, settings, crop_scale, item) for item, labels in enumerate(batches)]
-    )
-    labels = torch.cat(batches)
+    recovery = Recovery(task, teacher, settings, crop_scale)
+    images = torch.cat([recovery.batch(labels, f"recover/{item}") for item, labels in enumerate(batches)])
     with torch.no_grad():
         soft = torch.cat([teacher(part.to(task.device)).float().cpu() for part in images.split(settings.batch)])
-    return DistilledSet(images, labels, soft)
+    return DistilledSet(images, torch.cat(batches), soft)
 
 
-def work_list(classes: int, ipc: int, batch: int, *, mix_copies: bool) -> list[Tensor]:
-    """Return the labels of every batch to recover, at most ``batch`` long.
+class Recovery:
+    """The optimisation of one batch after another against the same teacher.
 
-    The published code makes one image per class at a time, which for 10 classes is a batch of 10: too few to match
-    BatchNorm statistics on. With ``mix_copies``, batches run on across the images of a class.
+    Args:
+        task: Gives seeds, device and progress.
+        teacher: The frozen teacher in eval mode; on CUDA its weights are laid out channels last, where that is faster.
+        settings: The constants of the optimisation.
+        crop_scale: The crop's lower bound over the steps.
     """
-    order = torch.arange(classes).repeat(ipc)
-    copies = [order] if mix_copies else list(order.split(classes))
-    return [labels for copy in copies for labels in copy.split(batch)]
 
+    def __init__(self, task: Task, teacher: Normalised, settings: RecoverConfig, crop_scale: CropScale) -> None:
+        self._task, self._teacher, self._settings, self._crop_scale = task, teacher, settings, crop_scale
+        # On a CPU the two layouts are level at best (ResNet-18, batch 100: channels last 1.4 times slower).
+        self._layout = torch.channels_last if task.device.type == "cuda" else torch.contiguous_format
+        teacher.network.to(memory_format=self._layout)  # type: ignore[call-overload]  # the stubs miss this form
+        bounds = [torch.full((1, *task.data.image_shape), value, device=task.device) for value in (0.0, 1.0)]
+        self._low, self._high = (teacher.normalise(bound) for bound in bounds)
 
-def _recover_batch(
-    task: Task, teacher: Normalised, labels: Tensor, settings: RecoverConfig, crop_scale: CropScale, item: int
-) -> Tensor:
-    """Return recovered pixels in [0, 1], shape (len(labels), C, H, W), on the CPU."""
-    stage, targets = f"recover/{item}", labels.to(task.device)
-    start = torch.randn((len(labels), *task.data.image_shape), generator=task.seeds.generator(stage, "start"))
-    x = start.to(task.device).requires_grad_()
-    adam = torch.optim.Adam([x], lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=1e-8)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.iterations)
-    low, high = (teacher.normalise(torch.full_like(x[:1], bound)).amax((2, 3), keepdim=True) for bound in (0.0, 1.0))
-    with StatisticsLoss(teacher.network, first=settings.first_bn) as statistics:
-        for step in task.steps(stage, settings.iterations, state=LoopState(images=x, adam=adam, scheduler=scheduler)):
-            scale = crop_scale(step.index, settings.iterations)
-            view = random_view(x, crop_scale=scale, flip=settings.flip, jitter=settings.jitter)
-            classification = F.cross_entropy(teacher.network(view), targets)
-            matching = statistics.value()
-            (x.grad,) = torch.autograd.grad(classification + settings.r_bn * matching, [x])
-            adam.step()
-            scheduler.step()
-            with torch.no_grad():
-                x.clamp_(low, high)
-            step.log(ce=classification.detach(), bn=matching.detach())
-    return teacher.pixels(x.detach()).clamp(0, 1).cpu()
+    def batch(self, labels: Tensor, stage: str) -> Tensor:
+        """Return recovered pixels in [0, 1], shape (len(labels), C, H, W), on the CPU.
+
+        Args:
+            labels: Class of every image, int64.
+            stage: Name of the loop; decides start and views.
+        """
+        settings, targets = self._settings, labels.to(self._task.device)
+        start = first_iterate(self._task, self._teacher, labels, settings, stage)
+        x = start.contiguous(memory_format=self._layout).requires_grad_()
+        adam = torch.optim.Adam([x], lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=1e-8)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.iterations)
+        state = LoopState(images=x, adam=adam, scheduler=scheduler)
+        with StatisticsLoss(self._teacher.network, first=settings.first_bn) as statistics:
+            for step in self._task.steps(stage, settings.iterations, state=state):
+                view = self._view(x, self._crop_scale(step.index, settings.iterations))
+                classification, matching = self._loss(view, targets, statistics)
+                (x.grad,) = torch.autograd.grad(classification + settings.r_bn * matching, [x])
+                adam.step()
+                scheduler.step()
+                with torch.no_grad():
+                    x.clamp_(self._low, self._high)
+                step.log(ce=classification.detach(), bn=matching.detach())
+        return self._teacher.pixels(x.detach()).clamp(0, 1).cpu().contiguous()
+
+    def _view(self, x: Tensor, crop_scale: float) -> Tensor:
+        return random_view(x, crop_scale=crop_scale, flip=self._settings.flip, jitter=self._settings.jitter)
+
+    def _loss(self, view: Tensor, targets: Tensor, statistics: StatisticsLoss) -> tuple[Tensor, Tensor]:
+        reduced = self._settings.precision == "bfloat16"
+        with torch.autocast(view.device.type, torch.bfloat16, enabled=reduced):
+            logits = self._teacher.network(view)
+        return F.cross_entropy(logits.float(), targets), statistics.value()

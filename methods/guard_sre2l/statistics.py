@@ -21,11 +21,12 @@ def layer_loss(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
         layer: The layer.
         x: Its input, shape (N, C, H, W).
     """
-    variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+    variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
     assert layer.running_var is not None
     assert layer.running_mean is not None
-    loss: Tensor = torch.linalg.vector_norm(layer.running_var - variance)
-    return loss + torch.linalg.vector_norm(layer.running_mean - mean)
+    spread: Tensor = torch.linalg.vector_norm(layer.running_var - variance)
+    shift: Tensor = torch.linalg.vector_norm(layer.running_mean - mean)
+    return spread + shift
 
 
 class StatisticsLoss:
