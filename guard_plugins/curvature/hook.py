@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor, nn
 
@@ -186,6 +186,14 @@ class CurvatureHook:
     def last(self) -> StepRecord | None:
         """The latest regularised backward pass, or None before the first."""
         return self._tally.last()
+
+    def state_dict(self) -> dict[str, float | list[float]]:
+        """Return the counters behind ``every``, ``ramp`` and ``summary``, for a resumed run to go on from."""
+        return self._tally.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state returned by ``state_dict``."""
+        self._tally.load_state_dict(state)
 
     def summary(self) -> HookSummary:
         """Return what the hook did so far, over all its contexts."""

@@ -109,7 +109,7 @@ def value_differs(loop: float, replayed: float) -> HookError:
     return HookError(
         "the replayed loss is not the loop's loss, so the term would be wrong",
         seen=f"the loop computed {loop:.6g}, its replay at the same input {replayed:.6g}; some part is random, keeps "
-        "state between calls, or lies outside what can be followed (custom autograd.Function, writes into plain tensors)",
+        "state between calls, or cannot be followed (custom autograd.Function, writes into plain tensors)",
         do=f"draw random numbers with PyTorch inside the model, avoid the untracked part, or {_EXPLICIT}",
     )
 
@@ -118,8 +118,8 @@ def gradient_differs(difference: float) -> HookError:
     """Return the error for a self-check whose input gradient differs."""
     return HookError(
         "a part of the loss reaches the model's input in a way the hook cannot follow",
-        seen=f"the input gradient of the replay differs from the loop's by {difference:.2g} of its norm; typical causes "
-        "are a custom autograd.Function, a scripted loss and writes into plain tensors",
+        seen=f"the input gradient of the replay differs from the loop's by {difference:.2g} of its norm; typical "
+        "causes are a custom autograd.Function, a scripted loss and writes into plain tensors",
         do=f"express that part with ordinary PyTorch operations, or {_EXPLICIT}",
     )
 

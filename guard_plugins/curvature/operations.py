@@ -79,7 +79,7 @@ def mark_results(call: Node, result: Any) -> Any:
 
     def change(leaf: Any) -> Any:
         place = next(places)
-        if not isinstance(leaf, Tensor):
+        if not isinstance(leaf, Tensor) or isinstance(recipe_of(leaf), Broken):
             return leaf
         if leaf.requires_grad and leaf.is_floating_point():
             return mark(leaf, call if isinstance(call, Lean) else Output(now(), call, place))

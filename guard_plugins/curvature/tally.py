@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from guard_plugins.curvature.step import Outcome
 
+_COUNTERS: Final = ("steps", "regularised_steps", "backwards", "seconds")
 _PENDING: Final = 64  # outcomes kept on their device before one transfer
 
 
@@ -69,11 +71,13 @@ class Tally:
         regularised_steps: Those with a regularised backward pass.
         backwards: Regularised backward passes.
         seconds: Time spent in them.
+        resumed: Whether the counters were taken over in the running context, whose loop may then have nothing left.
     """
 
     def __init__(self) -> None:
         self.steps = self.regularised_steps = self.backwards = 0
         self.seconds = 0.0
+        self.resumed = False
         self._sums = torch.zeros(4, dtype=torch.float64)
         self._pending: list[Tensor] = []
         self._last: tuple[int, Tensor] | None = None
@@ -115,6 +119,20 @@ class Tally:
             mean_curvature=means[3],
             seconds=self.seconds,
         )
+
+    def state_dict(self) -> dict[str, float | list[float]]:
+        """Return the counters and sums, for a resumed run to go on from."""
+        self._settle()
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        return {**counters, "sums": self._sums.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state returned by ``state_dict``."""
+        self._pending, self._last = [], None
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+        self._sums = torch.tensor(state["sums"], dtype=torch.float64)
+        self.resumed = True
 
     def last(self) -> StepRecord | None:
         """Return the latest regularised backward pass, or None before the first."""

@@ -61,7 +61,8 @@ class Tripwires:
         Raises:
             HookError: If no backward call came through.
         """
-        if not self._backwards and self._options.weight > 0:
+        resumed, self._tally.resumed = self._tally.resumed, False
+        if not self._backwards and self._options.weight > 0 and not resumed:
             raise messages.never_fired(self.seen())
         if self._backwards and not self._steps:
             self._advance()

@@ -91,7 +91,9 @@ class Twin:
 
 def changes(net: nn.Module, start: dict[str, Tensor]) -> float:
     """Return the largest weight change since ``start``."""
-    return max(float((v.detach().double() - start[k].double()).abs().max()) for k, v in net.named_parameters() if k in start)
+    return max(
+        float((v.detach().double() - start[k].double()).abs().max()) for k, v in net.named_parameters() if k in start
+    )
 
 
 def assert_same(ours: nn.Module, twin: nn.Module, start: dict[str, Tensor], *, tolerance: float = 1e-6) -> None:
