@@ -1,0 +1,39 @@
+"""A whole run, small enough for a test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guard_plugins import Report, configure, run
+
+TINY = {
+    "ipc": 1,
+    "teacher": {"epochs": 1},
+    "student": {"epochs": 2},
+    "evaluation": {"images": 20},
+    "checkpoint_every": 1e9,
+}
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path) -> Callable[..., tuple[Report, Path]]:
+    """Return a function that does a tiny run of a method on digits and returns its report and folder."""
+
+    def do(method: str, name: str, **settings: Any) -> tuple[Report, Path]:
+        folder = tmp_path / name
+        own = {"recover": {"iterations": 3}} if method == "sre2l" else {}
+        return run(configure(method, **{**TINY, **own, **settings}, output=folder)), folder
+
+    return do
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """Return a run's report without its times."""
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    del report["seconds"]
+    return report

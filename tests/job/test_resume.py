@@ -1,0 +1,151 @@
+"""A run that is stopped anywhere goes on to exactly the same numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from guard_plugins import Report
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.checkpoints import Checkpoints
+from guard_plugins.config.arguments import parse
+from guard_plugins.errors import ArtifactError, ConfigError
+from guard_plugins.loop import Keeper
+from guard_plugins.pipeline import resume
+from guard_plugins.stopping import StoppedError
+from tests.job.conftest import numbers
+
+TinyRun = Callable[..., tuple[Report, Path]]
+
+
+def finish(folder: Path) -> Report:
+    request = parse(["--resume", str(folder), "--checkpoint-every", "1000000000"])
+    assert request.resume == folder
+    return resume(folder, request.config)
+
+
+@pytest.mark.parametrize(
+    ("loop", "step"),
+    [("teacher", 3), ("teacher", 22), ("recover/0", 2), ("recover/0", 3), ("student/0", 1), ("student-hard/0", 2)],
+)
+def test_a_run_stopped_in_a_loop_ends_the_same(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, loop: str, step: int
+) -> None:
+    _, whole = tiny_run("sre2l", "whole")
+    original = Keeper.after
+
+    def after(self: Keeper, name: str, done: int, state: object, *, last: bool) -> None:
+        if (name, done) == (loop, step):
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, name, done, state, last=last)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Keeper, "after", after)
+    with pytest.raises(StoppedError, match="Stopped by SIGTERM") as caught:
+        tiny_run("sre2l", "stopped")
+    assert caught.value.exit_code == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    stopped = whole.parent / "stopped"
+    assert not (stopped / "report.json").exists()
+    finish(stopped)
+    assert numbers(stopped) == numbers(whole)
+    one, other = (load_file(folder / "distilled" / "distilled.safetensors") for folder in (whole, stopped))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not list(stopped.rglob("*.part"))
+    assert not (stopped / "checkpoints").exists()
+
+
+def test_a_run_stopped_in_its_evaluation_ends_the_same(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guard_plugins.attacks.pgd import PGD
+
+    _, whole = tiny_run("noise", "whole")
+    original, calls = PGD.perturb, []
+
+    def perturb(self: PGD, *args: object, **kwargs: object) -> object:
+        calls.append(1)
+        if len(calls) == 9:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PGD, "perturb", perturb)
+    with pytest.raises(StoppedError, match="Stopped by SIGINT") as caught:
+        tiny_run("noise", "stopped")
+    assert caught.value.exit_code == 130
+    done = len(calls)
+    finish(whole.parent / "stopped")
+    assert numbers(whole.parent / "stopped") == numbers(whole)
+    assert len(calls) > done
+
+
+def test_a_finished_run_is_only_read(tiny_run: TinyRun) -> None:
+    report, folder = tiny_run("noise", "run")
+    before = (folder / "teacher.safetensors").stat().st_mtime_ns
+    again = finish(folder)
+    assert again.models == report.models
+    assert (folder / "teacher.safetensors").stat().st_mtime_ns == before
+
+
+def test_an_altered_file_is_noticed_and_its_stage_redone(
+    tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = tiny_run("noise", "run")
+    expected = numbers(folder)
+    (folder / "report.json").unlink()
+    path = folder / "distilled" / "distilled.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    finish(folder)
+    assert "distill is done again: distilled/distilled.safetensors was altered or truncated" in capsys.readouterr().err
+    assert numbers(folder) == expected
+
+
+def test_changed_settings_redo_their_stage_and_say_so(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder = tiny_run("sre2l", "run")
+    (folder / "report.json").unlink()
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("iterations: 3", "iterations: 4"))
+    finish(folder)
+    err = capsys.readouterr().err
+    assert "distill is done again: its settings or inputs changed" in err
+    assert "teacher is done again" not in err
+
+
+def test_a_second_process_is_kept_out(tiny_run: TinyRun) -> None:
+    _, folder = tiny_run("noise", "run")
+    with RunFolder(folder).locked(), pytest.raises(ConfigError, match="Another process is at work"), RunFolder(
+        folder
+    ).locked():
+        pytest.fail("the lock was taken twice")
+
+
+def test_resume_takes_a_run_and_no_other_options(tiny_run: TinyRun, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no run to resume in"):
+        parse(["--resume", str(tmp_path)])
+    (tmp_path / "config.yaml").write_text("method: noise\n")
+    with pytest.raises(ConfigError, match="--ipc cannot be given with --resume"):
+        parse(["--resume", str(tmp_path), "--ipc", "3"])
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, every=1.0)
+    checkpoints.save("loop/0", 3, {"x": torch.ones(2), "n": 1, "groups": [{"lr": 0.1}], "none": None, 5: (1, 2)})  # type: ignore[dict-item]
+    assert checkpoints.load("loop/0") is not None
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ArtifactError, match=f"{path.name} is damaged"):
+        checkpoints.load("loop/0")
+
+
+def test_a_state_of_other_inputs_is_not_used(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, every=1.0)
+    checkpoints.inputs = "one"
+    checkpoints.save("loop", 3, {})
+    assert checkpoints.load("loop") == (3, {})
+    checkpoints.inputs = "two"
+    assert checkpoints.load("loop") is None
+
+
