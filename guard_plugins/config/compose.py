@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError, create_model
 
@@ -16,6 +16,9 @@ from guard_plugins.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from guard_plugins.method import Method
+
+COMMAND_FLAGS: Final = frozenset({"config", "resume", "print_config", "version", "help"})
+"""Flags of the command that are no settings of the run; a method's option cannot have their names either."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def run_config_class(method: type[Method]) -> type[RunConfig]:
     Raises:
         PluginError: If an option of the method has the name of a shared one.
     """
-    shadowed = sorted(set(RunConfig.model_fields) & set(method.Config.model_fields))
+    shadowed = sorted((set(RunConfig.model_fields) | COMMAND_FLAGS) & set(method.Config.model_fields))
     if shadowed:
         raise PluginError(
             f"The method {method.name!r} defines options that guard-run already has: {', '.join(shadowed)}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import traceback
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from guard_plugins import hookspecs
 from guard_plugins._version import __version__
 from guard_plugins.errors import PluginError
 from guard_plugins.host.catalogue import Entry, catalogue
+from guard_plugins.host.classes import check_class, require_compatible
 from guard_plugins.host.registry import Broken, Registry, claims_of
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class PluginHost:
     def _load(self, entry: Entry) -> None:
         try:
             plugin = entry.point.load()
+            require_compatible(plugin, f"The plugin {entry.name!r}")
             self._admit(entry.name, entry.origin, plugin)
             if (
                 entry.name not in self.methods.items
@@ -100,7 +101,8 @@ class PluginHost:
                 raise
             reason = str(error).splitlines()[0] if str(error) else ""
             reason = reason if isinstance(error, PluginError) else f"{type(error).__name__}: {reason}"
-            self.broken[entry.name] = Broken(entry.name, entry.origin, reason, traceback.format_exc())
+            remedy = error.do if isinstance(error, PluginError) else ""
+            self.broken[entry.name] = Broken(entry.name, entry.origin, reason, traceback.format_exc(), remedy)
 
     def _admit(self, name: str, origin: str, plugin: Any) -> None:
         """Register a plugin and collect what it returns, or leave no trace of it."""
@@ -121,7 +123,7 @@ class PluginHost:
         caller = self._manager.subset_hook_caller(f"register_{kind}", self._others(plugin))
         classes = [value for result in caller() for value in _as_list(kind, result)]
         for value in classes:
-            _check_class(kind, value)
+            check_class(kind, value)
         return classes
 
     def _others(self, plugin: Any) -> list[Any]:
@@ -132,20 +134,3 @@ def _as_list(kind: str, result: Any) -> list[Any]:
     if not isinstance(result, list):
         raise PluginError(f"register_{kind} returned {type(result).__name__}, not a list of classes")
     return result
-
-
-def _check_class(kind: str, value: Any) -> None:
-    module, attribute = {
-        "methods": ("guard_plugins.method", "Method"),
-        "datasets": ("guard_plugins.data.base", "DataSet"),
-        "networks": ("guard_plugins.networks.base", "Network"),
-        "attacks": ("guard_plugins.attacks.base", "Attack"),
-    }[kind]
-    base = getattr(importlib.import_module(module), attribute)
-    if not (inspect.isclass(value) and issubclass(value, base)):
-        raise PluginError(f"register_{kind} returned {value!r}, which is not a subclass of {module}.{attribute}")
-    if inspect.isabstract(value):
-        missing = ", ".join(sorted(getattr(value, "__abstractmethods__", ())))
-        raise PluginError(f"register_{kind} returned {value.__name__}, which does not implement: {missing}")
-    if not isinstance(getattr(value, "name", None), str):
-        raise PluginError(f"register_{kind} returned {value.__name__}, which has no `name`")

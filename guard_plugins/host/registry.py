@@ -24,20 +24,24 @@ class Registered(Generic[T]):
 
 @dataclass(frozen=True)
 class Broken:
-    """A plugin that could not be used, with the reason in one line and in full."""
+    """A plugin that could not be used, with the reason in one line and in full, and the remedy where one is known."""
 
     plugin: str
     origin: str
     reason: str
     traceback: str
+    remedy: str = ""
 
     def error(self) -> PluginError:
         """Return the error to raise when this plugin is asked for."""
         return PluginError(
             f"The plugin {self.plugin!r} of {self.origin} is broken: {self.reason}",
             seen=self.traceback.strip() or self.reason,
-            do=f"Update or uninstall {self.origin.split()[0]}, or tell its authors. Other methods still work.",
+            do=" ".join(filter(None, [self.remedy, self._general_remedy()])),
         )
+
+    def _general_remedy(self) -> str:
+        return f"Update or uninstall {self.origin.split()[0]}, or tell its authors. Other methods still work."
 
 
 @dataclass

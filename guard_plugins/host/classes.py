@@ -1,0 +1,73 @@
+"""What the host expects of every class a plugin registers; whatever does not fit is refused at loading."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any, Final
+
+from guard_plugins.errors import PluginError
+from guard_plugins.hookspecs import API_VERSION
+
+BASES: Final = {
+    "methods": ("guard_plugins.method", "Method"),
+    "datasets": ("guard_plugins.data.base", "DataSet"),
+    "networks": ("guard_plugins.networks.base", "Network"),
+    "attacks": ("guard_plugins.attacks.base", "Attack"),
+}
+"""Module and name of the base class of every kind."""
+
+
+def require_compatible(plugin: object, what: str) -> None:
+    """Check the version of the plugin API that ``plugin`` (an object or class) declares as ``guard_api``, if any.
+
+    Raises:
+        PluginError: If it is another version than the host's.
+    """
+    declared = getattr(plugin, "guard_api", None)
+    if declared is None or declared == API_VERSION:
+        return
+    newer = isinstance(declared, int) and declared > API_VERSION
+    raise PluginError(
+        f"{what} declares guard_api = {declared!r}, but this guard-plugins offers version {API_VERSION} of its plugin "
+        "API",
+        do="Update guard-plugins." if newer else "Install a release of the plugin that is written for this version.",
+    )
+
+
+def check_class(kind: str, value: Any) -> None:
+    """Check one class that ``register_<kind>`` returned.
+
+    Raises:
+        PluginError: If the host could not use it.
+    """
+    module, attribute = BASES[kind]
+    base = getattr(importlib.import_module(module), attribute)
+    if not (inspect.isclass(value) and issubclass(value, base)):
+        raise PluginError(f"register_{kind} returned {value!r}, which is not a subclass of {module}.{attribute}")
+    require_compatible(value, f"The class {value.__name__}")
+    if inspect.isabstract(value):
+        missing = ", ".join(sorted(getattr(value, "__abstractmethods__", ())))
+        raise PluginError(f"register_{kind} returned {value.__name__}, which does not implement: {missing}")
+    if not isinstance(getattr(value, "name", None), str):
+        raise PluginError(f"register_{kind} returned {value.__name__}, which has no `name`")
+    if kind == "methods":
+        _check_method(value)
+
+
+def _check_method(value: Any) -> None:
+    from guard_plugins.config.compose import run_config_class
+    from guard_plugins.method import MethodConfig
+
+    if not (inspect.isclass(value.Config) and issubclass(value.Config, MethodConfig)):
+        raise PluginError(
+            f"The Config of {value.__name__} is not a subclass of guard_plugins.MethodConfig",
+            do="Derive it from MethodConfig.",
+        )
+    run_config_class(value)
+    for name in value.guarded:
+        if not callable(getattr(value, name, None)):
+            raise PluginError(
+                f"The method {value.name!r} wants {name!r} guarded, but has no such function",
+                do=f"Its authors must correct `guarded` of {value.__module__}.{value.__qualname__}.",
+            )
