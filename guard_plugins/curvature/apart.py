@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from guard_plugins.curvature.penalty import sample_norms
 from guard_plugins.curvature.replay import differentiating
 from guard_plugins.curvature.step import Outcome, Step, filled
 
@@ -17,7 +18,8 @@ def deliver_apart(step: Step) -> Outcome:
     """
     gradients = _clean_pass(step)
     step.check.compare(step, gradients)
-    displaced = step.replay.run(step.displaced(gradients), step.keep)
+    norms = [sample_norms(g) for g in gradients]
+    displaced = step.replay.run(step.displaced(gradients, norms), step.keep)
     difference = displaced.detach() - step.replay.value.detach()
     sign = difference.sign()
     step.call.deliver(displaced, step.options.weight * sign)
@@ -26,7 +28,7 @@ def deliver_apart(step: Step) -> Outcome:
     if actual in (-1.0, 0.0):
         clean = step.replay.run([x.detach() for x in step.replay.leaves()], step.keep)
         step.call.deliver(clean, step.options.weight * (1 - actual))
-    return step.outcome(difference=difference, term=difference.abs(), gradients=gradients)
+    return step.outcome(difference=difference, term=difference.abs(), norms=norms)
 
 
 def _clean_pass(step: Step) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from guard_plugins.curvature import messages
-from guard_plugins.curvature.penalty import gradient_term
+from guard_plugins.curvature.penalty import gradient_term, sample_norms
 from guard_plugins.curvature.replay import differentiating
 from guard_plugins.curvature.step import Outcome, Step, filled
 from guard_plugins.curvature.wrappers import is_compiled, is_ddp
@@ -35,13 +35,15 @@ def deliver_in_one_pass(step: Step) -> Outcome:
     step.check.compare(step, None if loop is None else loop.gradients)
     base = _from_replay(step, double=double, running=running) if running or loop is None else loop
     here = base.value if running else step.replay.value
-    moved = [x.requires_grad_(double) for x in step.displaced([g.detach() for g in base.gradients])]
+    gradients = [g.detach() for g in base.gradients]
+    norms = [sample_norms(g) for g in gradients]
+    moved = [x.requires_grad_(double) for x in step.displaced(gradients, norms)]
     displaced = step.replay.run(moved, step.keep, evaluation=running)
     difference = displaced - here
     with _differentiating_twice(double):
         term = _gradient_term(displaced, moved, base) if double else difference.abs()
         step.call.deliver(step.replay.value + step.options.weight * term, 1.0, retain=step.call.retain)
-    return step.outcome(difference=difference, term=term, gradients=base.gradients)
+    return step.outcome(difference=difference, term=term, norms=norms)
 
 
 def _from_loop(step: Step, *, double: bool) -> _Base:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from guard_plugins.curvature.recipes import Broken, Lean, Node, Operation, Output, Written, now
 from guard_plugins.curvature.states import Autocast, RandomState
-from guard_plugins.curvature.structures import leaves_of, map_leaves
+from guard_plugins.curvature.structures import leaves_of, map_leaves, replace_leaves
 from guard_plugins.curvature.traced import Traced, mark, recipe_of, strip
 
 _RANDOM = frozenset(
@@ -46,9 +46,10 @@ def record_operation(function: Callable[..., Any], args: tuple[Any, ...], kwargs
         if all(isinstance(recipe, Lean) for recipe in recipes.values()):
             call = Lean(now())
         else:
-            kept_args, kept_kwargs = map_leaves(lambda leaf: noted(leaf, recipes), (args, kwargs))
+            kept = [noted(leaf, recipes) for leaf in leaves]
             autocast = Autocast.save(traced[0].device.type)
-            call = Operation(now(), function, kept_args, kept_kwargs, autocast, random)
+            again_args, again_kwargs = replace_leaves((args, kwargs), kept)
+            call = Operation(now(), again_args, again_kwargs, *linked(kept), autocast, function, random)
         mark_written(call, versions, recipes)
         return mark_results(call, result)
 
@@ -71,6 +72,12 @@ def noted(leaf: Any, recipes: Recipes) -> Any:
     """Return what a recipe keeps of an argument: the node of a recorded tensor, the plain tensor of any other."""
     recipe = recipes.get(id(leaf))
     return strip(leaf) if recipe is None or isinstance(recipe, Lean) else recipe
+
+
+def linked(leaves: list[Any]) -> tuple[list[Node], list[Tensor]]:
+    """Return the nodes among the kept leaves of a call, and the plain tensors that have a graph of their own."""
+    nodes = [leaf for leaf in leaves if isinstance(leaf, Node)]
+    return nodes, [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.grad_fn is not None]
 
 
 def mark_results(call: Node, result: Any) -> Any:

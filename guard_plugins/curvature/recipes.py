@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from torch import Tensor, nn
 
 from guard_plugins.curvature.states import Autocast, RandomState
-from guard_plugins.curvature.structures import Atom, leaves_of
+from guard_plugins.curvature.structures import Atom
 
 _MOMENTS: Final = itertools.count()
 
@@ -27,9 +27,10 @@ class Node(Atom):
 
     order: int
 
-    def parents(self) -> list[Node]:
-        """Return the nodes this one needs."""
-        return []
+    @property
+    def parents(self) -> Sequence[Node]:
+        """The nodes this one needs."""
+        return ()
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -46,35 +47,45 @@ class Source(Node):
 
 
 @dataclass(eq=False, slots=True)
-class Operation(Node):
-    """A call of a PyTorch function; nodes stand where recorded tensors stood."""
+class Call(Node):
+    """A call to be made again; nodes stand where recorded tensors stood.
 
-    function: Callable[..., Any]
+    Attributes:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        needs: The nodes among the arguments.
+        attached: Unrecorded tensors among the arguments that have a graph of their own.
+        autocast: The settings in force.
+    """
+
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    needs: list[Node]
+    attached: list[Tensor]
     autocast: Autocast
-    random: RandomState | None
 
-    def parents(self) -> list[Node]:
-        """Return the nodes among the arguments."""
-        return _nodes((self.args, self.kwargs))
+    @property
+    def parents(self) -> Sequence[Node]:
+        """The nodes among the arguments."""
+        return self.needs
 
 
 @dataclass(eq=False, slots=True)
-class ModuleCall(Node):
+class Operation(Call):
+    """A call of a PyTorch function; ``random`` is the state of the streams if the function draws from them."""
+
+    function: Callable[..., Any]
+    random: RandomState | None
+
+
+@dataclass(eq=False, slots=True)
+class ModuleCall(Call):
     """A call of a module with parameters or buffers, replayed as a whole."""
 
     module: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    autocast: Autocast
     random: RandomState
     training: bool
     parameters: list[nn.Parameter]
-
-    def parents(self) -> list[Node]:
-        """Return the nodes among the arguments."""
-        return _nodes((self.args, self.kwargs))
 
 
 @dataclass(eq=False, slots=True)
@@ -84,9 +95,10 @@ class Output(Node):
     call: Node
     index: int
 
-    def parents(self) -> list[Node]:
-        """Return the call."""
-        return [self.call]
+    @property
+    def parents(self) -> Sequence[Node]:
+        """The call."""
+        return (self.call,)
 
 
 @dataclass(eq=False, slots=True)
@@ -96,9 +108,10 @@ class Written(Node):
     call: Node
     target: Node
 
-    def parents(self) -> list[Node]:
-        """Return the call and the tensor it wrote into."""
-        return [self.call, self.target]
+    @property
+    def parents(self) -> Sequence[Node]:
+        """The call and the tensor it wrote into."""
+        return (self.call, self.target)
 
 
 @dataclass(eq=False, slots=True)
@@ -113,10 +126,6 @@ class Lean(Node):
     """A tensor of a step that is not regularised: nothing is kept but the fact that the model was reached."""
 
 
-def _nodes(value: Any) -> list[Node]:
-    return [leaf for leaf in leaves_of(value) if isinstance(leaf, Node)]
-
-
 def ancestry(roots: list[Node]) -> list[Node]:
     """Return ``roots`` and everything they need, in the order it happened."""
     found: dict[int, Node] = {}
@@ -125,5 +134,5 @@ def ancestry(roots: list[Node]) -> list[Node]:
         node = stack.pop()
         if id(node) not in found:
             found[id(node)] = node
-            stack.extend(node.parents())
+            stack.extend(node.parents)
     return sorted(found.values(), key=lambda node: node.order)

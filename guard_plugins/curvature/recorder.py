@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature import messages
 from guard_plugins.curvature.inputs import FrozenCalls, position_of_x
-from guard_plugins.curvature.operations import Recipes, mark_results, mark_written, noted, recipes_of
+from guard_plugins.curvature.operations import Recipes, linked, mark_results, mark_written, noted, recipes_of
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.recipes import Lean, ModuleCall, Node, Source, now
 from guard_plugins.curvature.states import Autocast, RandomState
@@ -79,7 +79,7 @@ class Recorder:
         kept = [strip(leaf) for leaf in leaves]
         kept[place] = source
         leaves[place] = source.leaf
-        call = self._module_call(module, replace_leaves((args, kwargs), kept), parameters, source.leaf)
+        call = self._module_call(module, args, kwargs, kept, parameters, source.leaf)
         args, kwargs = replace_leaves((args, kwargs), leaves)
         return self._call_inner(original, module, args, kwargs, call)
 
@@ -96,8 +96,8 @@ class Recorder:
         if all(isinstance(recipe, Lean) for recipe in recipes.values()):
             call = Lean(now())
         else:
-            kept = replace_leaves((args, kwargs), [noted(leaf, recipes) for leaf in leaves])
-            call = self._module_call(module, kept, parameters, traced[0])
+            kept = [noted(leaf, recipes) for leaf in leaves]
+            call = self._module_call(module, args, kwargs, kept, parameters, traced[0])
         args, kwargs = replace_leaves((args, kwargs), [strip(leaf) for leaf in leaves])
         return self._call_inner(original, module, args, kwargs, call, versions, recipes)
 
@@ -156,11 +156,19 @@ class Recorder:
         source = self._sources[id(x)] = Source(now(), leaf, weakref.ref(x), x._version, module)
         return source
 
-    def _module_call(self, module: nn.Module, kept: Any, parameters: list[nn.Parameter], like: Tensor) -> ModuleCall:
+    def _module_call(
+        self,
+        module: nn.Module,
+        args: Any,
+        kwargs: Any,
+        kept: list[Any],
+        parameters: list[nn.Parameter],
+        like: Tensor,
+    ) -> ModuleCall:
         devices = {like.device, *(p.device for p in parameters)}
-        args, kwargs = kept
         autocast, random = Autocast.save(like.device.type), RandomState.save(devices)
-        return ModuleCall(now(), module, args, kwargs, autocast, random, module.training, parameters)
+        args, kwargs = replace_leaves((args, kwargs), kept)
+        return ModuleCall(now(), args, kwargs, *linked(kept), autocast, module, random, module.training, parameters)
 
     def _note_weights(self, module: nn.Module, parameters: list[nn.Parameter]) -> None:
         self._weights[module] = frozenset(id(p) for p in parameters if p.requires_grad)

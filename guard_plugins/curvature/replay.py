@@ -13,6 +13,7 @@ from guard_plugins.curvature import messages
 from guard_plugins.curvature.operations import recipes_of
 from guard_plugins.curvature.recipes import (
     Broken,
+    Call,
     ModuleCall,
     Node,
     Operation,
@@ -39,7 +40,7 @@ class Replay:
         value: The objective as the loop computed it, with the loop's graph.
         sources: The inputs x it depends on; empty if the step is not a regularised one.
         regularised: Whether there is anything to replay, or to complain about.
-        attached: Whether tensors with a graph of their own (a weight penalty, say) take part unreplayed.
+        attached: Tensors with a graph of their own (a weight penalty, say) that take part unreplayed.
 
     Raises:
         HookError: If the objective cannot be replayed.
@@ -55,15 +56,9 @@ class Replay:
         self.sources = [node for node in self._nodes if isinstance(node, Source)]
         self.calls = [node for node in self._nodes if isinstance(node, ModuleCall)]
         self.value = call.objective([strip(root) for root in call.roots])
-        self.constants = [t for t in self._constants() if t.requires_grad and t.grad_fn is not None]
-        self.attached = bool(self.constants)
+        self.attached = [t for node in self._nodes if isinstance(node, Call) for t in node.attached]
+        self.attached += [root for root in self._fixed.values() if root.grad_fn is not None]
         self.regularised = bool(self.sources) or any(isinstance(node, Broken) for node in self._nodes)
-
-    def _constants(self) -> Iterator[Tensor]:
-        yield from self._fixed.values()
-        for node in self._nodes:
-            if isinstance(node, (Operation, ModuleCall)):
-                yield from (v for v in leaves_of((node.args, node.kwargs)) if isinstance(v, Tensor))
 
     def reject_unreplayable(self) -> None:
         """Raise where the replay could not be faithful.
@@ -88,7 +83,7 @@ class Replay:
             getattr(node.function, "__name__", "") if isinstance(node, Operation) else type(node).__name__
             for node in self._nodes
         ]
-        return (*names, len(self.constants))
+        return (*names, len(self.attached))
 
     def modules(self) -> list[nn.Module]:
         """Return the recorded modules."""

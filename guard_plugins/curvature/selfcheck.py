@@ -61,7 +61,7 @@ class SelfCheck:
         if not self.due:
             return
         replay = step.replay
-        if _leads_to(replay.constants, replay.leaves()):
+        if _leads_to(replay.attached, replay.leaves()):
             raise messages.untracked_part()
         leaves = replay.fresh()
         again = replay.run(leaves, step.keep)

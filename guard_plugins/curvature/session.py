@@ -113,7 +113,7 @@ def _in_one_pass(step: Step) -> bool:
     watched = any(
         p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for c in calls for p in c.parameters
     )
-    return watched or step.call.create or step.replay.attached or any(map(is_ddp, step.replay.modules()))
+    return watched or step.call.create or bool(step.replay.attached) or any(map(is_ddp, step.replay.modules()))
 
 
 def _write_objective(root: Tensor, outcome: Outcome, weight: float) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.penalty import curvature, sample_norms, step_along
+from guard_plugins.curvature.penalty import curvature, step_along
 from guard_plugins.curvature.replay import Preserved, Replay
 from guard_plugins.curvature.roots import BackwardCall
 
@@ -55,29 +57,30 @@ class Step:
     number: int
     check: SelfCheck
 
+    @cached_property
     def lengths(self) -> list[float]:
-        """Return h for each input."""
+        """Length of z for each input."""
         leaves = self.replay.leaves()
         return [self.options.step_length(x.numel() // max(len(x), 1), self.number) for x in leaves]
 
-    def displaced(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Return x + z for each input."""
-        inputs = zip(self.replay.leaves(), gradients, self.lengths(), strict=True)
-        return [x.detach() + step_along(g, sample_norms(g), h) for x, g, h in inputs]
+    def displaced(self, gradients: Sequence[Tensor], norms: Sequence[Tensor]) -> list[Tensor]:
+        """Return x + z for each input, given g and ‖g_i‖ for each."""
+        inputs = zip(self.replay.leaves(), gradients, norms, self.lengths, strict=True)
+        return [x.detach() + step_along(g, n, h) for x, g, n, h in inputs]
 
-    def outcome(self, *, difference: Tensor, term: Tensor, gradients: Sequence[Tensor]) -> Outcome:
+    def outcome(self, *, difference: Tensor, term: Tensor, norms: Sequence[Tensor]) -> Outcome:
         """Return what was measured.
 
         Args:
             difference: ℓ̄(x + z) − ℓ̄(x).
             term: The term before its weight.
-            gradients: g for each input.
+            norms: ‖g_i‖ for each input.
         """
-        sums = torch.stack([sample_norms(g.detach()).sum() for g in gradients])
-        lengths = sums.new_tensor(self.lengths())
-        slope, h = (sums * lengths).sum(), float(lengths.square().mean().sqrt())
-        value = self.replay.value.detach()
-        return Outcome(value, term.detach(), sums.sum(), curvature(difference.detach(), slope, h))
+        totals = [n.sum() for n in norms]
+        slopes = [total * h for total, h in zip(totals, self.lengths, strict=True)]
+        h = math.sqrt(sum(h * h for h in self.lengths) / len(self.lengths))
+        kappa = curvature(difference.detach(), sum(slopes[1:], start=slopes[0]), h)
+        return Outcome(self.replay.value.detach(), term.detach(), sum(totals[1:], start=totals[0]), kappa)
 
 
 def filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:

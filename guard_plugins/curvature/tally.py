@@ -85,7 +85,7 @@ class Tally:
     def add(self, outcome: Outcome, seconds: float) -> None:
         """Count one regularised backward pass."""
         parts = (outcome.loss, outcome.term, outcome.gradient_norm, outcome.curvature)
-        row = torch.stack([part.reshape(()).float() for part in parts])
+        row = torch.stack([part if part.dtype == torch.float32 else part.float() for part in parts])
         self._last = (self.steps, row)
         self._pending.append(row)
         self.backwards += 1
