@@ -53,7 +53,7 @@ class Job:
         self.own_options = {name: getattr(config, name) for name in method.Config.model_fields}
         self.method = method(method.Config.model_validate(self.own_options))
         self.protocol = find_protocol(config.evaluation.protocol)
-        self.hook = None if config.no_guard else build_hook(config.guard)
+        self.hook = build_hook(config.guard) if config.guarded else None
         if self.hook is not None:
             wrap_guarded(self.method, self.hook)
 
@@ -146,7 +146,7 @@ class Job:
     def _reuse(self, model: Normalised) -> TeacherCard:
         path = self.config.teacher.path
         assert path is not None
-        if self.config.no_guard and read_card(path).guard is not None:
+        if not self.config.guarded and read_card(path).guard is not None:
             raise ConfigError(
                 f"The teacher {path} was trained under the curvature hook, but --no-guard asks for a plain one",
                 do="Leave --no-guard out, or give a plain teacher.",
@@ -158,10 +158,10 @@ class Job:
         return str(self.engine.device.type)
 
     def _card(self, hook: HookReport | None) -> TeacherCard:
-        settings, guard = self.config.teacher, None if self.config.no_guard else self.config.guard.model_dump()
+        settings, guard = self.config.teacher, self.config.guard.model_dump() if self.config.guarded else None
         return TeacherCard(
             network=settings.network, activation=settings.activation, image_shape=self.data.image_shape,
-            classes=self.data.classes, guard=guard, hook=hook,
+            classes=self.data.classes, training=settings.training, guard=guard, hook=hook,
         )  # fmt: skip
 
     def _distilled(self, teacher: Normalised | None) -> DistilledSet:
@@ -207,5 +207,6 @@ class Job:
         hook = card.hook or hook_report(self.hook)
         return Report(
             method=self.config.method, dataset=self.data.name, ipc=self.config.ipc, seed=self.config.seed,
-            protocol=self.protocol.name, guard=card.guard, models=models, hook=hook, seconds=self.monitor.seconds,
+            protocol=self.protocol.name, training=card.training, guard=card.guard, models=models, hook=hook,
+            seconds=self.monitor.seconds,
         )  # fmt: skip

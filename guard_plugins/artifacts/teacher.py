@@ -24,6 +24,7 @@ class TeacherCard(BaseModel):
         activation: Its activation function.
         image_shape: (C, H, W) of its input.
         classes: Names of its classes.
+        training: Its objective (``plain`` or a rival of the hook).
         guard: Settings of the curvature hook it was trained under, or None.
         hook: What the hook measured during training, or None.
     """
@@ -34,6 +35,7 @@ class TeacherCard(BaseModel):
     activation: str
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...]
+    training: str = "plain"
     guard: dict[str, Any] | None = None
     hook: HookReport | None = None
 

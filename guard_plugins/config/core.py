@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import CliToggleFlag
 
 Activation = Literal["relu", "silu", "gelu"]
+Augment = Literal["none", "crop-flip", "crop", "resized-crop-flip"]
 DEFAULT_H_RMS = 3.4 / 255
 """The paper's h = 3 in normalised space at 3x32x32, as a root mean square per pixel in [0, 1]."""
 
@@ -78,9 +79,16 @@ class TeacherConfig(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum (Nesterov)")
     weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay")
     schedule: Literal["one-cycle", "cosine"] = Field("one-cycle", description="learning-rate schedule, per step")
-    augment: Literal["none", "crop-flip", "crop"] = Field(
-        "crop-flip", description="random crop with padding 1/8 of the side, horizontal flip"
+    augment: Augment = Field(
+        "crop-flip",
+        description="crop: random crop with padding 1/8 of the side; resized-crop: random box of 8 % to all of the area",
     )
+    training: Literal["plain", "fgsm-rs", "pgd", "trades", "gradient-norm"] = Field(
+        "plain", description="plain (under the hook, unless --no-guard) or a rival of the hook, which replaces it"
+    )
+    eps: PositiveFloat = Field(8 / 255, description="L-inf radius of the adversarial rivals, in pixels of [0, 1]")
+    attack_steps: PositiveInt = Field(10, description="steps of the adversary of pgd and trades")
+    rival_weight: NonNegativeFloat = Field(6.0, description="beta of trades; weight of gradient-norm")
 
     @model_validator(mode="before")
     @classmethod
@@ -94,13 +102,17 @@ class StudentConfig(Section):
     network: str | None = Field(None, description="architecture (default: the teacher's)")
     activation: Activation | None = Field(None, description="activation function (default: the teacher's)")
     count: PositiveInt = Field(1, description="students per kind, each from its own seed; reports give mean and sd")
-    epochs: PositiveInt = Field(300, description="passes over the distilled images")
-    batch_size: PositiveInt = Field(50, description="images per step")
-    lr: PositiveFloat = Field(4e-3, description="peak learning rate of AdamW (one-cycle)")
-    weight_decay: NonNegativeFloat = Field(0.01, description="weight decay of AdamW")
-    temperature: PositiveFloat = Field(20.0, description="temperature T of the soft labels")
-    mixup: NonNegativeFloat = Field(0.8, description="alpha of MixUp's Beta(alpha, alpha); 0 turns it off")
-    augment: Literal["none", "crop-flip", "crop"] = Field("crop-flip", description="as teacher.augment")
+    protocol: Literal["one-cycle", "sre2l", "sre2l-cifar", "sre2l-tiny", "dc", "modern"] = Field(
+        "one-cycle", description="training recipe; the options below take their default from it"
+    )
+    epochs: PositiveInt | None = Field(None, description="passes over the distilled images")
+    batch_size: PositiveInt | None = Field(None, description="images per step")
+    lr: PositiveFloat | None = Field(None, description="peak or initial learning rate")
+    weight_decay: NonNegativeFloat | None = Field(None, description="weight decay")
+    temperature: PositiveFloat | None = Field(None, description="temperature T of the soft labels")
+    mixup: NonNegativeFloat | None = Field(None, description="alpha of MixUp's Beta(alpha, alpha); 0 turns it off")
+    cutmix: NonNegativeFloat | None = Field(None, description="alpha of CutMix, which takes the place of MixUp")
+    augment: Augment | None = Field(None, description="as teacher.augment")
 
 
 class EvaluationConfig(Section):
@@ -140,6 +152,11 @@ class RunConfig(Section):
     )
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the curvature hook is on: neither switched off nor replaced by a rival."""
+        return not self.no_guard and self.teacher.training == "plain"
 
     @field_validator("data_root", "output", mode="after")
     @classmethod

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-# digits: 8x8 images; h = 1 in normalised space is h_rms = 1 / sqrt(64) * sigma (0.376) = 12 / 255 in pixels.
+# digits: 8x8 images; h_rms 16/255 is h = 1.3 in normalised space (h = h_rms sqrt(64) / sigma, sigma = 0.376).
 DIGITS: Final[Mapping[str, Any]] = {
-    "guard": {"h_rms": 12 / 255},
+    "guard": {"h_rms": 16 / 255},
     "teacher": {"network": "small-resnet", "epochs": 10, "batch_size": 64, "augment": "none"},
     "student": {"epochs": 150, "augment": "none"},
 }

@@ -21,7 +21,8 @@ def markdown(report: Report) -> str:
     """Return the whole report as Markdown."""
     guard = report.guard
     if guard is None:
-        hook = "No curvature hook."
+        rival = "" if report.training == "plain" else f" The teacher's objective is {report.training}."
+        hook = f"No curvature hook.{rival}"
     else:
         length = f"h_rms = {guard['h_rms'] * 255:.3g}/255" if guard.get("h_rms") else f"h = {guard['h']}"
         hook = (

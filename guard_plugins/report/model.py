@@ -97,6 +97,7 @@ class Report(Part):
         ipc: Images per class.
         seed: Seed of the run.
         protocol: Evaluation protocol.
+        training: Objective of the teacher: ``plain``, or a rival of the hook.
         guard: Settings of the hook the teacher was trained under; None without it.
         models: Accuracies. ``student`` learned from the method's labels, ``student_hard`` from the stored PNGs alone.
         hook: What the hook measured, or None without it.
@@ -108,6 +109,7 @@ class Report(Part):
     ipc: int
     seed: int
     protocol: str
+    training: str = "plain"
     guard: dict[str, Any] | None
     models: Models
     hook: HookReport | None

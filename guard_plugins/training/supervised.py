@@ -1,15 +1,15 @@
-"""The plain supervised loop of a teacher (the squeeze of SRe2L): cross-entropy, SGD, nothing else."""
+"""The supervised loop of a teacher (the squeeze of SRe2L): SGD on cross-entropy, or on a rival objective."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from guard_plugins.data.batches import EpochBatches
 from guard_plugins.loop import LoopState
 from guard_plugins.task import Task
 from guard_plugins.training.augmentation import augmentation
+from guard_plugins.training.objectives import objective
 from guard_plugins.training.schedules import learning_rate
 
 
@@ -34,12 +34,12 @@ def train_supervised(task: Task, model: nn.Module) -> None:
     )  # fmt: skip
     scheduler = learning_rate(sgd, settings.schedule, total)
     optimizer = task.engine.optimizer(sgd)
-    augment = augmentation(settings.augment)
+    augment, loss_of = augmentation(settings.augment), objective(settings)
     model.train()
     for step in task.steps("teacher", total, state=LoopState(model=model, optimizer=sgd, scheduler=scheduler)):
         index = batches.index(step.index)
         images, labels = split.images(index).to(task.device), split.labels[index].to(task.device)
-        loss = F.cross_entropy(net(augment(images)), labels)
+        loss = loss_of(net, augment(images), labels)
         optimizer.zero_grad()
         task.engine.backward(loss)
         optimizer.step()
