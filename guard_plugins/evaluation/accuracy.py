@@ -132,7 +132,7 @@ def attack_left(
     done = len(robust) - len(left)
     if progress is not None:
         progress(done, len(robust))
-    for number, index in enumerate(left.split(batch_size)):
+    for number, index in enumerate(left.split(batch_size) if len(left) else ()):  # an empty tensor splits into itself
         x, y = images[index.to(images.device)].to(device), labels[index.to(labels.device)].to(device)
         adversarial = attack.perturb(model, x, y, eps=eps, generator=seeds.generator(number, device=device))
         logits = logits_of(model, checked(attack, x, adversarial, eps=eps), what=f"images by {attack.label}")
