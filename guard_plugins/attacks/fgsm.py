@@ -27,4 +27,4 @@ class FGSM(Attack):
     ) -> Tensor:
         """Return the images one step of length ``eps`` further, clipped to [0, 1]."""
         gradient = input_gradient(model, cross_entropy)
-        return ascend(gradient, images, labels, start=images, eps=eps, steps=1, step_size=eps)
+        return ascend(gradient, images, labels, start=images, eps=eps, step_sizes=[eps])

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from guard_plugins.attacks.ascent import ascend, input_gradient
 from guard_plugins.attacks.base import Attack, Norm
 from guard_plugins.attacks.losses import cross_entropy
-from guard_plugins.attacks.pgd import default_step
 from guard_plugins.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ class MIM(Attack):
     Attributes:
         steps: Gradient steps.
         decay: How much of the momentum stays from step to step (mu in the paper).
-        step_size: Step in pixel units, or None for PGD's rule; the paper's was eps / steps.
+        step_size: Step in pixel units, or None for 2.5 · eps / steps (Madry et al. 2018); the paper's was eps / steps.
     """
 
     name: ClassVar[str] = "mim"
@@ -51,8 +50,6 @@ class MIM(Attack):
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
         """Return the first misclassified iterate of every sample, or the last one where there was none."""
-        size = default_step(eps, self.steps) if self.step_size is None else self.step_size
+        size = min(2.5 * eps / self.steps, eps) if self.step_size is None else self.step_size
         gradient = input_gradient(model, cross_entropy)
-        return ascend(
-            gradient, images, labels, start=images, eps=eps, steps=self.steps, step_size=size, decay=self.decay
-        )
+        return ascend(gradient, images, labels, start=images, eps=eps, step_sizes=[size] * self.steps, decay=self.decay)

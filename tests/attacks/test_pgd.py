@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def naive_pgd(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, steps: int, start: Tensor) -> list[Tensor]:
     """Every iterate of plain PGD, one sample at a time, to the end."""
-    size, iterate, iterates = min(2.5 * eps / steps, eps), start, [start]
-    for _ in range(steps):
+    iterate, iterates = start, [start]
+    for k in range(steps):
+        size = eps * (1 + math.cos(math.pi * k / steps))
         leaf = iterate.clone().requires_grad_()
         F.cross_entropy(model(leaf), y).backward(inputs=[leaf])
         assert leaf.grad is not None
@@ -85,6 +88,17 @@ def test_without_random_start_and_with_its_own_step(linear: Linear, linear_data:
     attack = PGD(steps=1, random_start=False, step_size=0.01)
     delta = attack.perturb(linear, images, labels, eps=0.05, generator=generator()) - images
     torch.testing.assert_close(delta.abs(), torch.full_like(delta, 0.01), atol=1e-6, rtol=0)
+
+
+def test_20_falling_steps_break_more_than_100_constant_ones(
+    robust_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels, eps = digits[0][1300:1500], digits[1][1300:1500], 48 / 255
+    falling, constant = (
+        robust_net(attack.perturb(robust_net, images, labels, eps=eps, generator=generator())).argmax(1) != labels
+        for attack in (PGD(steps=20), PGD(steps=100, step_size=2.5 / 100 * eps))
+    )
+    assert int(falling.sum()) > int(constant.sum()) + 2
 
 
 def test_leaves_gradients_alone_and_works_under_no_grad(linear: Linear, linear_data: tuple[Tensor, Tensor]) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.attacks.conftest import digits, digits_net
+from tests.attacks.conftest import digits, digits_net, robust_net
 
-__all__ = ["digits", "digits_net"]
+__all__ = ["digits", "digits_net", "robust_net"]

@@ -78,7 +78,7 @@ def test_lanczos_finds_negative_extremes_and_survives_low_rank() -> None:
 
 def test_power_iteration_would_err_where_lanczos_does_not() -> None:
     matrix = torch.diag(torch.tensor([1.0, -0.999] + [0.5] * 98, dtype=torch.float64))
-    vector = torch.randn(1, 100, generator=generator(), dtype=torch.float64)
+    vector = torch.ones(1, 100, dtype=torch.float64)
     ritz = lanczos(lambda v: v @ matrix, vector, steps=20)
     for _ in range(20):
         vector = vector @ matrix

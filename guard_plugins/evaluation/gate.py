@@ -1,0 +1,91 @@
+"""The release gate: every check a robustness claim must pass, run by machine after an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from guard_plugins.evaluation import (
+    gate_bound,
+    gate_comparison,
+    gate_eligibility,
+    gate_order,
+    gate_probes,
+)
+from guard_plugins.evaluation.gate_item import Item, Verdict
+from guard_plugins.evaluation.gate_subject import Subject
+
+if TYPE_CHECKING:
+    from guard_plugins.evaluation.accuracy import AttackResult
+    from guard_plugins.evaluation.curvature import Curvature
+
+__all__ = ["Item", "Subject", "Verdict", "examine", "failed", "probe", "review"]
+
+
+def examine(
+    subject: Subject,
+    *,
+    clean: float,
+    results: Sequence[AttackResult],
+    h: float,
+    curvature: Curvature | None = None,
+    baseline_clean: float | None = None,
+    baseline: Sequence[AttackResult] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Item]:
+    """Return every item of the gate: what follows from the results, then what probing the model shows.
+
+    Args:
+        subject: The model, images and radius to probe.
+        clean: Clean accuracy on the images of ``results``.
+        results: What the protocol measured.
+        h: L2 length in pixel units of the step at which curvature is measured.
+        curvature: Curvature measured at the training's h, where there was one.
+        baseline_clean: Clean accuracy of the same method without the hook, where it is known.
+        baseline: Results of the same method without the hook.
+        progress: Called with the number of probes done and the number of probes.
+    """
+    return [
+        *review(clean=clean, results=results),
+        *probe(subject, h=h, progress=progress),
+        gate_comparison.clean_is_kept(clean, baseline_clean),
+        gate_comparison.gains_agree(results, baseline),
+        gate_comparison.h_matters(curvature),
+    ]
+
+
+def review(*, clean: float, results: Sequence[AttackResult]) -> list[Item]:
+    """Return the items that follow from a protocol's results alone."""
+    return [
+        gate_order.never_above_clean(clean, results),
+        gate_order.stronger_is_lower(results),
+        gate_order.square_not_below_white_box(results),
+        gate_order.curve_is_monotone(results),
+    ]
+
+
+def probe(subject: Subject, *, h: float, progress: Callable[[int, int], None] | None = None) -> list[Item]:
+    """Return the items that ask the model again."""
+    probes: tuple[Callable[[Subject], Item], ...] = (
+        gate_eligibility.logits_are_deterministic,
+        gate_eligibility.answers_are_logits,
+        gate_eligibility.gradients_are_not_zero,
+        gate_probes.scale_of_logits_is_immaterial,
+        gate_probes.margin_losses_agree,
+        gate_probes.converged,
+        gate_probes.falls_to_zero,
+        gate_probes.noise_is_weaker,
+        gate_probes.transfer_is_weaker,
+        lambda it: gate_bound.loss_rise_within_bound(it, h=h),
+    )
+    items = []
+    for done, check in enumerate(probes, start=1):
+        items.append(check(subject))
+        if progress is not None:
+            progress(done, len(probes))
+    return items
+
+
+def failed(items: Sequence[Item]) -> list[Item]:
+    """Return the items that failed: with any, the numbers are not to be quoted."""
+    return [item for item in items if item.verdict == "failed"]

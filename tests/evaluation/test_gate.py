@@ -1,0 +1,126 @@
+"""Masked models are caught by the item meant for them; an honest robust model passes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from guard_plugins.evaluation import gate_eligibility, gate_probes
+from guard_plugins.evaluation.gate import Item, Subject, examine, failed, probe
+from guard_plugins.evaluation.gate_bound import loss_rise_within_bound
+from guard_plugins.seeds import Seeds
+from tests.attacks.oracle import train_digits
+from tests.evaluation.masked import Confident, Noisy, Probabilities, Quantised
+
+
+@pytest.fixture(scope="module")
+def source(digits: tuple[Tensor, Tensor]) -> nn.Module:
+    return train_digits(*digits, seed=1)
+
+
+def subject(model: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module | None = None) -> Subject:
+    images, labels = digits[0][1300:1500], digits[1][1300:1500]
+    return Subject(model=model, images=images, labels=labels, eps=32 / 255, seeds=Seeds(0), source=source)
+
+
+def names(items: list[Item]) -> set[str]:
+    return {item.name for item in failed(items)}
+
+
+def test_an_honest_robust_model_passes(robust_net: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module) -> None:
+    steps: list[tuple[int, int]] = []
+    items = probe(subject(robust_net, digits, source), h=0.5, progress=lambda *at: steps.append(at))
+    assert names(items) == set(), [item for item in items if item.verdict == "failed"]
+    assert [item.verdict for item in items].count("passed") >= 9
+    assert all(item.figure for item in items)
+    assert steps == [(i, len(items)) for i in range(1, len(items) + 1)]
+
+
+def test_an_honest_fragile_model_passes(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    assert names(probe(subject(digits_net, digits), h=0.5)) == set()
+
+
+def test_logits_times_100_are_caught_by_rescaling(
+    digits_net: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module
+) -> None:
+    found = names(probe(subject(Confident(digits_net), digits, source), h=0.5))
+    assert "logit scale leaves the verdict" in found
+    assert {"margin losses agree", "input gradients are not zero", "ε curve falls to zero"} <= found
+
+
+def test_a_quantised_input_layer_is_caught_by_its_zero_gradients(
+    digits_net: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module
+) -> None:
+    found = names(probe(subject(Quantised(digits_net), digits, source), h=0.5))
+    assert "input gradients are not zero" in found
+    assert {"random noise weaker than white-box", "transfer weaker than white-box"} <= found
+
+
+def test_noise_in_the_forward_pass_is_caught_by_repeating_it(
+    digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    item = gate_eligibility.logits_are_deterministic(subject(Noisy(digits_net), digits))
+    assert item.verdict == "failed"
+    assert "EOT" in item.suggests
+    assert gate_eligibility.logits_are_deterministic(subject(digits_net, digits)).value == 0.0
+
+
+def test_probabilities_are_caught(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    item = gate_eligibility.answers_are_logits(subject(Probabilities(digits_net), digits))
+    assert item.verdict == "failed"
+    assert "remove the softmax" in item.suggests
+
+
+def test_a_loss_that_has_not_converged_is_caught(robust_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits[0][1300:1500], digits[1][1300:1500]
+    few = Subject(model=robust_net, images=images, labels=labels, eps=48 / 255, seeds=Seeds(0), steps=2)
+    item = gate_probes.converged(few)
+    assert item.verdict == "failed"
+    assert item.value is not None
+    assert item.value > 0.02
+
+
+def test_without_a_source_transfer_is_not_run(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    item = gate_probes.transfer_is_weaker(subject(digits_net, digits))
+    assert (item.verdict, item.suggests) == ("not run", "")
+    assert "no undefended network" in item.figure
+
+
+def test_the_bound_holds_where_the_loss_is_quadratic() -> None:
+    class Gentle(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            x = images.flatten(1)
+            return torch.stack([x.mean(1), 1 - x.mean(1)], dim=1)
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(32, 1, 4, 4, generator=generator)
+    labels = Gentle()(images).argmax(1)
+    item = loss_rise_within_bound(
+        Subject(model=Gentle(), images=images, labels=labels, eps=8 / 255, seeds=Seeds(0)), h=0.1
+    )
+    assert (item.verdict, item.value) == ("passed", 0.0)
+
+
+def test_the_bound_only_warns_where_it_breaks(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    item = loss_rise_within_bound(subject(digits_net, digits), h=0.5)
+    assert item.verdict == "warning"
+    assert "kinks" in item.suggests
+
+
+def test_probing_leaves_a_model_in_training_mode_as_it_was(digits: tuple[Tensor, Tensor]) -> None:
+    model = train_digits(*digits, epochs=1).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    probe(subject(model, digits), h=0.5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_whole_gate_lists_every_item_once(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    items = examine(subject(digits_net, digits), clean=0.99, results=[], h=0.5)
+    assert len({item.name for item in items}) == len(items) == 17
+    unseen = {item.name for item in items if item.verdict == "not run"}
+    assert "Square not below white-box" in unseen
+    assert "clean accuracy kept" in unseen

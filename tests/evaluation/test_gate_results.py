@@ -1,0 +1,104 @@
+"""Gate items that need results only: made-up numbers, one violated rule at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from guard_plugins.evaluation.accuracy import AttackResult
+from guard_plugins.evaluation.curvature import Curvature
+from guard_plugins.evaluation.gate import review
+from guard_plugins.evaluation.gate_comparison import clean_is_kept, gains_agree, h_matters
+from guard_plugins.evaluation.gate_order import (
+    curve_is_monotone,
+    never_above_clean,
+    square_not_below_white_box,
+    stronger_is_lower,
+)
+
+N = 1000
+
+
+def result(
+    attack: str, accuracy: float, *, eps: float = 8 / 255, parts: tuple[tuple[str, float], ...] = (), shift: int = 0
+) -> AttackResult:
+    robust = torch.zeros(N, dtype=torch.bool)
+    robust[shift : shift + round(accuracy * N)] = True
+    return AttackResult(attack, "Linf", eps, robust, N, parts)
+
+
+def test_the_published_dc_row_would_have_failed() -> None:
+    """CIFAR-10 DC with GUARD, IPC 1, as printed: clean 30.95, PGD-100 46.88, Square 48.56."""
+    item = never_above_clean(0.3095, [result("pgd-100", 0.4688), result("autoattack", 0.1499)])
+    assert item.verdict == "failed"
+    assert item.figure.startswith("highest 46.9 (pgd-100), clean ")
+    assert never_above_clean(0.3095, [result("pgd-100", 0.3)]).verdict == "passed"
+    assert never_above_clean(0.3, []).verdict == "not run"
+
+
+def test_the_published_imagenette_row_would_have_failed() -> None:
+    """ImageNette IPC 50 with GUARD, as printed: AutoAttack 42.47 above PGD-100 41.42."""
+    item = stronger_is_lower([result("pgd-100", 0.414), result("autoattack", 0.425)])
+    assert item.verdict == "failed"
+    assert "autoattack 42.5 after pgd-100 41.4 at 8/255" in item.figure
+
+
+def test_order_holds_within_the_tolerance_and_per_radius() -> None:
+    chain = [result("fgsm", 0.5), result("pgd-20", 0.4), result("pgd-100", 0.404), result("autoattack", 0.35)]
+    assert stronger_is_lower(chain).verdict == "passed"
+    assert stronger_is_lower([result("pgd-20", 0.2), result("pgd-100", 0.5, eps=1 / 255)]).verdict == "not run"
+
+
+def test_square_is_compared_image_by_image() -> None:
+    white, elsewhere = result("pgd-100", 0.3), result("square-5000", 0.3, shift=100)
+    item = square_not_below_white_box([white, elsewhere])
+    assert item.verdict == "failed"
+    assert item.value == pytest.approx(0.1)
+    assert square_not_below_white_box([white, result("square-5000", 0.6)]).verdict == "passed"
+    assert square_not_below_white_box([white]).verdict == "not run"
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(0.30, "passed"), (0.28, "failed")])
+def test_square_inside_autoattack_must_find_nothing_more(last: float, verdict: str) -> None:
+    parts = (("apgd-ce", 0.32), ("apgd-t", 0.30), ("fab-t", 0.30), ("square-5000", last))
+    assert square_not_below_white_box([result("autoattack", last, parts=parts)]).verdict == verdict
+
+
+def test_the_curve_must_fall() -> None:
+    curve = [result("pgd-20", accuracy, eps=eps / 255) for eps, accuracy in ((0, 0.9), (1, 0.7), (2, 0.4), (4, 0.43))]
+    item = curve_is_monotone(curve)
+    assert item.verdict == "failed"
+    assert "+3.0 points (pgd-20, 2/255 to 4/255)" in item.figure
+    assert curve_is_monotone(curve[:3]).verdict == "passed"
+    assert curve_is_monotone(curve[:1]).verdict == "not run"
+
+
+def test_a_review_without_results_runs_nothing() -> None:
+    assert {item.verdict for item in review(clean=0.5, results=[])} == {"not run"}
+
+
+def test_a_large_clean_drop_is_a_warning() -> None:
+    item = clean_is_kept(0.5, 0.6)
+    assert (item.verdict, item.figure) == ("warning", "50.0 against 60.0 without")
+    assert clean_is_kept(0.62, 0.6).verdict == "passed"
+    assert clean_is_kept(0.5, None).verdict == "not run"
+
+
+def test_gains_that_differ_across_attacks_are_a_warning() -> None:
+    before = [result("pgd-20", 0.1), result("square-5000", 0.4)]
+    item = gains_agree([result("pgd-20", 0.5), result("square-5000", 0.45)], before)
+    assert item.verdict == "warning"
+    assert item.figure == "points over the baseline at 8/255: pgd-20 +40.0, square-5000 +5.0"
+    assert gains_agree([result("pgd-20", 0.3), result("square-5000", 0.55)], before).verdict == "passed"
+    assert gains_agree([result("pgd-20", 0.3)], before).verdict == "not run"
+
+
+def test_an_h_too_small_to_matter_is_a_warning() -> None:
+    def measured(rise: float) -> Curvature:
+        one = torch.ones(4)
+        return Curvature(0.1, one, rise * one, one, one, one)
+
+    assert h_matters(measured(0.001)).verdict == "warning"
+    assert h_matters(measured(0.3)).figure == "a step of h = 0.1 changes the mean loss by 30.0 %"
+    assert h_matters(measured(0.3)).verdict == "passed"
+    assert h_matters(None).verdict == "not run"
