@@ -1,0 +1,114 @@
+"""Numbers the field condenses accuracies into; every accuracy is a share between 0 and 1."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from guard_plugins.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over seeds.
+
+    Attributes:
+        mean: The mean.
+        sd: Sample standard deviation (n − 1), or None for a single value, which has none.
+        count: Number of values.
+    """
+
+    mean: float
+    sd: float | None
+    count: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean and sample standard deviation of ``values``.
+
+    Raises:
+        ConfigError: If there are no values.
+    """
+    _need(values, "mean and sd")
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(statistics.fmean(values), sd, len(values))
+
+
+def drop_rate(clean: float, robust: float) -> float | None:
+    """Return the share of the clean accuracy that the attack takes, (clean − robust) / clean; None at clean 0."""
+    return (clean - robust) / clean if clean else None
+
+
+def robustness_ratio(clean: float, robust: Sequence[float]) -> float | None:
+    """Return RR = 1 − (a − mean A) / (a − min A), for clean accuracy a and accuracies A under several attacks.
+
+    Not bounded by 1, and it says nothing about how low the accuracies are: never report it alone. None where no
+    attack changes anything (a = min A).
+
+    Raises:
+        ConfigError: If there are no accuracies under attack.
+    """
+    _need(robust, "RR")
+    worst = clean - min(robust)
+    return 1 - (clean - statistics.fmean(robust)) / worst if worst else None
+
+
+def improved_robustness_ratio(clean: float, robust: Sequence[float]) -> float | None:
+    """Return I-RR = 1 − (a − mean A)(a − min A) / a², symbols as in RR; None at clean 0.
+
+    It rewards a low clean accuracy: never report it alone.
+
+    Raises:
+        ConfigError: If there are no accuracies under attack.
+    """
+    _need(robust, "I-RR")
+    if not clean:
+        return None
+    return 1 - (clean - statistics.fmean(robust)) * (clean - min(robust)) / clean**2
+
+
+def hard_label_recovery(real: float, distilled: float) -> float:
+    """Return HLR, the accuracy with hard labels on all real data minus that on the distilled set (DD-Ranking)."""
+    return real - distilled
+
+
+def improvement_over_random(distilled: float, random: float) -> float:
+    """Return IOR, the accuracy on the distilled set minus that on as many random real images (DD-Ranking).
+
+    Both by the distilled set's own recipe.
+    """
+    return distilled - random
+
+
+def label_robust_score(hlr: float, ior: float, *, weight: float = 0.5) -> float:
+    """Return LRS = (e^α − e⁻¹) / (e − e⁻¹) with α = w · IOR − (1 − w) · HLR, between 0 and 1 (DD-Ranking).
+
+    Args:
+        hlr: Hard label recovery, a share; DD-Ranking's release 0.2.0 feeds percents, with which nothing is bounded.
+        ior: Improvement over random, a share.
+        weight: w, of IOR against HLR.
+    """
+    return _unit_score(weight * ior - (1 - weight) * hlr)
+
+
+def augmentation_robust_score(with_augmentation: float, without: float, *, gamma: float = 0.5) -> float:
+    """Return ARS, the same score of β = γ · (gain with augmentation) + (1 − γ) · (gain without) (DD-Ranking).
+
+    Args:
+        with_augmentation: Accuracy on the distilled set minus that on random real images, both with augmentation.
+        without: The same difference without augmentation.
+        gamma: γ, of the first against the second.
+    """
+    return _unit_score(gamma * with_augmentation + (1 - gamma) * without)
+
+
+def _unit_score(exponent: float) -> float:
+    low = math.exp(-1)
+    return (math.exp(exponent) - low) / (math.e - low)
+
+
+def _need(values: Sequence[float], what: str) -> None:
+    if not values:
+        raise ConfigError(f"There is nothing to compute {what} from.", do="give at least one accuracy")
