@@ -11,6 +11,7 @@ from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger, file_hash, fingerprint
 from guard_plugins.artifacts.manifest import write_manifest
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card, save_teacher
+from guard_plugins.calling import HOOK_DOES_NOT_APPLY, calling, promised
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config import RunConfig
 from guard_plugins.data.base import Data, DataRequest
@@ -51,9 +52,11 @@ class Job:
         self.config, self.host = config, host
         method = host.method(config.method)
         self.own_options = {name: getattr(config, name) for name in method.Config.model_fields}
-        self.method = method(method.Config.model_validate(self.own_options))
+        self.plugin = host.methods.items[config.method]
+        with calling(self.plugin, "its constructor"):
+            self.method = method(method.Config.model_validate(self.own_options))
         self.protocol = find_protocol(config.evaluation.protocol)
-        self.hook = build_hook(config.guard) if config.guarded else None
+        self.hook = build_hook(config.guard) if config.guarded and method.guarded else None
         if self.hook is not None:
             wrap_guarded(self.method, self.hook)
 
@@ -72,7 +75,8 @@ class Job:
         student = self.config.student
         quiet.network(student.network, student.activation, stage="student")
         teacher = quiet.network(stage="teacher") if self.method.uses_teacher else None
-        self.method.check(quiet, teacher)
+        with calling(self.plugin, "check"):
+            self.method.check(quiet, teacher)
         if teacher is not None and self.config.teacher.path:
             self._reuse(teacher)
 
@@ -107,7 +111,9 @@ class Job:
             root=config.data_root, download=config.download, image_size=config.data.image_size,
             train_per_class=config.data.train_per_class, test_per_class=config.data.test_per_class,
         )  # fmt: skip
-        return self.host.datasets[config.dataset]().load(request)
+        dataset = self.host.datasets[config.dataset]
+        with calling(self.host.datasets.items[config.dataset], "load"):
+            return dataset().load(request)
 
     def _announce(self) -> None:
         if not self.folder.manifest.exists():
@@ -116,6 +122,8 @@ class Job:
             )
         for broken in self.host.broken.values():
             self.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
+        if self.config.guarded and self.hook is None:
+            self.monitor.say(HOOK_DOES_NOT_APPLY.format(name=self.method.name))
         self.monitor.say(f"run folder: {self.folder.path}")
 
     def _open(self, stage: str, *inputs: Any) -> tuple[str, bool]:
@@ -140,7 +148,8 @@ class Job:
         return model.eval().requires_grad_(False), card
 
     def _train(self, model: Normalised) -> TeacherCard:
-        self.method.train_teacher(self.task, model)
+        with calling(self.plugin, "train_teacher"):
+            self.method.train_teacher(self.task, model)
         return self._card(hook_report(self.hook))
 
     def _reuse(self, model: Normalised) -> TeacherCard:
@@ -158,7 +167,7 @@ class Job:
         return str(self.engine.device.type)
 
     def _card(self, hook: HookReport | None) -> TeacherCard:
-        settings, guard = self.config.teacher, self.config.guard.model_dump() if self.config.guarded else None
+        settings, guard = self.config.teacher, None if self.hook is None else self.config.guard.model_dump()
         return TeacherCard(
             network=settings.network, activation=settings.activation, image_shape=self.data.image_shape,
             classes=self.data.classes, training=settings.training, guard=guard, hook=hook,
@@ -171,7 +180,8 @@ class Job:
         if finished:
             return load_distilled(self.folder.distilled)
         with self.monitor.stage("distill"):
-            distilled = self.method.distill(self.task, teacher)
+            with calling(self.plugin, "distill"):
+                distilled = promised(self.plugin, self.method.distill(self.task, teacher), self.task)
             files = save_distilled(self.folder.distilled, distilled, self.data.classes)
             save_contact_sheet(self.folder.contact_sheet, distilled)
             self.ledger.finish("distill", inputs, [*files, self.folder.contact_sheet])
