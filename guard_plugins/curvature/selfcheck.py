@@ -86,9 +86,9 @@ def _compare_values(loop: Tensor, again: Tensor, *, reduced: bool) -> None:
 
 
 def _compare_gradients(loop: Sequence[Tensor], again: Sequence[Tensor], *, reduced: bool) -> None:
-    pairs = list(zip(loop, again, strict=True))
-    gap = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs) ** 0.5
-    size = sum(float(a.double().square().sum()) for a, _ in pairs) ** 0.5
+    pairs = [(a.detach().double(), b.double()) for a, b in zip(loop, again, strict=True)]
+    gap = sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5
+    size = sum(float(a.square().sum()) for a, _ in pairs) ** 0.5
     if size == 0 or gap != gap:
         return
     if gap > (5e-2 if reduced else 1e-2) * size:

@@ -1,0 +1,91 @@
+"""What the curvature hook costs beside other ways to train: ``python -m guard_plugins.bench.hook``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from guard_plugins._version import __version__
+from guard_plugins.bench.hook_measure import CLOCKS, Cost, measure
+from guard_plugins.bench.hook_networks import NETWORKS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print one table per network, and store the numbers if asked to."""
+    options = _parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    results: dict[str, Mapping[str, Cost]] = {}
+    for name in options.networks:
+        results[name] = measure(
+            NETWORKS[name], batch=options.batch, rounds=options.rounds, device=device, clock=options.clock
+        )
+        sys.stdout.write(table(f"{name}, batch {options.batch}, {options.device}", results[name]) + "\n")
+    if options.json:
+        command = ["python", "-m", "guard_plugins.bench.hook", *(sys.argv[1:] if arguments is None else arguments)]
+        document = {"command": " ".join(command), **machine(device), "results": _plain(results)}
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m guard_plugins.bench.hook", description=__doc__)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--batch", type=int, default=16, help="images per step")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of four steps; the best one counts")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: processor time of all threads")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    return parser
+
+
+def table(title: str, costs: Mapping[str, Cost]) -> str:
+    """Return the costs as a text table."""
+    lines = [title, f"{'':<26}{'ms/step':>10}{'× plain':>10}{'peak MiB':>10}"]
+    for name, cost in costs.items():
+        peak = "–" if cost.peak_mib is None else f"{cost.peak_mib:.0f}"
+        lines.append(f"{name:<26}{cost.ms:>10.1f}{cost.ratio:>10.2f}{peak:>10}")
+    return "\n".join(lines) + "\n"
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return what the numbers depend on: processor, threads, versions."""
+    return {
+        "processor": _processor(),
+        "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "guard_plugins": __version__,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def _plain(results: Mapping[str, Mapping[str, Cost]]) -> dict[str, Any]:
+    return {
+        network: {name: {k: v and round(v, 3) for k, v in asdict(cost).items()} for name, cost in costs.items()}
+        for network, costs in results.items()
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
