@@ -30,6 +30,7 @@ class Method(ABC):
         name: What users pass to ``--method``; the entry point carries the same name.
         summary: One line for listings.
         Config: The options of this method.
+        defaults: Settings of the whole run this method prefers to the host's defaults; every preset goes over them.
         presets: Named settings for the whole run (same nesting as the YAML file), laid over the host's of that name.
         guarded: Names of the methods of this class in which a loss on real data is differentiated.
         uses_teacher: Whether ``distill`` needs a trained teacher.
@@ -42,6 +43,7 @@ class Method(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    defaults: ClassVar[Mapping[str, Any]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     guarded: ClassVar[tuple[str, ...]] = ("train_teacher",)
     uses_teacher: ClassVar[bool] = True

@@ -36,7 +36,8 @@ def run_config_class(method: type[Method]) -> type[RunConfig]:
     Raises:
         PluginError: If an option of the method has the name of a shared one.
     """
-    shadowed = sorted((set(RunConfig.model_fields) | COMMAND_FLAGS) & set(method.Config.model_fields))
+    taken = {*RunConfig.model_fields, *COMMAND_FLAGS, *dir(RunConfig)}
+    shadowed = sorted(taken & set(method.Config.model_fields))
     if shadowed:
         raise PluginError(
             f"The method {method.name!r} defines options that guard-run already has: {', '.join(shadowed)}",
@@ -92,7 +93,7 @@ def preset_layer(method: type[Method], given: Mapping[str, Any]) -> Layer:
             seen=f"its presets: {', '.join(sorted({*PRESETS, *method.presets}))}",
             do="Pick one of these, or leave --preset out.",
         )
-    return Layer(f"preset {name}", merged(PRESETS.get(name, {}), method.presets.get(name, {})))
+    return Layer(f"preset {name}", merged(method.defaults, PRESETS.get(name, {}), method.presets.get(name, {})))
 
 
 def _weaker(preset: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -81,7 +81,7 @@ class TeacherConfig(Section):
     schedule: Literal["one-cycle", "cosine"] = Field("one-cycle", description="learning-rate schedule, per step")
     augment: Augment = Field(
         "crop-flip",
-        description="crop: random crop with padding 1/8 of the side; resized-crop: random box of 8 % to all of the area",
+        description="crop: random crop after padding by 1/8 of the side; resized-crop: a random box, enlarged",
     )
     training: Literal["plain", "fgsm-rs", "pgd", "trades", "gradient-norm"] = Field(
         "plain", description="plain (under the hook, unless --no-guard) or a rival of the hook, which replaces it"

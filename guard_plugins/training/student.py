@@ -9,23 +9,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.data.batches import EpochBatches
-from guard_plugins.data.mixing import mixup
+from guard_plugins.data.mixing import Mixed, cutmix, mixup
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.loop import LoopState
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.task import Task
 from guard_plugins.training.augmentation import augmentation
+from guard_plugins.training.protocols import Recipe, recipe_of
 from guard_plugins.training.schedules import learning_rate
 
 Labels = Literal["soft", "hard"]
 
 
 def train_student(task: Task, distilled: DistilledSet, teacher: nn.Module | None, *, stage: str) -> Normalised:
-    """Train a fresh network on a distilled set; never under the hook.
+    """Train a fresh network on a distilled set by the recipe of ``student.protocol``; never under the hook.
 
-    Soft labels are the teacher's, computed online on the augmented and mixed batch, through
-    KL(softmax(teacher / T) || softmax(student / T)), batch mean, without the factor T^2 (SRe2L, arXiv 2306.13092).
-    Hard labels are cross-entropy, mixed like the images.
+    Soft labels are the teacher's, computed online on the augmented and mixed batch. Hard labels are cross-entropy,
+    mixed like the images.
 
     Args:
         task: Gives settings (section ``student``), seeds, device and progress.
@@ -39,26 +39,27 @@ def train_student(task: Task, distilled: DistilledSet, teacher: nn.Module | None
     Raises:
         TrainingError: If the loss stops being finite.
     """
-    settings = task.config.student
+    settings, recipe = task.config.student, recipe_of(task.config.student)
     student = task.network(settings.network, settings.activation, stage=stage)
     images, labels = distilled.images.to(task.device), distilled.labels.to(task.device)
-    batches = EpochBatches(len(images), settings.batch_size, seeds=task.seeds, stage=stage)
-    total = batches.per_epoch * settings.epochs
-    adam = torch.optim.AdamW(student.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    scheduler = learning_rate(adam, "one-cycle", total)
-    augment = augmentation(settings.augment)
+    batches = EpochBatches(len(images), recipe.batch_size, seeds=task.seeds, stage=stage)
+    total = batches.per_epoch * recipe.epochs
+    optimizer = _optimizer(student, recipe)
+    scheduler = learning_rate(optimizer, recipe.schedule, total)
+    augment = augmentation(recipe.augment)
     student.train()
-    for step in task.steps(stage, total, state=LoopState(model=student, optimizer=adam, scheduler=scheduler)):
+    for step in task.steps(stage, total, state=LoopState(model=student, optimizer=optimizer, scheduler=scheduler)):
         index = batches.index(step.index).to(task.device)
-        mixed = mixup(augment(images[index]), alpha=settings.mixup)
+        mixed = _mixed(augment(images[index]), recipe)
+        logits = student(mixed.images)
         if teacher is not None:
-            loss = soft_label_loss(student(mixed.images), teacher, mixed.images, settings.temperature)
+            loss = soft_label_loss(logits, teacher, mixed.images, recipe.temperature)
+            loss = loss * recipe.temperature**2 if recipe.squared else loss
         else:
-            targets = mixed.targets(F.one_hot(labels[index], task.classes).float())
-            loss = F.cross_entropy(student(mixed.images), targets)
-        adam.zero_grad()
+            loss = F.cross_entropy(logits, mixed.targets(F.one_hot(labels[index], task.classes).float()))
+        optimizer.zero_grad()
         loss.backward()
-        adam.step()
+        optimizer.step()
         scheduler.step()
         step.log(loss=loss.detach())
     return student.eval()
@@ -69,3 +70,13 @@ def soft_label_loss(logits: Tensor, teacher: nn.Module, images: Tensor, temperat
     with torch.no_grad():
         target = F.log_softmax(teacher(images) / temperature, dim=1)
     return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="batchmean", log_target=True)
+
+
+def _optimizer(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(student.parameters(), lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def _mixed(images: Tensor, recipe: Recipe) -> Mixed:
+    return cutmix(images, alpha=recipe.cutmix) if recipe.cutmix else mixup(images, alpha=recipe.mixup)

@@ -1,0 +1,1 @@
+"""Reading and writing the distilled sets of other code bases."""

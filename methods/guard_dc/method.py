@@ -1,0 +1,83 @@
+"""DC for the plugin host: no teacher; images whose gradients on fresh networks follow those of real images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from guard_dc.config import DCConfig
+from guard_dc.distance import matched_parameters
+from guard_dc.loops import Loops, loops_for
+from guard_dc.matching import Batch, Gradients, Matching
+from guard_dc.presets import DEFAULTS, PRESETS
+from guard_dc.real import RealImages
+from guard_plugins.data.dsa import parse_strategy
+from guard_plugins.distilled import DistilledSet
+from guard_plugins.loop import LoopState
+from guard_plugins.method import Method, MethodConfig
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.task import Task
+
+
+class DC(Method):
+    """Dataset condensation with gradient matching (Zhao, Mopuri & Bilen, ICLR 2021, arXiv 2006.05929).
+
+    With ``match.augment = dsa`` it is DSA (Zhao & Bilen, ICML 2021, arXiv 2102.08259).
+    """
+
+    name = "dc"
+    summary = "images whose gradients on fresh networks match those of real images (arXiv 2006.05929, 2102.08259)"
+    Config: ClassVar[type[MethodConfig]] = DCConfig
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+    guarded: ClassVar[tuple[str, ...]] = ("matching_target",)
+    uses_teacher: ClassVar[bool] = False
+    labels: ClassVar[Literal["soft", "hard"]] = "hard"
+    config: DCConfig
+
+    def matching_target(self, model: Normalised, batches: Iterable[Batch]) -> list[Gradients]:
+        """Return the gradients of the loss on real images that the distilled ones shall reproduce, batch by batch.
+
+        Args:
+            model: The network of this outer iteration (pixels in, logits out).
+            batches: Real images (B, C, H, W) and labels (B,), one batch per class.
+        """
+        weights = matched_parameters(model.network, self.config.match.distance)
+        return [torch.autograd.grad(F.cross_entropy(model(images), labels), weights) for images, labels in batches]
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        """Match gradients over ``match.iterations`` fresh networks and return the images.
+
+        Raises:
+            ConfigError: If the network cannot take the images, or the augmentation strategy is unknown.
+            DataError: If a class has no training image.
+            TrainingError: If the distance stops being finite.
+        """
+        settings, real = self.config.match, RealImages(task)
+        parse_strategy(settings.strategy)
+        frame = task.network(settings.network, stage="match/frame")
+        images = self._first_iterate(task, real, frame)
+        sgd = torch.optim.SGD([images], lr=settings.lr_images, momentum=settings.momentum)
+        matching = Matching(task, settings, self._loops(task.ipc), images, sgd, real, frame, self.matching_target)
+        for step in task.steps("match", settings.iterations, state=LoopState(images=images, optimizer=sgd)):
+            step.log(distance=matching.iterate(step.index))
+        return DistilledSet(frame.pixels(images).clamp(0, 1).cpu(), _labels(task))
+
+    def _loops(self, ipc: int) -> Loops:
+        table, settings = loops_for(ipc), self.config.match
+        return Loops(settings.outer or table.outer, settings.inner or table.inner)
+
+    def _first_iterate(self, task: Task, real: RealImages, frame: Normalised) -> Tensor:
+        """Return the start in normalised space, class by class, shape (classes * ipc, C, H, W)."""
+        if self.config.match.start == "real":
+            return frame.normalise(torch.cat([real.draw(label, task.ipc, "start") for label in range(task.classes)]))
+        shape = (task.classes * task.ipc, *task.data.image_shape)
+        return torch.randn(shape, generator=task.seeds.generator("match", "start")).to(task.device)
+
+
+def _labels(task: Task) -> Tensor:
+    return torch.arange(task.classes).repeat_interleave(task.ipc)
