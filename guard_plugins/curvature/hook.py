@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from guard_plugins.curvature import active
 from guard_plugins.curvature.explicit import explicit_loss
 from guard_plugins.curvature.options import NormStats, Options, Penalty
-from guard_plugins.curvature.patch import patched_call
+from guard_plugins.curvature.patch import Patch
 from guard_plugins.curvature.selfcheck import Checkpoints
 from guard_plugins.curvature.session import Session
 from guard_plugins.curvature.tally import HookSummary, StepRecord, Tally
@@ -79,6 +79,7 @@ class CurvatureHook:
         self._tally = Tally()
         self._checkpoints = Checkpoints()
         self._session: Session | None = None
+        self._patch: Patch | None = None
         self._entries = 0
 
     def __repr__(self) -> str:
@@ -116,9 +117,7 @@ class CurvatureHook:
             session = Session(self.options, self._tally, self._checkpoints)
             active.occupy(session)
             self._session = session
-            self._original = nn.Module.__call__
-            if self.options.weight > 0:
-                nn.Module.__call__ = patched_call(self._original, session)  # type: ignore[method-assign]
+            self._patch = Patch(session) if self.options.weight > 0 else None
             session.tripwires.set()
         self._entries += 1
         return self
@@ -135,7 +134,9 @@ class CurvatureHook:
         session = self._session
         if self._entries or session is None:
             return
-        nn.Module.__call__ = self._original  # type: ignore[method-assign]
+        if self._patch is not None:
+            self._patch.remove()
+            self._patch = None
         session.tripwires.remove()
         active.vacate()
         self._session = None
