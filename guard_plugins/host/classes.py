@@ -65,6 +65,11 @@ def _check_method(value: Any) -> None:
             do="Derive it from MethodConfig.",
         )
     run_config_class(value)
+    if isinstance(value.guarded, str):
+        raise PluginError(
+            f"`guarded` of the method {value.name!r} is the string {value.guarded!r}, not a tuple of names",
+            do=f"Its authors must write ({value.guarded!r},) with a comma.",
+        )
     for name in value.guarded:
         if not callable(getattr(value, name, None)):
             raise PluginError(

@@ -64,7 +64,7 @@ def test_another_version_of_the_api_is_refused(install: Install, place: str, dec
     assert "uninstall guard-toy" in caught.value.do
 
 
-@pytest.mark.parametrize("option", ["ipc", "teacher", "output", "config", "resume", "print_config", "help"])
+@pytest.mark.parametrize("option", ["ipc", "teacher", "output", "config", "resume", "print_config", "help", "guarded"])
 def test_an_option_that_shadows_a_flag_of_guard_run_is_refused_at_loading(install: Install, option: str) -> None:
     install("toy", toy(option=option))
     host = PluginHost()
@@ -82,6 +82,7 @@ def test_an_option_that_shadows_a_flag_of_guard_run_is_refused_at_loading(instal
     ("body", "reason"),
     [
         ("Config = dict", "The Config of Toy is not a subclass of guard_plugins.MethodConfig"),
+        ("guarded = 'distill'", "`guarded` of the method 'toy' is the string 'distill', not a tuple"),
         ("guarded = ('train_techer',)", "wants 'train_techer' guarded, but has no such function"),
     ],
 )

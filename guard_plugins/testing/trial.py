@@ -1,0 +1,109 @@
+"""One run of a method's teacher training and distillation under watch."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from guard_plugins.curvature import CurvatureHook
+from guard_plugins.distilled import DistilledSet
+from guard_plugins.guarding import build_hook, wrap_guarded
+from guard_plugins.method import Method
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.testing.promises import expecting
+from guard_plugins.testing.surroundings import Surroundings, stream_states
+from guard_plugins.testing.world import World
+
+
+@dataclass
+class Trial:
+    """What one run gave.
+
+    Attributes:
+        world: Where it ran.
+        teacher: The trained teacher as ``distill`` got it, or None.
+        distilled: What ``distill`` returned.
+        regularised: Regularised steps in every guarded function that was called.
+        steps: Units of progress ``distill`` reported.
+        streams: Digest of every global random stream at the end.
+        damage: What was found changed after ``distill``, or an empty list.
+    """
+
+    world: World
+    teacher: Normalised | None = None
+    distilled: DistilledSet | Any = None
+    regularised: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    streams: dict[str, str] = field(default_factory=dict)
+    damage: list[str] = field(default_factory=list)
+
+
+def run_trial(world: World, *, ambient: int, teacher: Normalised | None = None) -> Trial:
+    """Train the method's teacher and distil, under the hook, and watch.
+
+    Args:
+        world: The tiny task.
+        ambient: What the global random streams hold before: a method must not depend on it.
+        teacher: A trained teacher to use in place of training one.
+
+    Raises:
+        BrokenPromiseError: If the method raises anything.
+    """
+    trial, method = Trial(world, teacher), world.instance()
+    hook = build_hook(world.task.config.guard)
+    if method.guarded:
+        wrap_guarded(method, hook)
+        _count(method, hook, trial.regularised)
+    if method.uses_teacher and teacher is None:
+        trial.teacher = _trained(world, method, ambient)
+    elif not method.uses_teacher:
+        with expecting("check"):
+            method.check(world.task, None)
+    surroundings = Surroundings.of(world.task.data, trial.teacher)
+    before = world.listener.steps
+    _seed_streams(ambient)
+    with expecting("distill"):
+        trial.distilled = method.distill(world.task, trial.teacher)
+    trial.steps, trial.streams = world.listener.steps - before, stream_states()
+    trial.damage = surroundings.differences(Surroundings.of(world.task.data, trial.teacher))
+    return trial
+
+
+def _trained(world: World, method: Method, ambient: int) -> Normalised:
+    model = world.task.network(stage="teacher")
+    with expecting("check"):
+        method.check(world.task, model)
+    _seed_streams(ambient)
+    with expecting("train_teacher"):
+        method.train_teacher(world.task, model)
+    return model.eval().requires_grad_(False)
+
+
+def _seed_streams(ambient: int) -> None:
+    torch.manual_seed(ambient)
+    np.random.seed(ambient)
+    random.seed(ambient)
+
+
+def _count(method: Method, hook: CurvatureHook, regularised: dict[str, int]) -> None:
+    """Note how many regularised steps each guarded function of ``method`` brings."""
+
+    def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            before = hook.summary().regularised_steps
+            try:
+                return function(*args, **kwargs)
+            finally:
+                regularised[name] = regularised.get(name, 0) + hook.summary().regularised_steps - before
+
+        return call
+
+    for name in method.guarded:
+        setattr(method, name, counting(name, getattr(method, name)))

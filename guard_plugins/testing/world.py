@@ -1,0 +1,129 @@
+"""A tiny real task to try methods on: a few of the embedded digits, a small teacher, two images per class."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from guard_plugins.checkpoints import Checkpoints
+from guard_plugins.config import RunConfig
+from guard_plugins.config.compose import Layer, compose
+from guard_plugins.config.presets import merged
+from guard_plugins.data.base import DataRequest
+from guard_plugins.engine import Engine
+from guard_plugins.host import PluginHost
+from guard_plugins.loop import Keeper
+from guard_plugins.method import Method
+from guard_plugins.monitor import Monitor, Tracker
+from guard_plugins.seeds import Seeds
+from guard_plugins.task import Task
+
+TINY: Final[Mapping[str, Any]] = {
+    "dataset": "digits",
+    "ipc": 2,
+    "device": "cpu",
+    "data": {"train_per_class": 12, "test_per_class": 2},
+    "teacher": {"network": "small-resnet", "epochs": 1, "batch_size": 40},
+    "student": {"epochs": 1},
+    "evaluation": {"images": 10},
+}
+"""Settings of the tiny task; nesting as in the YAML file."""
+
+
+class Listener(Monitor):
+    """A silent monitor that remembers every loop.
+
+    Attributes:
+        loops: The progress of every loop begun so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.loops: list[Tracker] = []
+
+    @contextlib.contextmanager
+    def track(self, label: str, total: int, *, done: int = 0) -> Iterator[Tracker]:
+        """Remember the loop."""
+        with super().track(label, total, done=done) as tracker:
+            self.loops.append(tracker)
+            yield tracker
+
+    @property
+    def steps(self) -> int:
+        """Units of progress reported so far."""
+        return sum(loop.done for loop in self.loops)
+
+
+def tiny_config(method: type[Method], settings: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a tiny run of ``method``.
+
+    Args:
+        method: The method.
+        settings: Laid over :data:`TINY`; nesting as in the YAML file.
+
+    Raises:
+        ConfigError: If they are not valid.
+    """
+    return compose(method, [Layer("the tiny task", TINY), Layer("settings", settings)])
+
+
+def tiny_task(method: type[Method], *, settings: Mapping[str, Any] | None = None) -> Task:
+    """Return a task for tests: ten classes of digits (8x8 pixels, grey), two images per class, on the CPU.
+
+    Args:
+        method: The method whose options the configuration shall hold.
+        settings: Laid over :data:`TINY`; nesting as in the YAML file.
+
+    Raises:
+        ConfigError: If they are not valid.
+    """
+    return build_task(tiny_config(method, settings or {}))
+
+
+def build_task(config: RunConfig) -> Task:
+    """Return the task of a configuration, silent, and saving nothing."""
+    host = PluginHost(only=[config.method])
+    wanted = config.data.model_dump()
+    data = host.datasets[config.dataset]().load(DataRequest(root=config.data_root, **wanted))
+    keeper = Keeper(Checkpoints(None, every=1e9))
+    return Task(config, data, Engine(config.device), Seeds(config.seed), Listener(), host.networks, keeper)
+
+
+@dataclass(frozen=True)
+class World:
+    """The tiny task of one method, to be tried under several conditions.
+
+    Attributes:
+        method: The method.
+        task: Its task under the first seed.
+    """
+
+    method: type[Method]
+    task: Task
+
+    @classmethod
+    def of(cls, method: type[Method], settings: Mapping[str, Any]) -> World:
+        """Return the tiny world of a method."""
+        return cls(method, tiny_task(method, settings=settings))
+
+    def instance(self) -> Method:
+        """Return the method with the options of the task, as the host makes it."""
+        config = self.task.config
+        own = {name: getattr(config, name) for name in self.method.Config.model_fields}
+        return self.method(self.method.Config.model_validate(own))
+
+    def having(self, keeper: Keeper | None = None, **changes: Any) -> World:
+        """Return the same world with other settings (nesting as in the YAML file), or another keeper of its state."""
+        values = merged(self.task.config.model_dump(), changes)
+        config = type(self.task.config).model_validate(values)
+        task = replace(self.task, config=config, seeds=Seeds(config.seed), monitor=Listener())
+        return replace(self, task=replace(task, keeper=keeper) if keeper else task)
+
+    @property
+    def listener(self) -> Listener:
+        """What heard the loops of this world."""
+        monitor = self.task.monitor
+        assert isinstance(monitor, Listener)
+        return monitor

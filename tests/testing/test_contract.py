@@ -1,0 +1,365 @@
+"""The contract passes a method that keeps its promises, and names the promise that a broken one breaks."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from guard_plugins import DistilledSet, MethodConfig, Task
+from guard_plugins.errors import ConfigError, DataError, PluginError
+from guard_plugins.host import PluginHost
+from guard_plugins.loop import LoopState
+from guard_plugins.method import Method
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.testing import PROMISES, BrokenPromiseError, check_installed, check_method, tiny_task
+from tests.testing.toy import Toy, ToyConfig
+
+
+def check_broken(method: type[Method], promise: str, seen: str, **options: Any) -> None:
+    with pytest.raises(BrokenPromiseError, match=seen) as caught:
+        check_method(method, **options)
+    assert caught.value.promise == promise
+    assert str(caught.value).startswith(f"Broken promise ({promise}): {PROMISES[promise]}\n  seen: ")
+
+
+def test_a_method_that_keeps_its_promises_passes_and_the_streams_are_left_alone() -> None:
+    before = torch.get_rng_state(), np.random.get_state()[1][0], random.getstate()  # type: ignore[index]
+    check_method(Toy, settings={"toy": {"rounds": 5, "brightness": 0.5}})
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1], before[2]) == (np.random.get_state()[1][0], random.getstate())  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("noise", {}), ("random", {}), ("sre2l", {"recover": {"iterations": 4}}), ("cda", {"recover": {"iterations": 4}})],
+)
+def test_the_methods_that_ship_keep_their_promises(name: str, settings: dict[str, Any]) -> None:
+    check_method(PluginHost(only=[name]).method(name), settings=settings, instant=name in ("noise", "random"))
+
+
+# --- declaration -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attributes", "seen"),
+    [
+        ({"name": "Toy!"}, "name = 'Toy!'"),
+        ({"name": 3}, "has no `name`"),
+        ({"summary": " "}, "summary = ' '"),
+        ({"summary": "two\nlines"}, "summary = 'two"),
+        ({"guarded": ("train",)}, "wants 'train' guarded, but has no such function"),
+        ({"guarded": "train_teacher"}, "not a tuple of names"),
+        ({"guard_api": 99}, "declares guard_api = 99"),
+        ({"uses_teacher": False}, "labels = 'soft', but uses_teacher = False"),
+        ({"uses_teacher": False, "labels": "hard"}, "guarded names 'train_teacher', but uses_teacher = False"),
+    ],
+)
+def test_a_wrong_declaration(attributes: dict[str, Any], seen: str) -> None:
+    check_broken(type("Broken", (Toy,), attributes), "declaration", seen)
+
+
+def test_an_option_of_guard_runs_own() -> None:
+    class Config(MethodConfig):
+        ipc: int = Field(3, description="mine")
+
+    check_broken(type("Broken", (Toy,), {"Config": Config}), "declaration", "options that guard-run already has: ipc")
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def _with_config(config: type[MethodConfig], **attributes: Any) -> type[Method]:
+    return type("Broken", (Toy,), {"Config": config, "presets": {}, **attributes})
+
+
+def test_an_option_without_help_or_default() -> None:
+    class Silent(ToyConfig):
+        knob: int = 3
+
+    class Demanding(ToyConfig):
+        knob_two: int = Field(description="no default")
+
+    check_broken(_with_config(Silent), "options", "--knob has no description")
+    check_broken(_with_config(Demanding), "options", "--knob-two has no default")
+
+
+def test_an_option_that_comes_back_changed() -> None:
+    class Doubling(ToyConfig):
+        knob: int = Field(3, description="doubled whenever it is read")
+
+        @field_validator("knob")
+        @classmethod
+        def _double(cls, value: int) -> int:
+            return 2 * value
+
+    check_broken(_with_config(Doubling), "options", "'knob': 6.* came back from YAML as .*'knob': 12")
+
+
+def test_a_preset_and_settings_that_do_not_exist() -> None:
+    check_broken(
+        _with_config(ToyConfig, presets={"cifar10": {"toy": {"round": 3}}}), "options", "Unknown key 'toy.round'"
+    )
+    check_broken(Toy, "options", "Unknown key 'toy.round'", settings={"toy": {"round": 3}})
+
+
+# --- guarded ---------------------------------------------------------------------------------------------------------
+
+
+class Unreachable(Toy):
+    def train_teacher(self, task: Task, model: Normalised) -> None:
+        with torch.no_grad():
+            model(task.data.train.images(torch.arange(4)))
+
+
+class Uncalled(Toy):
+    guarded: ClassVar[tuple[str, ...]] = ("train_teacher", "target")
+
+    def target(self) -> None: ...
+
+
+class Bypassing(Toy):
+    """Calls the class's function, which the host cannot have wrapped."""
+
+    guarded: ClassVar[tuple[str, ...]] = ("gradients",)
+    uses_teacher: ClassVar[bool] = False
+    labels: ClassVar[Literal["soft", "hard"]] = "hard"
+
+    def gradients(self, model: Normalised, images: Tensor, labels: Tensor) -> list[Tensor]:
+        return list(torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters())))
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        model, index = task.network(stage="toy"), torch.arange(8)
+        images, labels = task.data.train.images(index), task.data.train.labels[index]
+        self.compute(model, images, labels)
+        return super().distill(task, model)
+
+    def compute(self, model: Normalised, images: Tensor, labels: Tensor) -> None:
+        Bypassing.gradients(self, model, images, labels)
+
+
+class Honest(Bypassing):
+    def compute(self, model: Normalised, images: Tensor, labels: Tensor) -> None:
+        self.gradients(model, images, labels)
+
+
+def test_a_guarded_function_the_hook_does_not_reach() -> None:
+    check_broken(Unreachable, "guarded", "in train_teacher the hook said")
+
+
+def test_a_guarded_function_that_is_never_called_as_the_host_wraps_it() -> None:
+    check_broken(Uncalled, "guarded", "'target' was never called")
+    check_broken(Bypassing, "guarded", "'gradients' was never called")
+
+
+def test_a_gradient_function_without_optimiser_is_a_fine_guarded_function() -> None:
+    check_method(Honest)
+
+
+# --- the set ---------------------------------------------------------------------------------------------------------
+
+
+def _returning(change: Any) -> type[Method]:
+    def distill(self: Toy, task: Task, teacher: Normalised | None) -> Any:
+        return change(Toy.distill(self, task, teacher))
+
+    return type("Broken", (Toy,), {"distill": distill})
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        (lambda s: (s.images, s.labels), "it is a tuple, not a DistilledSet"),
+        (lambda s: DistilledSet(s.images[..., 1:], s.labels), "images of shape"),
+        (lambda s: DistilledSet(s.images * 2, s.labels), r"leave the range \[0, 1\]"),
+        (lambda s: DistilledSet(s.images / 0, s.labels), "not finite"),
+        (lambda s: DistilledSet(s.images[:-1], s.labels[:-1]), "1 images of class '9', but --ipc 2"),
+        (lambda s: DistilledSet(s.images, s.labels * 0), "20 images of class '0'"),
+        (lambda s: DistilledSet(s.images, s.labels - 1), "labels from -1 to 8"),
+        (lambda s: DistilledSet(s.images, s.labels.float()), r"labels must be plain torch\.int64"),
+        (lambda s: DistilledSet(s.images, s.labels, torch.zeros(20, 3)), r"soft labels of shape \(20, 3\)"),
+    ],
+)
+def test_a_wrong_set(change: Any, seen: str) -> None:
+    check_broken(_returning(change), "set", seen)
+
+
+def test_a_refusal_of_an_ordinary_task() -> None:
+    class Refusing(Toy):
+        def check(self, task: Task, teacher: Normalised | None) -> None:
+            raise ConfigError("not with me")
+
+    check_broken(Refusing, "set", "check refused an ordinary small task: not with me")
+
+
+# --- seed, progress, resume -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda shape: torch.rand(shape),
+        lambda shape: torch.from_numpy(np.random.rand(*shape)).float(),
+        lambda shape: torch.full(shape, random.random()),
+        lambda shape: torch.rand(shape, generator=torch.Generator().manual_seed(int.from_bytes(os.urandom(4)))),
+    ],
+)
+def test_randomness_that_does_not_follow_the_seed(draw: Any) -> None:
+    class Unseeded(Toy):
+        def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+            images = draw((20, *task.data.image_shape))
+            return DistilledSet(images, super().distill(task, teacher).labels)
+
+    check_broken(Unseeded, "seed", "images differ between")
+
+
+def test_a_teacher_training_with_unseeded_randomness() -> None:
+    class Unseeded(Toy):
+        def train_teacher(self, task: Task, model: Normalised) -> None:
+            with torch.no_grad():
+                weights = next(model.parameters())
+                weights.add_(torch.randn_like(weights))
+            super().train_teacher(task, model)
+
+    check_broken(Unseeded, "seed", "images differ between")
+
+
+class Silent(Toy):
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        assert teacher is not None
+        labels = torch.arange(task.classes).repeat(task.ipc)
+        return DistilledSet(torch.zeros(len(labels), *task.data.image_shape), labels)
+
+
+def test_no_progress_reported() -> None:
+    check_broken(Silent, "progress", "distill ended without any")
+    check_method(Silent, instant=True)
+
+
+def test_progress_without_steps_is_progress() -> None:
+    class Tracking(Silent):
+        def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+            with task.monitor.track("toy", 3) as tracker:
+                tracker.advance(3)
+            return super().distill(task, teacher)
+
+    check_method(Tracking)
+
+
+def test_a_loop_whose_state_is_not_whole() -> None:
+    class Forgetful(Toy):
+        def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+            labels = torch.arange(task.classes).repeat(task.ipc)
+            images = torch.zeros(len(labels), *task.data.image_shape)
+            for _ in task.steps("toy", 4, state=LoopState(labels=labels)):
+                images += torch.rand(()) / 10
+            return DistilledSet(images, labels)
+
+    check_broken(Forgetful, "resume", "images differ after a stop at step 2 of 4")
+
+
+# --- state ----------------------------------------------------------------------------------------------------------
+
+
+def _before(action: Any) -> type[Method]:
+    def distill(self: Toy, task: Task, teacher: Normalised) -> DistilledSet:
+        action(task, teacher)
+        return Toy.distill(self, task, teacher)
+
+    return type("Broken", (Toy,), {"distill": distill})
+
+
+@pytest.mark.parametrize(
+    ("action", "seen"),
+    [
+        (
+            lambda task, teacher: teacher.requires_grad_(True),
+            "requires_grad of the teacher's weights changed from 0 to",
+        ),
+        (lambda task, teacher: teacher.train(), "layers in training mode changed from 0 to"),
+        (lambda task, teacher: teacher.mean.add_(0.1), "the teacher's weights and buffers changed"),
+        (
+            lambda task, teacher: teacher.register_forward_hook(lambda *_: None),
+            "hooks on the teacher changed from 0 to 1",
+        ),
+        (lambda task, teacher: task.data.train.labels.zero_(), "the training labels changed"),
+        (lambda task, teacher: torch.backends.cudnn.__setattr__("benchmark", True), "cudnn.benchmark changed"),
+        (lambda task, teacher: os.environ.__setitem__("TOY", "1"), "the environment changed"),
+    ],
+)
+def test_something_left_changed(action: Any, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setenv("TOY", "0")
+    check_broken(_before(action), "state", seen)
+
+
+@pytest.mark.parametrize(
+    ("seed", "stream"),
+    [
+        (lambda: np.random.seed(0), "NumPy's global random stream ended in the same state"),
+        (lambda: random.seed(0), "Python's global random stream ended"),
+        (lambda: torch.manual_seed(0), "PyTorch's global random stream ended"),
+    ],
+)
+def test_a_global_stream_seeded_by_the_method(seed: Any, stream: str) -> None:
+    def reseed(result: DistilledSet) -> DistilledSet:
+        seed()
+        return result
+
+    check_broken(_returning(reseed), "state", stream)
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_exception_of_a_foreign_type() -> None:
+    check_broken(_before(lambda task, teacher: {}["x"]), "errors", "distill raised KeyError: 'x'")
+
+
+class Greedy(Toy):
+    error: ClassVar[type[Exception]] = IndexError
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        if task.ipc > int(torch.bincount(task.data.train.labels).min()):
+            raise self.error("not enough images")
+        return super().distill(task, teacher)
+
+
+def test_a_request_beyond_the_data_may_be_refused_but_not_stumbled_over() -> None:
+    check_broken(Greedy, "errors", "more images per class than the 12 real ones raised IndexError")
+    check_method(type("Refusing", (Greedy,), {"error": DataError}))
+
+
+def test_a_strange_teacher_may_be_refused_but_not_stumbled_over() -> None:
+    def needs_batchnorm(task: Task, teacher: Normalised) -> None:
+        next(layer for layer in teacher.modules() if isinstance(layer, torch.nn.BatchNorm2d))
+
+    check_broken(_before(needs_batchnorm), "errors", "a teacher without BatchNorm raised StopIteration")
+
+
+# --- helpers for authors --------------------------------------------------------------------------------------------
+
+
+def test_installed_methods_are_found() -> None:
+    check_installed("noise")
+    with pytest.raises(ConfigError, match="Unknown method 'noize'"):
+        check_installed("noize")
+
+
+def test_a_broken_installed_plugin_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guard_plugins.baselines.noise.Noise.guarded", "distill")
+    with pytest.raises(PluginError, match=r"'noise' of guard-plugins .* is broken"):
+        check_installed("noise")
+
+
+def test_the_tiny_task() -> None:
+    task = tiny_task(Toy, settings={"ipc": 3})
+    assert (task.ipc, task.classes, task.data.image_shape) == (3, 10, (1, 8, 8))
+    assert len(task.data.train) == 120
