@@ -66,6 +66,7 @@ def test_samples_leave_the_batch_once_broken(digits_net: nn.Module, digits: tupl
     assert sizes[0] == 100
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < 60
+    assert sum(sizes) < 0.5 * 100 * 20
 
 
 def test_more_restarts_never_break_fewer(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:

@@ -15,6 +15,28 @@ def test_quick_is_pgd_20_along_the_curve() -> None:
     assert [round(e * 255, 6) for e in eps] == [0, 1, 2, 4, 8, 16, 32]
 
 
+def test_standard_holds_what_it_promises() -> None:
+    built = {
+        attack.label: [round(e * 255, 6) for e in eps] for attack, eps in find_protocol("standard").build(REGISTRY)
+    }
+    for label in ("autoattack", "pgd-100", "cw-linf-100", "mim-100", "square-5000"):
+        assert built[label] == [1, 2, 4, 8]
+    assert built["pgd-20"] == [0, 1, 2, 4, 8, 16, 32]
+    assert "cw-l2-9x100" in built
+
+
+def test_paper_is_at_1_over_255_and_says_what_it_replaced() -> None:
+    protocol = find_protocol("paper")
+    built = protocol.build(REGISTRY)
+    assert [attack.label for attack, _ in built] == ["pgd-100", "square-5000", "autoattack", "cw-linf-100", "mim-20"]
+    assert all(eps == (1 / 255,) for _, eps in built)
+    assert built[0][0].step_size == 0.25 / 255
+    notes = " ".join(protocol.notes)
+    assert "c = 1e-4" in notes
+    assert "whole batch" in notes
+    assert "10 of the standard's 100" in notes
+
+
 def test_an_unknown_name_is_an_error_with_a_hint() -> None:
     with pytest.raises(ConfigError, match="no protocol called 'quik'") as caught:
         find_protocol("quik")
