@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from guard_plugins.config import RunConfig, configure
     from guard_plugins.curvature import CurvatureHook
     from guard_plugins.distilled import DistilledSet
+    from guard_plugins.loop import LoopState
     from guard_plugins.method import Method, MethodConfig
+    from guard_plugins.networks.normalised import Normalised
     from guard_plugins.pipeline import run
     from guard_plugins.report.model import Report
     from guard_plugins.task import Task
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CurvatureHook",
     "DistilledSet",
+    "LoopState",
     "Method",
     "MethodConfig",
+    "Normalised",
     "Report",
     "RunConfig",
     "Task",
@@ -35,8 +39,10 @@ __all__ = [
 _LAZY: Final = {
     "CurvatureHook": "guard_plugins.curvature",
     "DistilledSet": "guard_plugins.distilled",
+    "LoopState": "guard_plugins.loop",
     "Method": "guard_plugins.method",
     "MethodConfig": "guard_plugins.method",
+    "Normalised": "guard_plugins.networks.normalised",
     "Report": "guard_plugins.report.model",
     "RunConfig": "guard_plugins.config",
     "Task": "guard_plugins.task",

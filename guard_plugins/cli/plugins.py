@@ -1,4 +1,4 @@
-"""``guard-plugins``: what is installed, from metadata alone; ``--check`` loads it and says whether it works."""
+"""``guard-plugins``: what is installed, from metadata alone; ``--check`` loads it; ``new`` starts a plugin."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from guard_plugins._version import __version__
@@ -14,8 +15,10 @@ from guard_plugins.host.catalogue import Entry, catalogue
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 1 where ``--check`` finds a broken plugin."""
+    """Run the command and return its exit code: 0, 1 where ``--check`` finds a broken plugin, 2 for wrong input."""
     options = _parser().parse_args(argv)
+    if options.command == "new":
+        return exit_code(lambda: _new(options.name, options.into))
     return exit_code(lambda: _list(as_json=options.json, check=options.check))
 
 
@@ -28,7 +31,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--check", action="store_true", help="load every plugin and say whether it works")
     parser.add_argument("--version", action="version", version=f"guard-plugins {__version__}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    new = commands.add_parser("new", help="write a complete plugin to start from: guard-plugins new NAME")
+    new.add_argument("name", metavar="NAME", help="name of the method, as in guard-run --method NAME")
+    new.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where to put guard-NAME (default: here)")
     return parser
+
+
+def _new(name: str, into: Path) -> int:
+    from guard_plugins.scaffold import write_plugin
+
+    folder = write_plugin(name, into)
+    sys.stdout.write(
+        f"{folder}\nnext: cd {folder} && pip install -e '.[test]' && pytest && guard-run --method {name}\n"
+    )
+    return 0
 
 
 def _list(*, as_json: bool, check: bool) -> int:
@@ -74,6 +91,8 @@ def _text(rows: list[dict[str, Any]]) -> str:
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     for row in rows:
         lines += [f"{row['name']}: {row[key]}" for key in ("reason", "summary") if key in row]
+        if row.get("guards") == []:
+            lines.append(f"{row['name']}: guards nothing, so the curvature hook does not apply to it")
     return "\n".join(lines)
 
 

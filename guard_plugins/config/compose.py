@@ -29,6 +29,11 @@ class Layer:
     values: Mapping[str, Any]
 
 
+def taken_names() -> frozenset[str]:
+    """Return the names no option of a method may have."""
+    return frozenset({*RunConfig.model_fields, *COMMAND_FLAGS, *dir(RunConfig)})
+
+
 @functools.cache
 def run_config_class(method: type[Method]) -> type[RunConfig]:
     """Return the configuration model of a run of ``method``: the shared options and the method's own.
@@ -36,8 +41,7 @@ def run_config_class(method: type[Method]) -> type[RunConfig]:
     Raises:
         PluginError: If an option of the method has the name of a shared one.
     """
-    taken = {*RunConfig.model_fields, *COMMAND_FLAGS, *dir(RunConfig)}
-    shadowed = sorted(taken & set(method.Config.model_fields))
+    shadowed = sorted(taken_names() & set(method.Config.model_fields))
     if shadowed:
         raise PluginError(
             f"The method {method.name!r} defines options that guard-run already has: {', '.join(shadowed)}",

@@ -1,0 +1,5 @@
+"""``guard-plugins new NAME``: a complete plugin distribution to start from."""
+
+from guard_plugins.scaffold.write import write_plugin
+
+__all__ = ["write_plugin"]
