@@ -69,6 +69,7 @@ def probe(subject: Subject, *, h: float, progress: Callable[[int, int], None] | 
     probes: tuple[Callable[[Subject], Item], ...] = (
         gate_eligibility.logits_are_deterministic,
         gate_eligibility.answers_are_logits,
+        gate_eligibility.forward_does_not_optimise,
         gate_eligibility.gradients_are_not_zero,
         gate_probes.scale_of_logits_is_immaterial,
         gate_probes.margin_losses_agree,

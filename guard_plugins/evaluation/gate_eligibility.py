@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import torch
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from guard_plugins.evaluation.gate_item import Item, judged, points
 from guard_plugins.evaluation.gate_subject import Subject
@@ -22,6 +26,19 @@ def logits_are_deterministic(subject: Subject, *, passes: int = 5, tolerance: fl
         figure=f"largest relative change over {passes} passes {change:.1e}",
         value=change,
         suggests="the forward pass is random: standard attacks overrate it, average gradients over many passes (EOT)",
+    )
+
+
+def forward_does_not_optimise(subject: Subject) -> Item:
+    """Check that the forward pass takes no gradients of its own (a defence that optimises while it predicts)."""
+    with _Watch() as watch:
+        _logits(subject, 1)
+    return judged(
+        "no optimisation inside the forward pass",
+        good=not watch.calls,
+        figure=f"{watch.calls} calls of autograd in one forward pass",
+        value=float(watch.calls),
+        suggests="standard attacks do not see through an inner optimisation: an adaptive attack is needed",
     )
 
 
@@ -59,6 +76,22 @@ def gradients_are_not_zero(subject: Subject, *, tolerance: float = 0.01) -> Item
         suggests="a step that is not differentiable (quantisation) or a saturated softmax blocks the gradient: "
         "replace it by its identity in the attacker's backward pass, and trust Square and margin losses meanwhile",
     )
+
+
+class _Watch(TorchFunctionMode):
+    """Counts the calls that start a backward pass."""
+
+    calls = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.calls += func in (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
+        return func(*args, **(kwargs or {}))
 
 
 def _logits(subject: Subject, passes: int) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ from guard_plugins.evaluation.gate import Item, Subject, examine, failed, probe
 from guard_plugins.evaluation.gate_bound import loss_rise_within_bound
 from guard_plugins.seeds import Seeds
 from tests.attacks.oracle import train_digits
-from tests.evaluation.masked import Confident, Noisy, Probabilities, Quantised
+from tests.evaluation.masked import Confident, Noisy, Probabilities, Purifying, Quantised
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,12 @@ def test_probabilities_are_caught(digits_net: nn.Module, digits: tuple[Tensor, T
     assert "remove the softmax" in item.suggests
 
 
+def test_optimisation_inside_the_forward_pass_is_caught(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    item = gate_eligibility.forward_does_not_optimise(subject(Purifying(digits_net), digits))
+    assert (item.verdict, item.value) == ("failed", 1.0)
+    assert gate_eligibility.forward_does_not_optimise(subject(digits_net, digits)).verdict == "passed"
+
+
 def test_a_loss_that_has_not_converged_is_caught(robust_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     images, labels = digits[0][1300:1500], digits[1][1300:1500]
     few = Subject(model=robust_net, images=images, labels=labels, eps=48 / 255, seeds=Seeds(0), steps=2)
@@ -120,7 +126,7 @@ def test_probing_leaves_a_model_in_training_mode_as_it_was(digits: tuple[Tensor,
 
 def test_the_whole_gate_lists_every_item_once(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     items = examine(subject(digits_net, digits), clean=0.99, results=[], h=0.5)
-    assert len({item.name for item in items}) == len(items) == 17
+    assert len({item.name for item in items}) == len(items) == 18
     unseen = {item.name for item in items if item.verdict == "not run"}
     assert "Square not below white-box" in unseen
     assert "clean accuracy kept" in unseen
