@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_distilled
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger, file_hash, fingerprint
@@ -18,7 +17,7 @@ from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.engine import Engine
 from guard_plugins.errors import ConfigError
-from guard_plugins.evaluation.measure import measure
+from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.protocols import find_protocol
 from guard_plugins.guarding import build_hook, hook_report, wrap_guarded
 from guard_plugins.host import PluginHost
@@ -26,8 +25,10 @@ from guard_plugins.loop import Keeper
 from guard_plugins.monitor import Monitor
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.report.contact_sheet import save_contact_sheet
-from guard_plugins.report.markdown import markdown
-from guard_plugins.report.model import HookReport, ModelReport, Models, Report
+from guard_plugins.report.figures import collect
+from guard_plugins.report.model import HookReport, Models, Report
+from guard_plugins.report.publish import publish
+from guard_plugins.report.stored import FIGURES, save_figures
 from guard_plugins.seeds import Seeds
 from guard_plugins.stopping import StopRequest
 from guard_plugins.task import Task
@@ -55,7 +56,8 @@ class Job:
         self.plugin = host.methods.items[config.method]
         with calling(self.plugin, "its constructor"):
             self.method = method(method.Config.model_validate(self.own_options))
-        self.protocol = find_protocol(config.evaluation.protocol)
+        attacks = {name: item.value for name, item in host.attacks.items.items()}
+        self.protocol = find_protocol(config.evaluation.protocol, attacks)
         self.hook = build_hook(config.guard) if config.guarded and method.guarded else None
         if self.hook is not None:
             wrap_guarded(self.method, self.hook)
@@ -98,10 +100,8 @@ class Job:
         self._announce()
         teacher, card = self._teacher() if self.method.uses_teacher else (None, self._card(None))
         distilled = self._distilled(teacher)
-        models = self._models(teacher, distilled)
-        report = self._report(card, models)
-        write_text(self.folder.report, report.model_dump_json(indent=2) + "\n")
-        write_text(self.folder.report.with_suffix(".md"), markdown(report))
+        report = self._report(card, self._assess(card, self._models(teacher, distilled)))
+        publish(self.folder, report)
         self.checkpoints.forget()
         return report
 
@@ -191,32 +191,49 @@ class Job:
     def _data_inputs(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json", include={"dataset", "data_root", "data", "guard", "no_guard"})
 
-    def _models(self, teacher: Normalised | None, distilled: DistilledSet) -> Models:
+    def _models(self, teacher: Normalised | None, distilled: DistilledSet) -> dict[str, list[Normalised]]:
         source = self.ledger.hashes("distill")
         settings = self.config.model_dump(mode="json", include={"student", "teacher", "seed", "evaluation", "device"})
         self._open("students", source, self._data_inputs, settings, self._mode())
         with self.monitor.stage("students"):
             soft = teacher if self.method.labels == "soft" else None
-            students = self._students(distilled, soft, "student")
-            hard = self._students(load_pngs(self.folder.distilled), None, "student-hard")
-        with self.monitor.stage("evaluation"):
-            return Models(
-                teacher=self._measure([teacher], "teacher") if teacher else None,
-                student=self._measure(students, "student"),
-                student_hard=self._measure(hard, "student-hard"),
-            )
+            return {
+                "teacher": [teacher] if teacher else [],
+                "student": self._students(distilled, soft, "student"),
+                "student_hard": self._students(load_pngs(self.folder.distilled), None, "student-hard"),
+            }
 
     def _students(self, distilled: DistilledSet, teacher: Normalised | None, name: str) -> list[Normalised]:
         count = self.config.student.count
         return [train_student(self.task, distilled, teacher, stage=f"{name}/{number}") for number in range(count)]
 
-    def _measure(self, models: list[Normalised], name: str) -> ModelReport:
-        return measure(self.task, models, self.protocol, self.host.attacks, name=name)
+    def _assess(self, card: TeacherCard, kinds: dict[str, list[Normalised]]) -> dict[str, Assessed]:
+        guard = card.guard or self.config.guard.model_dump()
+        h = step_length(guard["h"], guard["h_rms"], self.data.image_shape)
+        undefended = kinds["student_hard"][0]
+        with self.monitor.stage("evaluation"):
+            found = {
+                name: assess(
+                    self.task, models, self.protocol, self.host.attacks, name=name.replace("_", "-"), h=h,
+                    hooked=name == "teacher" and card.guard is not None, probed=models[0] is not undefended,
+                    source=undefended,
+                )
+                for name, models in kinds.items()
+                if models
+            }  # fmt: skip
+        with self.monitor.stage("figures"):
+            shown = {name: kinds[name][0] for name in found if name != "student_hard"}
+            curvatures = {name: found[name].curvature for name in shown}
+            figures = collect(self.task, shown, curvatures, radii=found["student"].report.radii(), h=h)
+            save_figures(self.folder.path / FIGURES, figures)
+        return found
 
-    def _report(self, card: TeacherCard, models: Models) -> Report:
-        hook = card.hook or hook_report(self.hook)
+    def _report(self, card: TeacherCard, found: dict[str, Assessed]) -> Report:
+        models = {name: found[name].report if name in found else None for name in Models.model_fields}
         return Report(
             method=self.config.method, dataset=self.data.name, ipc=self.config.ipc, seed=self.config.seed,
-            protocol=self.protocol.name, training=card.training, guard=card.guard, models=models, hook=hook,
-            seconds=self.monitor.seconds,
+            protocol=self.protocol.name, notes=list(self.protocol.notes), training=card.training, guard=card.guard,
+            models=Models.model_validate(models), hook=card.hook or hook_report(self.hook),
+            gate={name: one.gate for name, one in found.items()},
+            curvature={name: one.summary() for name, one in found.items()}, seconds=self.monitor.seconds,
         )  # fmt: skip

@@ -7,11 +7,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.errors import exit_code
 from guard_plugins.host.catalogue import Entry, catalogue
+
+if TYPE_CHECKING:
+    from guard_plugins.host import Registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,10 +53,8 @@ def _new(name: str, into: Path) -> int:
 
 def _list(*, as_json: bool, check: bool) -> int:
     rows = [_row(entry) for entry in catalogue()]
-    healthy = True
-    if check:
-        healthy = _check(rows)
-    sys.stdout.write((json.dumps(rows, indent=2) if as_json else _text(rows)) + "\n")
+    healthy, parts = _check(rows) if check else (True, [])
+    sys.stdout.write((json.dumps(rows, indent=2) if as_json else "\n".join([_text(rows), *parts])) + "\n")
     return 0 if healthy else 1
 
 
@@ -63,8 +64,8 @@ def _row(entry: Entry) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _check(rows: list[dict[str, Any]]) -> bool:
-    """Add health, summary and what is guarded to every enabled row; return whether all are well."""
+def _check(rows: list[dict[str, Any]]) -> tuple[bool, list[str]]:
+    """Complete every enabled row; return whether all are well, and one line for every other kind of part."""
     from guard_plugins.host import PluginHost
 
     host = PluginHost()
@@ -77,7 +78,15 @@ def _check(rows: list[dict[str, Any]]) -> bool:
             if name in host.methods.items:
                 method = host.methods[name]
                 row |= {"guards": list(method.guarded), "summary": method.summary}
-    return not host.broken and all(row["status"] != "clash" for row in rows)
+    healthy = not host.broken and all(row["status"] != "clash" for row in rows)
+    return healthy, [_line(registry) for registry in (host.datasets, host.networks, host.attacks)]
+
+
+def _line(registry: Registry[Any]) -> str:
+    """Return the names of one kind, each of a stranger's with where it comes from."""
+    own = f"guard-plugins {__version__}"
+    names = [name if item.origin == own else f"{name} ({item.origin})" for name, item in sorted(registry.items.items())]
+    return f"{registry.kind}s: {', '.join(names)}"
 
 
 def _text(rows: list[dict[str, Any]]) -> str:

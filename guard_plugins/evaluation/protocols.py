@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CURVE: Final = tuple(e / 255 for e in (0, 1, 2, 4, 8, 16, 32))
 """Radii of the ε curve in pixel units; 0 is the clean accuracy."""
+CURVE_L2: Final = (0.0, 0.25, 0.5, 1.0)
+"""The same for attacks in the L2 norm."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,22 @@ class Protocol:
         return [(_find(registry, stage.attack)(**stage.settings), stage.eps) for stage in self.stages]
 
 
-def find_protocol(name: str) -> Protocol:
-    """Return the protocol called ``name``.
+def find_protocol(name: str, attacks: Mapping[str, type[Attack]] | None = None) -> Protocol:
+    """Return the protocol called ``name``; the name of an attack stands for that attack alone, along the ε curve.
+
+    Args:
+        name: What ``--evaluation.protocol`` says.
+        attacks: The registered attacks by name; None for the protocols only.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is neither.
     """
-    if name not in PROTOCOLS:
-        raise _unknown("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    if attacks and name in attacks:
+        attack = attacks[name]
+        return Protocol(name, attack.summary, (Stage(name, CURVE if attack.norm == "Linf" else CURVE_L2),))
+    raise _unknown("protocol", name, PROTOCOLS)
 
 
 def _find(registry: Mapping[str, type[Attack]], name: str) -> type[Attack]:

@@ -1,0 +1,29 @@
+"""A registered attack can be asked for by name in place of a protocol, so that a plugin's attack is of use at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from guard_plugins.attacks.cw import CW
+from guard_plugins.attacks.fgsm import FGSM
+from guard_plugins.errors import ConfigError
+from guard_plugins.evaluation.protocols import CURVE, CURVE_L2, find_protocol
+
+
+@pytest.mark.parametrize(("attack", "radii"), [(FGSM, CURVE), (CW, CURVE_L2)])
+def test_an_attacks_name_stands_for_that_attack_along_the_curve(attack: type, radii: tuple[float, ...]) -> None:
+    known = {attack.name: attack}
+    protocol = find_protocol(attack.name, known)
+    assert protocol.summary == attack.summary
+    ((built, eps),) = protocol.build(known)
+    assert (type(built), eps) == (attack, radii)
+
+
+def test_a_protocol_wins_over_an_attack_of_its_name() -> None:
+    assert len(find_protocol("paper", {"paper": FGSM}).stages) > 1
+
+
+def test_unknown_names_are_errors_with_and_without_attacks() -> None:
+    for attacks in (None, {"fgsm": FGSM}):
+        with pytest.raises(ConfigError, match="There is no protocol called 'fgms'"):
+            find_protocol("fgms", attacks)
