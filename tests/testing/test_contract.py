@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -291,12 +292,12 @@ def _before(action: Any) -> type[Method]:
         ),
         (lambda task, teacher: task.data.train.labels.zero_(), "the training labels changed"),
         (lambda task, teacher: torch.backends.cudnn.__setattr__("benchmark", True), "cudnn.benchmark changed"),
-        (lambda task, teacher: os.environ.__setitem__("TOY", "1"), "the environment changed"),
+        (lambda task, teacher: os.chdir("/"), "the working folder changed"),
     ],
 )
-def test_something_left_changed(action: Any, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_something_left_changed(action: Any, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    monkeypatch.setenv("TOY", "0")
+    monkeypatch.chdir(tmp_path)
     check_broken(_before(action), "state", seen)
 
 

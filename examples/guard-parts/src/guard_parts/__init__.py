@@ -1,0 +1,29 @@
+"""A plugin of guard-plugins that brings no method, but a data set, a network and an attack."""
+
+from guard_parts.brightness import Brightness
+from guard_parts.mlp import MLP
+from guard_parts.shapes import Shapes
+from guard_plugins import hookimpl
+from guard_plugins.attacks.base import Attack
+from guard_plugins.data.base import DataSet
+from guard_plugins.networks.base import Network
+
+guard_api = 1
+
+
+@hookimpl
+def register_datasets() -> list[type[DataSet]]:
+    """Register the data set: ``--dataset shapes``."""
+    return [Shapes]
+
+
+@hookimpl
+def register_networks() -> list[type[Network]]:
+    """Register the network: ``--teacher.network mlp``."""
+    return [MLP]
+
+
+@hookimpl
+def register_attacks() -> list[type[Attack]]:
+    """Register the attack: ``--evaluation.protocol brightness``."""
+    return [Brightness]
