@@ -16,7 +16,8 @@ DIGITS: Final[Mapping[str, Any]] = {
 }
 FAST: Final[Mapping[str, Any]] = {
     # The curriculum ends at 0.4, as in GUARD's CIFAR script: smaller crops of 32 pixels show little.
-    "recover": {"iterations": 500, "lr": 0.1, "jitter": 4, "crop_scale": 0.4},
+    # lr and r_bn as in SRe2L's preset of this name.
+    "recover": {"iterations": 500, "lr": 0.1, "r_bn": 1.0, "jitter": 4, "crop_scale": 0.4},
 }
 CIFAR: Final[Mapping[str, Any]] = {
     # GUARD's CIFAR script: alpha 0.4, milestone 1, otherwise SRe2L's CIFAR-100 command.
