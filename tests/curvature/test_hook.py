@@ -487,6 +487,22 @@ def test_steps_are_freed_without_the_collector() -> None:
     assert after - before <= 80
 
 
+@pytest.mark.slow
+def test_memory_stays_flat_over_a_thousand_steps() -> None:
+    def tensors() -> int:
+        gc.collect()
+        return sum(isinstance(o, torch.Tensor) for o in gc.get_objects())
+
+    w = world()
+    for options in ({"weight": 1.0}, {"weight": 2.0}, {"penalty": "gradient"}, {"every": 4}):
+        with CurvatureHook(h=0.5, **options):
+            train(w, as_written)
+            before = tensors()
+            for _ in range(250):  # of four steps each
+                train(w, as_written)
+            assert tensors() - before <= 80
+
+
 def test_recorded_tensors_behave_like_tensors(tmp_path) -> None:
     w = world()
     x, y = w.data[0]
