@@ -398,6 +398,23 @@ def data_class_output(w: World, loss_at: LossAt) -> None:
         opt.step()
 
 
+def forward_called_directly(w: World, loss_at: LossAt) -> None:
+    opt = w.optimizer()
+    for x, y in w.data:
+        opt.zero_grad()
+        loss_at(lambda x, y=y: F.cross_entropy(w.net.forward(x), y), x).backward()
+        opt.step()
+
+
+def scripted_model(w: World, loss_at: LossAt) -> None:
+    net = torch.jit.script(w.net)
+    opt = w.optimizer()
+    for x, y in w.data:
+        opt.zero_grad()
+        loss_at(lambda x, y=y: F.cross_entropy(net(x), y), x).backward()
+        opt.step()
+
+
 def two_optimizers(w: World, loss_at: LossAt) -> None:
     body = torch.optim.SGD(w.net[:5].parameters(), lr=0.05)
     head = torch.optim.SGD(w.net[5:].parameters(), lr=0.01)
@@ -459,6 +476,8 @@ LOOPS: dict[str, Loop] = {
     "attack by backward": attack_by_backward,
     "loss inside the model": loss_inside,
     "dict in, data class out": data_class_output,
+    "forward called directly": forward_called_directly,
+    "scripted model": scripted_model,
     "two optimisers": two_optimizers,
     "frozen layers": frozen_backbone_inside,
     "channels_last": channels_last,

@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
+from guard_plugins.curvature.selfcheck import PERIOD
 from guard_plugins.errors import HookError
 from tests.curvature.worlds import Twin, World, as_written, assert_same, small_net, world
 
@@ -127,6 +128,74 @@ def test_a_model_that_changes_from_call_to_call() -> None:
     with pytest.raises(HookError) as error:
         _train(world(build=impure_module), F.cross_entropy, CurvatureHook(h=0.5))
     _complains(error, "not the loop's loss", "keeps state between calls")
+
+
+def test_a_model_whose_gradient_changes_from_call_to_call() -> None:
+    class Impure(nn.Module):
+        """Its value never changes, so that only the comparison of input gradients can tell."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.calls = small_net(), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.net(x.detach() + (x - x.detach()) * self.calls)
+
+    with pytest.raises(HookError) as error:
+        _train(world(build=Impure), F.cross_entropy, CurvatureHook(h=0.5))
+    _complains(error, "in a way the hook cannot follow", "input gradient of the replay differs")
+
+
+def _count_steps_until_error(loss_of: Callable[[int, Tensor, Tensor], Tensor], model: nn.Module, steps: int) -> int:
+    opt = torch.optim.SGD(model.parameters(), lr=0.01)
+    x, y = world().data[0]
+    done = 0
+
+    def train() -> None:
+        nonlocal done
+        with CurvatureHook(h=0.5):
+            for step in range(steps):
+                opt.zero_grad()
+                loss_of(step, model(x), y).backward()
+                opt.step()
+                done += 1
+
+    with pytest.raises(HookError):
+        train()
+    return done
+
+
+def test_the_self_check_comes_back() -> None:
+    """A model that turns impure in mid-training is found out at the next periodic check."""
+
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.calls = nn.Sequential(nn.Flatten(), nn.Linear(36, 4)), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.net(x) * (1 if self.calls < 50 else 1 + self.calls % 3)
+
+    assert _count_steps_until_error(lambda _, out, y: F.cross_entropy(out, y), Late(), 2 * PERIOD) == PERIOD
+
+
+def test_a_new_kind_of_loss_is_checked_at_once() -> None:
+    def loss_of(step: int, out: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(out, y) if step < 5 else custom_part(out, y)
+
+    assert _count_steps_until_error(loss_of, small_net(), 20) == 5
+
+
+def test_sharded_wrappers() -> None:
+    class FSDPModule(nn.Sequential):
+        """A stand-in with the name PyTorch's class has."""
+
+    net = FSDPModule(nn.Linear(4, 2))
+    with pytest.raises(HookError) as error, CurvatureHook(h=0.5):
+        net(torch.randn(2, 4))
+    _complains(error, "wrapped in FSDPModule cannot be regularised", "DistributedDataParallel")
 
 
 def test_activations_kept_by_a_forward_hook() -> None:
