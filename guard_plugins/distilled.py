@@ -20,7 +20,8 @@ class DistilledSet:
         soft_labels: Logits of the teacher on the images, float32 of shape (N, K), or None.
 
     Raises:
-        TrainingError: If the shapes disagree, or pixels are not finite or leave [0, 1].
+        TrainingError: If shapes or types disagree, the set is empty, a label is negative, or pixels are not finite or
+            leave [0, 1].
     """
 
     images: Tensor
@@ -28,10 +29,17 @@ class DistilledSet:
     soft_labels: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.images.dim() != 4 or self.labels.shape != self.images.shape[:1]:
+        images, labels = self.images, self.labels
+        fits = images.dim() == 4 and images.numel() > 0 and labels.shape == images.shape[:1]
+        if not fits or not images.is_floating_point() or labels.dtype != torch.int64 or bool((labels < 0).any()):
             raise TrainingError(
-                "A distilled set must have images (N, C, H, W) and labels (N,)",
-                seen=f"images {tuple(self.images.shape)}, labels {tuple(self.labels.shape)}",
+                "A distilled set must have floating-point images (N, C, H, W) and labels (N,), int64 from 0",
+                seen=f"images {tuple(images.shape)} {images.dtype}, labels {tuple(labels.shape)} {labels.dtype}",
+            )
+        soft = self.soft_labels
+        if soft is not None and (soft.dim() != 2 or len(soft) != len(labels) or not bool(torch.isfinite(soft).all())):
+            raise TrainingError(
+                "The soft labels of a distilled set must be finite logits (N, K)", seen=f"shape {tuple(soft.shape)}"
             )
         if not bool(torch.isfinite(self.images).all()):
             raise TrainingError(

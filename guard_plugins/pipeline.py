@@ -15,7 +15,7 @@ from guard_plugins.host import PluginHost
 from guard_plugins.job import Job
 from guard_plugins.report.model import Report
 from guard_plugins.seeds import preserved_streams
-from guard_plugins.stopping import StopRequest
+from guard_plugins.stopping import StoppedError, StopRequest
 
 
 def run(config: RunConfig | Mapping[str, Any]) -> Report:
@@ -57,4 +57,7 @@ def resume(path: Path, config: RunConfig) -> Report:
 
 def _finish(job: Job, folder: RunFolder) -> Report:
     with preserved_streams(), folder.locked(), StopRequest().listening() as stop:
-        return job.run(folder, stop)
+        try:
+            return job.run(folder, stop)
+        except StoppedError as error:
+            raise StoppedError(error.number, folder.path) from None

@@ -6,17 +6,24 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 from guard_plugins.errors import GuardError
 
 
 class StoppedError(GuardError):
-    """The run was asked to stop, and did so with everything saved; the exit code is 128 + the signal's number."""
+    """The run was asked to stop, and did so with everything saved; the exit code is 128 + the signal's number.
 
-    def __init__(self, number: int) -> None:
+    Args:
+        number: The signal.
+        folder: Folder of the run, where it is known.
+    """
+
+    def __init__(self, number: int, folder: Path | None = None) -> None:
+        self.number = number
         name = signal.Signals(number).name
-        super().__init__(f"Stopped by {name}", do="Go on with: guard-run --resume FOLDER")
+        super().__init__(f"Stopped by {name}", do=f"Go on with: guard-run --resume {folder or 'FOLDER'}")
         self.exit_code = 128 + number  # type: ignore[misc]
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from torch import Tensor
 
 from guard_plugins.artifacts.atomic import cannot_write, replacing, write_text
 from guard_plugins.distilled import DistilledSet
-from guard_plugins.errors import ArtifactError
+from guard_plugins.errors import ArtifactError, TrainingError
 
 TENSORS = "distilled.safetensors"
 METADATA = "metadata.jsonl"
+LARGEST = 4096 * 4096
+"""Pixels of the largest image that is read back; no distilled image is near it, a decompression bomb is beyond."""
 
 
 def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]) -> list[Path]:
@@ -58,12 +60,32 @@ def load_distilled(folder: Path) -> DistilledSet:
     """Return the exact distilled set of a folder.
 
     Raises:
-        ArtifactError: If it is missing or damaged.
+        ArtifactError: If it is missing, damaged or not a distilled set.
     """
+    path = folder / TENSORS
     try:
-        return DistilledSet(**load_file(folder / TENSORS))
-    except (OSError, SafetensorError, TypeError) as error:
-        raise ArtifactError(f"{folder} holds no readable {TENSORS}", seen=f"{type(error).__name__}: {error}") from error
+        return DistilledSet(**load_file(path))
+    except (OSError, SafetensorError, TypeError, TrainingError) as error:
+        raise ArtifactError(f"{path} is not a readable distilled set", seen=_said(error)) from error
+
+
+def require_classes(distilled: DistilledSet, classes: int, shape: tuple[int, int, int], source: Path) -> None:
+    """Check that a loaded set fits a task, before anything is sized by its labels.
+
+    Raises:
+        ArtifactError: If labels or images do not fit.
+    """
+    highest, found = int(distilled.labels.max()), tuple(distilled.images.shape[1:])
+    if highest >= classes or found != shape:
+        raise ArtifactError(
+            f"The distilled set {source} does not fit the data set",
+            seen=f"labels up to {highest} for {classes} classes, images {found} for {shape}",
+            do="Name the data set it was distilled from with --dataset (and --data.image-size).",
+        )
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def load_pngs(folder: Path) -> DistilledSet:
@@ -76,21 +98,28 @@ def load_pngs(folder: Path) -> DistilledSet:
         rows = [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]
         images = torch.stack([_read_png(_inside(folder, row)) for row in rows])
         return DistilledSet(images, torch.tensor([int(row["label"]) for row in rows]))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ArtifactError(
-            f"{folder} is not a readable folder of distilled images", seen=f"{type(error).__name__}: {error}"
-        ) from error
+    except (*_UNREADABLE, TrainingError) as error:
+        raise ArtifactError(f"{folder} is not a readable folder of distilled images", seen=_said(error)) from error
+
+
+# What damaged or hostile metadata and images raise; a decompression bomb among them.
+_UNREADABLE: Final = (
+    OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError, OverflowError, SyntaxError,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 
 def _inside(folder: Path, row: dict[str, Any]) -> Path:
-    path: Path = (folder / row["file_name"]).resolve()
+    path: Path = (folder / str(row["file_name"])).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"the file name {row['file_name']!r} leaves the folder")
     return path
 
 
 def _read_png(path: Path) -> Tensor:
-    with Image.open(path) as image:
+    with Image.open(path, formats=["PNG"]) as image:
+        if image.width * image.height > LARGEST:
+            raise ValueError(f"{path.name} claims {image.width} x {image.height} pixels")
         pixels = torch.from_numpy(np.array(image))
     return (pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)).float() / 255
 

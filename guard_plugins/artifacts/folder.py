@@ -32,7 +32,7 @@ class RunFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+            if any(entry.suffix != PART for entry in path.iterdir()):
                 raise ConfigError(
                     f"The output folder {path} is not empty (--output)",
                     do="Choose another folder, or move the old run away; nothing is overwritten.",

@@ -89,8 +89,8 @@ def preset_layer(method: type[Method], given: Mapping[str, Any]) -> Layer:
     Raises:
         ConfigError: If the preset asked for does not exist; the existing ones are listed.
     """
-    asked = given.get("preset")
-    name = asked or given.get("dataset") or RunConfig.model_fields["dataset"].default
+    asked, dataset = (value if isinstance(value, str) else "" for value in (given.get("preset"), given.get("dataset")))
+    name = asked or dataset or RunConfig.model_fields["dataset"].default
     if asked and name not in PRESETS and name not in method.presets:
         raise ConfigError(
             f"The method {method.name!r} has no preset {name!r} (--preset)",

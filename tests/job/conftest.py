@@ -20,16 +20,22 @@ TINY = {
 }
 
 
+def do_tiny_run(folder: Path, method: str, **settings: Any) -> tuple[Report, Path]:
+    """Do a tiny run of a method on digits and return its report and folder."""
+    own = {"recover": {"iterations": 3}} if method == "sre2l" else {}
+    return run(configure(method, **{**TINY, **own, **settings}, output=folder)), folder
+
+
 @pytest.fixture
 def tiny_run(tmp_path: Path) -> Callable[..., tuple[Report, Path]]:
-    """Return a function that does a tiny run of a method on digits and returns its report and folder."""
+    """Return a function that does a tiny run in a folder of the given name."""
+    return lambda method, name, **settings: do_tiny_run(tmp_path / name, method, **settings)
 
-    def do(method: str, name: str, **settings: Any) -> tuple[Report, Path]:
-        folder = tmp_path / name
-        own = {"recover": {"iterations": 3}} if method == "sre2l" else {}
-        return run(configure(method, **{**TINY, **own, **settings}, output=folder)), folder
 
-    return do
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of one uninterrupted tiny SRe2L run; tests only read it."""
+    return do_tiny_run(tmp_path_factory.mktemp("whole") / "run", "sre2l")[1]
 
 
 def numbers(folder: Path) -> dict[str, Any]:

@@ -35,9 +35,8 @@ def finish(folder: Path) -> Report:
     [("teacher", 3), ("teacher", 22), ("recover/0", 2), ("recover/0", 3), ("student/0", 1), ("student-hard/0", 2)],
 )
 def test_a_run_stopped_in_a_loop_ends_the_same(
-    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, loop: str, step: int
+    tiny_run: TinyRun, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str, step: int
 ) -> None:
-    _, whole = tiny_run("sre2l", "whole")
     original = Keeper.after
 
     def after(self: Keeper, name: str, done: int, state: object, *, last: bool) -> None:
@@ -50,7 +49,7 @@ def test_a_run_stopped_in_a_loop_ends_the_same(
         tiny_run("sre2l", "stopped")
     assert caught.value.exit_code == 128 + signal.SIGTERM
     monkeypatch.undo()
-    stopped = whole.parent / "stopped"
+    stopped = tmp_path / "stopped"
     assert not (stopped / "report.json").exists()
     finish(stopped)
     assert numbers(stopped) == numbers(whole)
@@ -90,9 +89,7 @@ def test_a_finished_run_is_only_read(tiny_run: TinyRun) -> None:
     assert (folder / "teacher.safetensors").stat().st_mtime_ns == before
 
 
-def test_an_altered_file_is_noticed_and_its_stage_redone(
-    tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_altered_file_is_noticed_and_its_stage_redone(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = tiny_run("noise", "run")
     expected = numbers(folder)
     (folder / "report.json").unlink()
@@ -116,9 +113,11 @@ def test_changed_settings_redo_their_stage_and_say_so(tiny_run: TinyRun, capsys:
 
 def test_a_second_process_is_kept_out(tiny_run: TinyRun) -> None:
     _, folder = tiny_run("noise", "run")
-    with RunFolder(folder).locked(), pytest.raises(ConfigError, match="Another process is at work"), RunFolder(
-        folder
-    ).locked():
+    with (
+        RunFolder(folder).locked(),
+        pytest.raises(ConfigError, match="Another process is at work"),
+        RunFolder(folder).locked(),
+    ):
         pytest.fail("the lock was taken twice")
 
 
@@ -147,5 +146,3 @@ def test_a_state_of_other_inputs_is_not_used(tmp_path: Path) -> None:
     assert checkpoints.load("loop") == (3, {})
     checkpoints.inputs = "two"
     assert checkpoints.load("loop") is None
-
-
