@@ -1,0 +1,107 @@
+"""CONTRIBUTING.md is complete and true: its snippets are the scaffold's, its lists are the code's."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import guard_plugins
+from guard_plugins import Method, Task, hookspecs
+from guard_plugins.host import PluginHost
+from guard_plugins.host.classes import BASES
+from guard_plugins.scaffold.write import rendered
+from guard_plugins.testing import PROMISES
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+AUTHORS = TEXT[TEXT.index("## A method of your own") : TEXT.index("## Working on the project")]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", AUTHORS, re.DOTALL)
+
+
+def public_modules() -> set[str]:
+    """Return the modules CONTRIBUTING.md promises to keep."""
+    section = AUTHORS[AUTHORS.index("### What stays") :]
+    listed = [
+        name for line in section.splitlines() if line.startswith("- ") for name in re.findall(r"`([\w.]+)`", line)
+    ]
+    return {"guard_plugins", *listed}
+
+
+@pytest.mark.parametrize("snippet", blocks("python") + blocks("toml"), ids=lambda text: text.strip().splitlines()[0])
+def test_every_snippet_is_cut_from_what_the_scaffold_writes(snippet: str) -> None:
+    assert any(snippet in text for text in rendered("mine").values())
+
+
+def test_there_are_snippets_of_every_part() -> None:
+    assert (len(blocks("python")), len(blocks("toml")), len(blocks("sh"))) == (4, 1, 1)
+
+
+def test_the_authors_path_is_that_of_the_new_readme_and_runs_in_ci() -> None:
+    commands = [shlex.split(line) for line in blocks("sh")[0].splitlines()]
+    assert commands[0] == ["guard-plugins", "new", "mine"]
+    readme = rendered("mine")["README.md"]
+    for command in commands[2:-1]:
+        assert f"    {shlex.join(command)}\n" in readme
+    assert r'r"```sh\n(guard-plugins new .*?)```"' in (ROOT / ".ci" / "plugins").read_text()
+    assert "\n.ci/plugins\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_hook_and_its_arguments_are_documented() -> None:
+    hooks = {
+        name: function
+        for name, function in inspect.getmembers(hookspecs, inspect.isfunction)
+        if hasattr(function, f"{hookspecs.PROJECT}_spec")
+    }
+    assert set(hooks) == {f"register_{kind}" for kind in BASES}
+    for name, function in hooks.items():
+        (row,) = [line for line in AUTHORS.splitlines() if line.startswith(f"| `{name}(")]
+        assert f"`{name}({', '.join(inspect.signature(function).parameters)})`" in row
+        module, base = BASES[name.removeprefix("register_")]
+        known = {f"`{module}.{base}`", f"`guard_plugins.{base}`"}
+        assert any(text in row for text in known)
+
+
+def test_every_promise_is_listed_in_the_words_of_the_contract() -> None:
+    section = AUTHORS[AUTHORS.index("### What it expects") : AUTHORS.index("### Where the hook goes")]
+    assert re.findall(r"- \*\*(\w+)\*\*: (.*)", section) == list(PROMISES.items())
+
+
+def test_the_public_modules_exist_and_have_public_names() -> None:
+    for name in public_modules():
+        module = importlib.import_module(name)
+        assert [item for item in vars(module) if not item.startswith("_")]
+    assert len(public_modules()) <= 11
+
+
+def test_every_export_can_be_imported() -> None:
+    for name in guard_plugins.__all__:
+        assert getattr(guard_plugins, name) is not None
+
+
+def test_what_the_host_gives_is_there() -> None:
+    members = {*dir(Task), *Task.__dataclass_fields__}
+    given = set(re.findall(r"`task\.(\w+)", AUTHORS))
+    assert given <= members
+    assert {"ipc", "classes", "data", "network", "steps", "seeds", "device", "config", "monitor"} <= given
+
+
+def test_every_attribute_of_a_method_is_mentioned() -> None:
+    for name in [*Method.__annotations__, "check", "distill", "train_teacher"]:
+        assert f"`{name}" in AUTHORS or f"{name}:" in AUTHORS, name
+
+
+def test_the_environment_variables_and_the_api_version_are_the_codes() -> None:
+    source = inspect.getsource(inspect.getmodule(PluginHost)) + inspect.getsource(  # type: ignore[arg-type]
+        importlib.import_module("guard_plugins.host.catalogue")
+    )
+    for name in re.findall(r"GUARD_\w+PLUGINS|GUARD_PLUGINS", AUTHORS):
+        assert name in source
+    assert f"guard_api = {hookspecs.API_VERSION}" in AUTHORS
