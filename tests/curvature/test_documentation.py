@@ -1,0 +1,42 @@
+"""The documentation page runs, and explains every error there is."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from guard_plugins.curvature import messages
+from guard_plugins.errors import HookError
+
+PAGE = (Path(__file__).parents[2] / "docs" / "hook.md").read_text()
+
+
+def test_the_snippets_run() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 2
+    exec("\n".join(blocks), {})
+
+
+def _raised() -> list[HookError]:
+    samples = {str: "Net", Exception: RuntimeError("x"), Tensor: torch.zeros(2), bool: True, float: 1.0}
+    found = []
+    for _, function in inspect.getmembers(messages, inspect.isfunction):
+        signature = inspect.signature(function, eval_str=True)
+        if signature.return_annotation is HookError:
+            found.append(function(*[samples[p.annotation] for p in signature.parameters.values()]))
+    return found
+
+
+def test_every_error_is_explained_and_has_three_parts() -> None:
+    errors = _raised()
+    assert len(errors) >= 14
+    explained = re.findall(r"^\| ([^|]+?) \|", PAGE, re.MULTILINE)
+    for error in errors:
+        assert error.seen
+        assert error.do
+        keys = [row for row in explained if row.split(" (")[0] in error.what]
+        assert keys, f"docs/hook.md does not explain: {error.what}"
