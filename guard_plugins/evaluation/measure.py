@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from guard_plugins.attacks.base import Attack
-from guard_plugins.evaluation.accuracy import attack_accuracy, clean_accuracy
+from guard_plugins.evaluation.accuracy import AttackResult, attack_accuracy, clean_accuracy
 from guard_plugins.evaluation.protocols import Protocol
 from guard_plugins.host import Registry
 from guard_plugins.loop import Keeper
@@ -17,10 +19,31 @@ from guard_plugins.report.model import ModelReport, RobustAccuracy
 from guard_plugins.task import Task
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a protocol found on one model.
+
+    Attributes:
+        clean: Share of the test images classified correctly.
+        results: One result for every attack and radius, in the protocol's order.
+    """
+
+    clean: float
+    results: Sequence[AttackResult]
+
+    def report(self) -> ModelReport:
+        """Return the accuracies as reports hold them."""
+        robust = [
+            RobustAccuracy(attack=it.attack, norm=it.norm, eps=it.eps, accuracy=it.accuracy, images=it.images)
+            for it in self.results
+        ]
+        return ModelReport(clean=self.clean, robust=robust)
+
+
 def measure(
     task: Task, models: Sequence[nn.Module], protocol: Protocol, attacks: Registry[Attack], *, name: str
-) -> ModelReport:
-    """Return clean accuracy and accuracy under every attack of the protocol, as mean and sd over ``models``.
+) -> list[Measured]:
+    """Return clean accuracy and the result of every attack of the protocol for each of ``models``.
 
     Args:
         task: Gives test images, settings (section ``evaluation``), seeds and progress.
@@ -34,7 +57,7 @@ def measure(
         TrainingError: If a model's logits are not finite.
         StoppedError: If the run was asked to stop; finished items are kept where they were saved.
     """
-    images, labels = test_images(task)
+    images, labels = attacked_images(task)
     known = {name: item.value for name, item in attacks.items.items()}
     items = [(n, attack, eps) for n in range(len(models)) for attack, radii in protocol.build(known) for eps in radii]
     work = _WorkList(task.keeper, f"evaluation/{name}")
@@ -45,21 +68,15 @@ def measure(
                 seeds=task.seeds.child("evaluation", name, number),
                 progress=_ticks(bar.advance, task.keeper.stop.check),
             )  # fmt: skip
-            work.add(
-                RobustAccuracy(
-                    attack=result.attack, norm=result.norm, eps=eps, accuracy=result.accuracy, images=result.images
-                ),
-                last=len(work.results) + 1 == len(items),
-            )
+            work.add(result, last=len(work.results) + 1 == len(items))
     size, per_model = task.config.evaluation.batch_size, len(items) // len(models)
-    reports = [
-        ModelReport(
-            clean=clean_accuracy(model, images, labels, batch_size=size),
-            robust=work.results[number * per_model : (number + 1) * per_model],
+    return [
+        Measured(
+            clean_accuracy(model, images, labels, batch_size=size),
+            work.results[number * per_model : (number + 1) * per_model],
         )
         for number, model in enumerate(models)
     ]
-    return reports[0] if len(reports) == 1 else condensed(reports)
 
 
 class _WorkList:
@@ -68,26 +85,32 @@ class _WorkList:
     def __init__(self, keeper: Keeper, name: str) -> None:
         self._checkpoints, self._name = keeper.checkpoints, name
         saved = self._checkpoints.load(name)
-        self.results = [RobustAccuracy.model_validate(entry) for entry in saved[1]["results"]] if saved else []
+        self.results = [_result(entry) for entry in saved[1]["results"]] if saved else []
 
-    def add(self, result: RobustAccuracy, *, last: bool) -> None:
+    def add(self, result: AttackResult, *, last: bool) -> None:
         self.results.append(result)
         if last or self._checkpoints.due:
-            results = [entry.model_dump() for entry in self.results]
+            results = [vars(entry) for entry in self.results]
             self._checkpoints.save(self._name, len(results), {"results": results})
 
 
-def test_images(task: Task) -> tuple[Tensor, Tensor]:
-    """Return the test images and labels the attacks run on."""
+def _result(saved: dict[str, Any]) -> AttackResult:
+    return AttackResult(**{**saved, "parts": tuple((label, accuracy) for label, accuracy in saved["parts"])})
+
+
+def attacked_images(task: Task, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return the test images and labels the attacks run on, or an even selection of at most ``most`` of them."""
     test = task.data.test
-    count = min(len(test), task.config.evaluation.images or len(test))
+    count = min(len(test), task.config.evaluation.images or len(test), most or len(test))
     # Spread over the set: many sets are stored class by class.
     index = torch.linspace(0, len(test) - 1, count).round().long()
     return test.images(index), test.labels[index]
 
 
 def condensed(reports: Sequence[ModelReport]) -> ModelReport:
-    """Return mean and standard deviation over the reports of several models of a kind."""
+    """Return mean and standard deviation over the reports of several models of a kind; one report as it is."""
+    if len(reports) == 1:
+        return reports[0]
     robust = [
         entries[0].model_copy(
             update={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -59,6 +59,10 @@ class ModelReport(Part):
                 return entry.accuracy
         raise KeyError(f"no attack at eps = {eps}")
 
+    def radii(self, norm: str = "Linf") -> list[float]:
+        """Return the radii above 0 that were measured in a norm, in pixel units, ascending."""
+        return sorted({entry.eps for entry in self.robust if entry.norm == norm and entry.eps})
+
 
 class HookReport(Part):
     """What the curvature hook did and measured while it was active.
@@ -78,6 +82,42 @@ class HookReport(Part):
     mean_term: float
     mean_gradient_norm: float
     mean_curvature: float
+
+
+class GateItem(Part):
+    """What one check of the release gate found.
+
+    Attributes:
+        name: The check.
+        verdict: ``passed``, ``failed`` (the numbers are not to be quoted), ``warning`` or ``not run``.
+        figure: The numbers in a sentence; why, where it was not run.
+        value: The number the verdict rests on; None where there is none.
+        suggests: What a failure or warning means and what to do about it.
+    """
+
+    name: str
+    verdict: Literal["passed", "failed", "warning", "not run"]
+    figure: str
+    value: float | None = None
+    suggests: str = ""
+
+
+class CurvatureReport(Part):
+    """Medians over test images of the loss's slope and curvature around them, in pixel units.
+
+    Attributes:
+        h: L2 length of the step along the gradient that curvature is measured with: the training's.
+        images: Number of test images.
+        gradient_norm: Median of the input gradient's L2 norm.
+        along_gradient: Median finite-difference curvature along the gradient.
+        eigenvalue: Median largest absolute eigenvalue of the loss's Hessian.
+    """
+
+    h: float
+    images: int
+    gradient_norm: float
+    along_gradient: float
+    eigenvalue: float
 
 
 class Models(Part):
@@ -102,6 +142,9 @@ class Report(Part):
         models: Accuracies. ``student`` learned from the method's labels, ``student_hard`` from the stored PNGs alone.
         hook: What the hook measured, or None without it.
         seconds: Duration of every stage.
+        gate: Findings of the release gate for the first model of each kind, by kind (``student``).
+        curvature: Curvature of the loss on test images for the first model of each kind.
+        notes: What a reader of the protocol's numbers must know.
     """
 
     method: str
@@ -114,3 +157,6 @@ class Report(Part):
     models: Models
     hook: HookReport | None
     seconds: dict[str, float]
+    gate: dict[str, list[GateItem]] = {}
+    curvature: dict[str, CurvatureReport] = {}
+    notes: list[str] = []

@@ -1,0 +1,68 @@
+"""``guard-report``: any runs side by side in one self-contained page, from their folders alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from guard_plugins._version import __version__
+from guard_plugins.cli.errors import exit_code
+from guard_plugins.errors import ConfigError
+
+EPILOG = """\
+examples:
+  guard-report runs/hook runs/plain --output compare.html
+  guard-report runs/* --output all.html      (runs that differ in the seed alone become mean ± sd)
+
+A run on `--method random` among them gives IOR and LRS, a run with --no-guard gives HLR and the gains over it.
+No model is loaded and nothing is fetched; FILE.json and FILE.md beside the page hold the same numbers.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, 2 for wrong input, 1 for other errors."""
+    options = _parser().parse_args(argv)
+    return exit_code(lambda: _report(options.runs, options.output))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="guard-report", description="Compare finished runs: accuracies, curves, images, gate, metrics, cost.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.html", help="the page to write")
+    parser.add_argument("--version", action="version", version=f"guard-report {__version__}")
+    return parser
+
+
+def _report(paths: Sequence[Path], output: Path) -> int:
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(
+            "The output file must end in .html (--output)", seen=str(output),
+            do="The same numbers go beside it as .json and .md.",
+        )  # fmt: skip
+    # Imported here: matplotlib takes a second, and help and errors should not.
+    from guard_plugins.artifacts.atomic import write_text
+    from guard_plugins.report.comparison import compare
+    from guard_plugins.report.numbers import as_json, as_markdown
+    from guard_plugins.report.page import page
+    from guard_plugins.report.records import load_run
+
+    repeated = [path for n, path in enumerate(paths) if path.resolve() in {other.resolve() for other in paths[:n]}]
+    if repeated:
+        raise ConfigError(f"The run {repeated[0]} was given twice", do="Give every run once.")
+    comparison = compare([load_run(path) for path in paths])
+    if not output.parent.is_dir():
+        raise ConfigError(f"There is no folder {output.parent} (--output)", do="Make it first, or choose another.")
+    write_text(output, page(comparison))
+    write_text(output.with_suffix(".json"), as_json(comparison))
+    write_text(output.with_suffix(".md"), as_markdown(comparison))
+    sys.stdout.write(f"{output}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Everything an evaluation finds on models of one kind: accuracies, curvature and the verdicts of the release gate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from guard_plugins.evaluation.curvature import Curvature, measure_curvature
+from guard_plugins.evaluation.gate import Subject, examine, review
+from guard_plugins.evaluation.measure import Measured, attacked_images, condensed, measure
+from guard_plugins.report.model import CurvatureReport, GateItem, ModelReport
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from guard_plugins.attacks.base import Attack
+    from guard_plugins.evaluation.protocols import Protocol
+    from guard_plugins.host import Registry
+    from guard_plugins.task import Task
+
+PROBE_IMAGES: Final = 48
+"""Images the gate's probes run on under protocols that promise to be quick."""
+THOROUGH: Final = {"standard": 200, "paper": 200}
+"""The same under protocols that promise to be thorough; their probes are PGD-100, not PGD-20."""
+CURVATURE_IMAGES: Final = 128
+"""Images curvature is measured on."""
+DEFAULT_EPS: Final = 8 / 255
+"""Radius of the probes where the protocol has no L-infinity attack."""
+
+
+@dataclass(frozen=True, eq=False)
+class Assessed:
+    """What was found on models of one kind; gate and curvature on the first of them.
+
+    Attributes:
+        report: Accuracies, as mean and sd over the models.
+        gate: The verdicts.
+        curvature: Slope and curvature of the loss around test images, image by image.
+    """
+
+    report: ModelReport
+    gate: list[GateItem]
+    curvature: Curvature
+
+    def summary(self) -> CurvatureReport:
+        """Return the curvature as reports hold it."""
+        measured = self.curvature
+        columns = (measured.gradient_norm, measured.along_gradient, measured.eigenvalue)
+        norm, along, eigenvalue = (float(column.median()) for column in columns)
+        return CurvatureReport(
+            h=measured.h, images=len(measured.loss), gradient_norm=norm, along_gradient=along, eigenvalue=eigenvalue
+        )
+
+
+def assess(
+    task: Task,
+    models: Sequence[nn.Module],
+    protocol: Protocol,
+    attacks: Registry[Attack],
+    *,
+    name: str,
+    h: float,
+    hooked: bool = False,
+    probed: bool = True,
+    source: nn.Module | None = None,
+) -> Assessed:
+    """Attack models of one kind and put the first through the gate.
+
+    Args:
+        task: Gives test images, settings (section ``evaluation``), seeds and progress.
+        models: The models (pixels in, logits out).
+        protocol: The attacks and radii; decides how deep the gate's probes go.
+        attacks: Where the protocol's attacks are found.
+        name: What to call the models in progress bars and seeds.
+        h: L2 length in pixel units at which curvature is measured.
+        hooked: Whether the models were trained under the hook at that ``h``.
+        probed: Whether the gate may ask the model again; if not, it only reviews the results.
+        source: An undefended network to transfer attacks from, where there is one.
+
+    Raises:
+        ConfigError: If an attack is not registered.
+        TrainingError: If a model's logits are not finite.
+        StoppedError: If the run was asked to stop.
+    """
+    measured = measure(task, models, protocol, attacks, name=name)
+    report = condensed([found.report() for found in measured])
+    curvature = _curvature(task, models[0], h=h, name=name)
+    clean, results = measured[0].clean, measured[0].results
+    if probed:
+        items = examine(
+            _subject(task, models[0], measured[0], protocol, source, name=name), clean=clean, results=results, h=h,
+            curvature=curvature if hooked else None, progress=lambda _done, _all: task.keeper.stop.check(),
+        )  # fmt: skip
+    else:
+        items = review(clean=clean, results=results)
+    return Assessed(report, [GateItem(**asdict(item)) for item in items], curvature)
+
+
+def step_length(h: float | None, h_rms: float | None, image_shape: Sequence[int]) -> float:
+    """Return the L2 length of the hook's step in pixel units: ``h``, or h_rms · √(C·H·W)."""
+    return h if h is not None else float(h_rms or 0.0) * math.sqrt(math.prod(image_shape))
+
+
+def telling_radius(measured: Measured) -> float:
+    """Return the L-infinity radius at which accuracy is nearest to half of clean: where a probe can show most."""
+    known = [result for result in measured.results if result.norm == "Linf" and result.eps]
+    nearest = min(known, key=lambda result: abs(result.accuracy - measured.clean / 2), default=None)
+    return DEFAULT_EPS if nearest is None else nearest.eps
+
+
+def _subject(
+    task: Task, model: nn.Module, measured: Measured, protocol: Protocol, source: nn.Module | None, *, name: str
+) -> Subject:
+    images, labels = attacked_images(task, THOROUGH.get(protocol.name, PROBE_IMAGES))
+    return Subject(
+        model=model, images=images, labels=labels, eps=telling_radius(measured), source=source,
+        seeds=task.seeds.child("gate", name), batch_size=task.config.evaluation.batch_size,
+        steps=100 if protocol.name in THOROUGH else 20,
+    )  # fmt: skip
+
+
+def _curvature(task: Task, model: nn.Module, *, h: float, name: str) -> Curvature:
+    images, labels = attacked_images(task, CURVATURE_IMAGES)
+    size, seeds = min(64, task.config.evaluation.batch_size), task.seeds.child("curvature", name)
+    return measure_curvature(model, images, labels, h=h, batch_size=size, seeds=seeds)

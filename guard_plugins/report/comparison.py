@@ -1,0 +1,128 @@
+"""Several runs side by side: which are the same but for the seed, and what to call the others."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from guard_plugins.report.model import ModelReport, Report
+from guard_plugins.report.records import Run
+
+KINDS: Final = {"student": "Student", "teacher": "Teacher", "student_hard": "Student, hard labels"}
+"""The kinds of models of a run in the order reports show them, with their headings."""
+
+# What does not make a run another experiment.
+_INCIDENTAL: Final = {"seed", "device", "data_root", "download", "preset", "teacher.path"}
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One experiment: a run, or several that differ in nothing but the seed.
+
+    Attributes:
+        label: What to call it, unlike every other entry's.
+        runs: The runs; pictures and the gate show the first.
+    """
+
+    label: str
+    runs: Sequence[Run]
+
+    @property
+    def first(self) -> Run:
+        """The run that pictures come from."""
+        return self.runs[0]
+
+    @property
+    def report(self) -> Report:
+        """The first run's report."""
+        return self.first.report
+
+    @cached_property
+    def models(self) -> Mapping[str, ModelReport]:
+        """Accuracies by kind; mean and sd over the runs where there are several."""
+        found = {kind: [getattr(run.report.models, kind) for run in self.runs] for kind in KINDS}
+        return {kind: _over_seeds(reports) for kind, reports in found.items() if None not in reports}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a report is about.
+
+    Attributes:
+        entries: The experiments, in the order given.
+    """
+
+    entries: Sequence[Entry]
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Group runs that differ in the seed alone, and label the groups."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        key = json.dumps([sorted(_settings(run).items()), _measured(run.report)], default=str)
+        seeds = [other.report.seed for other in groups.get(key, [])]
+        groups.setdefault(f"{key}{len(groups)}" if run.report.seed in seeds else key, []).append(run)
+    together = list(groups.values())
+    labels = _told_apart([_label(group[0].report) for group in together], together)
+    return Comparison([Entry(label, group) for label, group in zip(labels, together, strict=True)])
+
+
+def variant(report: Report) -> str:
+    """Return what the teacher's training was: ``hook``, ``no hook`` or the name of a rival."""
+    if report.guard is not None:
+        return "hook"
+    return "no hook" if report.training == "plain" else report.training
+
+
+def _label(report: Report) -> str:
+    return f"{report.method}, {variant(report)}"
+
+
+def _told_apart(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Add to labels that several groups share the settings in which those differ, or their folders."""
+    settings = [_settings(group[0]) | {"seed": group[0].report.seed} for group in groups]
+    result = []
+    for number, label in enumerate(labels):
+        alike = [other for other in range(len(labels)) if labels[other] == label]
+        names = [key for key in settings[number] if len({str(settings[other].get(key)) for other in alike}) > 1]
+        told = ", ".join(f"{name} {settings[number][name]}" for name in names[:3])
+        result.append(label if len(alike) == 1 else f"{label}, {told or groups[number][0].path.name}")
+    taken = [result.count(label) > 1 for label in result]
+    return [f"{label} ({number + 1})" if taken[number] else label for number, label in enumerate(result)]
+
+
+def _measured(report: Report) -> list[Any]:
+    kinds = [getattr(report.models, kind) for kind in KINDS]
+    attacks = [[(entry.attack, entry.eps) for entry in kind.robust] if kind else None for kind in kinds]
+    return [report.guard, report.training, attacks]
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in _flat(run.config) if name not in _INCIDENTAL}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _over_seeds(reports: Sequence[ModelReport]) -> ModelReport:
+    if len(reports) == 1:
+        return reports[0]
+    robust = [
+        entries[0].model_copy(update=_spread([entry.accuracy for entry in entries], "accuracy"))
+        for entries in zip(*(report.robust for report in reports), strict=True)
+    ]
+    clean = _spread([report.clean for report in reports], "clean")
+    return ModelReport(**clean, models=sum(report.models for report in reports), robust=robust)
+
+
+def _spread(values: Sequence[float], name: str) -> dict[str, Any]:
+    return {name: statistics.fmean(values), "sd": statistics.stdev(values)}

@@ -1,0 +1,174 @@
+"""Drawings as SVG data URIs that follow the reader's light or dark theme."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from guard_plugins.report.pictures import data_uri
+from guard_plugins.report.stored import Array
+
+COLOURS: Final = ("#2f7fd1", "#e0662f", "#1f9e77", "#b8629b", "#c99a1e", "#56a8c9", "#8a6fd0", "#7d8790")
+"""Distinct for readers with any colour vision, and on white and on black."""
+MARKERS: Final = "osD^vPX*"
+_INK: Final = "#010203"  # stands for the theme's text colour
+_THEME: Final = (
+    "<style>:root{color:#24292f}@media (prefers-color-scheme:dark){:root{color:#d5dae1}}"
+    "@media print{:root{color:#24292f}}</style>"
+)
+_STYLE: Final[Any] = {  # matplotlib types it as a dict of some 300 literals
+    "svg.fonttype": "none", "svg.hashsalt": "guard-plugins", "font.family": "sans-serif", "font.size": 10,
+    "text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "axes.facecolor": "none", "figure.facecolor": "none", "axes.spines.top": False, "axes.spines.right": False,
+    "text.parse_math": False, "axes.titlesize": 10, "axes.linewidth": 0.7,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of accuracies in percent over radii in pixels of [0, 255]."""
+
+    radii: Sequence[float]
+    accuracies: Sequence[float]
+    colour: int
+    dashed: bool = False
+
+
+def curves(lines: Sequence[Line], *, chance: float | None = None) -> str:
+    """Return accuracy over radius, one line per experiment; colours and markers are those of the page's legend."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for line in lines:
+            axes.plot(
+                line.radii, line.accuracies, color=COLOURS[line.colour % len(COLOURS)], linewidth=1.8, markersize=4.5,
+                marker=MARKERS[line.colour % len(MARKERS)], linestyle="--" if line.dashed else "-",
+            )  # fmt: skip
+        if chance is not None:
+            axes.axhline(100 * chance, color=_INK, linewidth=0.7, linestyle=":", alpha=0.7)
+            axes.annotate("chance", (0, 100 * chance), (2, 2), textcoords="offset points", fontsize=8, alpha=0.8)
+        ticks = sorted({radius for line in lines for radius in line.radii})
+        axes.set_xscale("symlog", base=2, linthresh=1)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set(xlabel="ε in 1/255", ylabel="accuracy (%)", ylim=(-2, 102))
+        axes.grid(alpha=0.25, linewidth=0.6, color=_INK)
+
+    return _svg(draw, 4.6, 3.2)
+
+
+def histograms(rows: Sequence[tuple[str, Array, int]], *, label: str, signed: bool) -> str:
+    """Return one histogram per row on a common logarithmic axis, with the median marked.
+
+    Args:
+        rows: Label, values and number of the colour of each row.
+        label: What is counted.
+        signed: Whether values may be negative: the axis is then linear around 0.
+    """
+    values = np.concatenate([row[1] for row in rows]).astype(np.float64)
+    edges = _edges(values[np.isfinite(values)], signed=signed)
+
+    def draw(figure: Figure) -> None:
+        for number, axes in enumerate(np.atleast_1d(figure.subplots(len(rows), 1, sharex=True))):
+            name, counted, colour = rows[number]
+            axes.hist(counted, bins=edges, color=COLOURS[colour % len(COLOURS)], alpha=0.75)
+            axes.axvline(float(np.median(counted)), color=_INK, linewidth=1.2)
+            axes.set_title(f"{name}: median {np.median(counted):.3g}", loc="left", fontsize=9, pad=2)
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+            if signed:
+                axes.set_xscale("symlog", linthresh=_threshold(values))
+            else:
+                axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(label)
+
+    return _svg(draw, 4.6, 0.7 + 0.8 * max(len(rows), 1.6))
+
+
+def slices(columns: Sequence[tuple[str, Array]], *, reach: str) -> str:
+    """Return slices through the loss: experiments as columns, images as rows, one colour scale per row.
+
+    Args:
+        columns: Label and losses (M, G, G) of each experiment.
+        reach: How far the slices go, in words.
+    """
+    count = min(len(losses) for _, losses in columns)
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(count, len(columns), squeeze=False)
+        for row in range(count):
+            top = max(float(np.nanmax(losses[row])) for _, losses in columns)
+            for column, (name, losses) in enumerate(columns):
+                axes = grid[row][column]
+                axes.imshow(losses[row].T, origin="lower", cmap="cividis", vmin=0, vmax=top, interpolation="none")
+                if losses[row].min() < top / 2 < losses[row].max():
+                    axes.contour(losses[row].T, levels=np.linspace(0, top, 7)[1:-1], colors="#ffffff", linewidths=0.5)
+                axes.plot(*(2 * [losses.shape[-1] // 2]), marker="+", color="#ffffff", markersize=7)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+                if row == 0:
+                    axes.set_title(_wrapped(name), fontsize=9)
+            grid[row][0].set_ylabel(f"loss 0 to {top:.3g}", fontsize=8)
+        figure.supxlabel(f"along the gradient → ({reach})", fontsize=9)
+
+    return _svg(draw, max(3.4, 1.55 * len(columns) + 0.5), 1.6 * count + 0.6)
+
+
+def bars(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> str:
+    """Return a stacked bar of seconds per stage for every experiment."""
+    stages = list(dict.fromkeys(stage for _, parts in rows for stage, _ in parts))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        left = np.zeros(len(rows))
+        for number, stage in enumerate(stages):
+            widths = np.array([dict(parts).get(stage, 0.0) for _, parts in rows])
+            axes.barh(
+                range(len(rows)), widths, left=left, color=COLOURS[number % len(COLOURS)], label=stage, height=0.6
+            )
+            left += widths
+        axes.set_yticks(range(len(rows)), [_wrapped(name) for name, _ in rows])
+        axes.invert_yaxis()
+        axes.set_xlabel("seconds")
+        figure.legend(loc="outside upper center", ncols=min(len(stages), 5), frameon=False, fontsize=8)
+
+    return _svg(draw, 6.4, 1.2 + 0.4 * len(rows))
+
+
+def _svg(draw: Callable[[Figure], None], width: float, height: float) -> str:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
+        buffer = io.StringIO()
+        metadata: dict[str, Any] = {"Date": None, "Creator": None}
+        figure.savefig(buffer, format="svg", metadata=metadata)
+    text = buffer.getvalue().replace(_INK, "currentColor")
+    start = text.index(">", text.index("<svg")) + 1
+    return data_uri((text[:start] + _THEME + text[start:]).encode(), "svg+xml")
+
+
+def _edges(values: Array, *, signed: bool, bins: int = 28) -> Array:
+    if not signed:
+        low, high = max(float(values.min()), 1e-8), max(float(values.max()), 1e-7)
+        return np.geomspace(low, high * 1.001, bins + 1)
+    scale, (low, high) = _threshold(values), (float(values.min()), float(values.max()))
+    ends = np.arcsinh(np.array([low, high]) / scale)
+    return np.asarray(np.sinh(np.linspace(ends[0] - 1e-6, ends[1] + 1e-6, bins + 1)) * scale)
+
+
+def _threshold(values: Array) -> float:
+    """Return where a signed axis turns from linear to logarithmic: at the typical small value."""
+    return max(float(np.quantile(np.abs(values), 0.25)), 1e-6)
+
+
+def _wrapped(label: str) -> str:
+    return label.replace(", ", ",\n", 1)

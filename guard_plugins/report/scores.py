@@ -1,0 +1,126 @@
+"""The field's summary metrics of an experiment's students, where the runs at hand allow them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from guard_plugins.evaluation.metrics import (
+    drop_rate,
+    hard_label_recovery,
+    improved_robustness_ratio,
+    improvement_over_random,
+    label_robust_score,
+    robustness_ratio,
+)
+from guard_plugins.report.comparison import Comparison, Entry, variant
+from guard_plugins.report.model import ModelReport
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Share of the clean accuracy an attack takes."""
+
+    attack: str
+    norm: str
+    eps: float
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """RR and I-RR over the attacks run at one L-infinity radius."""
+
+    eps: float
+    attacks: int
+    rr: float | None
+    irr: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Metrics of one experiment's students.
+
+    Attributes:
+        label: The experiment.
+        drops: Drop rate under every attack.
+        ratios: RR and I-RR at every radius at least two attacks were run at.
+        hlr: Hard label recovery: a plainly trained teacher's clean accuracy minus the hard-label student's.
+        ior: Improvement over random: the student's clean accuracy minus that on random real images.
+        lrs: Label robust score of the two.
+        basis: Which experiments HLR and IOR were computed against, or what they lack.
+    """
+
+    label: str
+    drops: Sequence[Drop]
+    ratios: Sequence[Ratios]
+    hlr: float | None
+    ior: float | None
+    lrs: float | None
+    basis: str
+
+
+def scores(comparison: Comparison) -> list[Scores]:
+    """Return the metrics of every experiment."""
+    return [_scores(entry, comparison) for entry in comparison.entries]
+
+
+def _scores(entry: Entry, comparison: Comparison) -> Scores:
+    student = entry.models["student"]
+    real, yardstick = _plain(entry, comparison), _random(entry, comparison)
+    hlr = ior = lrs = None
+    if real is not None:
+        hlr = hard_label_recovery(real.models["teacher"].clean, entry.models["student_hard"].clean)
+    if yardstick is not None:
+        ior = improvement_over_random(student.clean, yardstick.models["student"].clean)
+    if hlr is not None and ior is not None:
+        lrs = label_robust_score(hlr, ior)
+    drops = [
+        Drop(found.attack, found.norm, found.eps, drop_rate(student.clean, found.accuracy))
+        for found in student.robust
+        if found.eps
+    ]
+    return Scores(entry.label, drops, _ratios(student), hlr, ior, lrs, _basis(real, yardstick))
+
+
+def _ratios(student: ModelReport) -> list[Ratios]:
+    found = []
+    for eps in student.radii():
+        under = [entry.accuracy for entry in student.robust if entry.norm == "Linf" and entry.eps == eps]
+        if len(under) > 1:
+            rr, irr = robustness_ratio(student.clean, under), improved_robustness_ratio(student.clean, under)
+            found.append(Ratios(eps, len(under), rr, irr))
+    return found
+
+
+def _basis(real: Entry | None, yardstick: Entry | None) -> str:
+    hlr = f"HLR against the teacher of {real.label!r}" if real else "HLR needs a run with --no-guard (a plain teacher)"
+    ior = f"IOR against {yardstick.label!r}" if yardstick else "IOR needs a run with --method random"
+    return f"{hlr}; {ior}"
+
+
+def _plain(entry: Entry, comparison: Comparison) -> Entry | None:
+    """Return an experiment whose teacher saw all real data with hard labels and nothing else, the entry's own first."""
+    for other in (entry, *comparison.entries):
+        if variant(other.report) == "no hook" and "teacher" in other.models and _alike(entry, other, "teacher"):
+            return other
+    return None
+
+
+def _random(entry: Entry, comparison: Comparison) -> Entry | None:
+    """Return the experiment on random real images with the same recipe, one with the same kind of teacher first."""
+    known = [
+        other
+        for other in comparison.entries
+        if other.report.method == "random" and other.report.ipc == entry.report.ipc and _alike(entry, other, "student")
+    ]
+    known.sort(key=lambda other: variant(other.report) != variant(entry.report))
+    return None if entry.report.method == "random" or not known else known[0]
+
+
+def _alike(one: Entry, other: Entry, section: str) -> bool:
+    """Tell whether two experiments share the data set and the network (and, for students, the whole recipe)."""
+    ours, theirs = (entry.first.config.get(section) or {} for entry in (one, other))
+    if section == "teacher":
+        ours, theirs = ours.get("network"), theirs.get("network")
+    return one.report.dataset == other.report.dataset and bool(ours == theirs)

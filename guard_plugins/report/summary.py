@@ -1,0 +1,149 @@
+"""The words and small tables of a report: what it is about, what it finds, metrics and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from guard_plugins.report.comparison import Comparison, Entry, variant
+from guard_plugins.report.model import ModelReport
+from guard_plugins.report.plots import bars
+from guard_plugins.report.scores import scores
+from guard_plugins.report.tables import accuracy, curve_attack
+from guard_plugins.report.wording import attack_name, duration, percent, radius
+
+THREAT_MODEL: Final = (
+    "The attacker knows the model, wants any wrong class, and moves every pixel of [0, 1] by at most ε (L∞, unless "
+    "said otherwise); normalisation is inside the model."
+)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The table of metrics: headings, rows of texts by experiment, and what they were computed against."""
+
+    heads: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
+    basis: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds per stage: names of the stages, rows of texts by experiment, and the picture."""
+
+    stages: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
+    bars: str | None
+
+
+def title(comparison: Comparison) -> str:
+    """Return what the report is about."""
+    reports = [entry.report for entry in comparison.entries]
+    if len(reports) == 1:
+        return f"{reports[0].method} on {reports[0].dataset}, {reports[0].ipc} images per class"
+    return f"{len(reports)} experiments on {', '.join(dict.fromkeys(report.dataset for report in reports))}"
+
+
+def subtitle(comparison: Comparison) -> str:
+    """Return the settings in a line."""
+    reports = [entry.report for entry in comparison.entries]
+    runs = sum(len(entry.runs) for entry in comparison.entries)
+    ipc = ", ".join(map(str, sorted({report.ipc for report in reports})))
+    protocols = ", ".join(sorted({report.protocol for report in reports}))
+    counted = sorted({found.images for report in reports for found in report.models.student.robust})
+    seeds = ", ".join(map(str, sorted({run.report.seed for entry in comparison.entries for run in entry.runs})))
+    images = f" on {' or '.join(map(str, counted))} test images" if counted else ""
+    hooks = dict.fromkeys(_hook(entry) for entry in comparison.entries if entry.report.guard)
+    return (
+        f"{runs} run{'s' if runs > 1 else ''}; {ipc} images per class; seed{'s' if ',' in seeds else ''} {seeds}; "
+        f"protocol {protocols}{images}. {' '.join(hooks)}"
+    )
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """Return what a reader should take away first: what the hook (or a rival) gained and cost its students."""
+    found = []
+    for entry in comparison.entries:
+        baseline = next((other for other in comparison.entries if _baseline(other, entry)), None)
+        if baseline is not None:
+            found.append(_gain(entry, baseline))
+    return [text for text in found if text]
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Return what a reader of the protocols' numbers must know."""
+    return list(dict.fromkeys(note for entry in comparison.entries for note in entry.report.notes))
+
+
+def metrics(comparison: Comparison) -> Metrics:
+    """Return the table of metrics."""
+    found = scores(comparison)
+    drops = list(dict.fromkeys((drop.attack, drop.norm, drop.eps) for one in found for drop in one.drops))
+    ratios = sorted({ratio.eps for one in found for ratio in one.ratios})
+    heads = ["HLR", "IOR", "LRS"]
+    heads += [f"drop {attack_name(attack)} {radius(eps, norm)}" for attack, norm, eps in drops]
+    heads += [f"{name} {radius(eps)}" for eps in ratios for name in ("RR", "I-RR")]
+    rows = []
+    for one in found:
+        dropped = {(drop.attack, drop.norm, drop.eps): drop.value for drop in one.drops}
+        ratio = {known.eps: (known.rr, known.irr) for known in one.ratios}
+        values = [one.hlr, one.ior, one.lrs, *(dropped.get(key) for key in drops)]
+        values += [value for eps in ratios for value in ratio.get(eps, (None, None))]
+        rows.append((one.label, [percent(value) for value in values]))
+    basis = list(dict.fromkeys(one.basis if len(found) == 1 else f"{one.label}: {one.basis}" for one in found))
+    return Metrics(heads, rows, basis)
+
+
+def cost(comparison: Comparison) -> Cost:
+    """Return seconds per stage of every experiment's first run."""
+    known = [(entry.label, entry.report.seconds) for entry in comparison.entries]
+    stages = list(dict.fromkeys(stage for _, seconds in known for stage in seconds))
+    rows = [
+        (
+            label,
+            [
+                *(duration(seconds[stage]) if stage in seconds else "–" for stage in stages),
+                duration(sum(seconds.values())),
+            ],
+        )
+        for label, seconds in known
+    ]
+    return Cost(stages, rows, bars([(label, list(seconds.items())) for label, seconds in known]) if stages else None)
+
+
+def telling(model: ModelReport) -> tuple[str, str, float] | None:
+    """Return the attack, norm and radius at which a model is nearest to half its clean accuracy."""
+    curve = curve_attack(model.robust)
+    known = [entry for entry in model.robust if entry.eps and curve in (None, entry.attack)]
+    nearest = min(known, key=lambda entry: abs(entry.accuracy - model.clean / 2), default=None)
+    return None if nearest is None else (nearest.attack, nearest.norm, nearest.eps)
+
+
+def _baseline(other: Entry, entry: Entry) -> bool:
+    one, two = other.report, entry.report
+    same = (one.method, one.dataset, one.ipc) == (two.method, two.dataset, two.ipc)
+    return same and variant(one) == "no hook" and variant(two) != "no hook"
+
+
+def _gain(entry: Entry, baseline: Entry) -> str:
+    """Return one sentence on an experiment against the same without hook, where the latter is half broken."""
+    ours, theirs = entry.models["student"], baseline.models["student"]
+    column = telling(theirs)
+    after = accuracy(ours, column) if column else None
+    before = accuracy(theirs, column) if column else None
+    if column is None or after is None or before is None:
+        return ""
+    cost = f"clean {percent(ours.clean, ours.sd)} %, {100 * (ours.clean - theirs.clean):+.1f} points"
+    return (
+        f"{entry.label}: students keep {percent(*after)} % under {attack_name(column[0])} at ε = "
+        f"{radius(column[2], column[1])}, {100 * (after[0] - before[0]):+.1f} points against {baseline.label!r} "
+        f"({percent(*before)} %); {cost}."
+    )
+
+
+def _hook(entry: Entry) -> str:
+    guard = entry.report.guard or {}
+    length = f"h_rms = {guard['h_rms'] * 255:.3g}/255" if guard.get("h_rms") else f"h = {guard.get('h')}"
+    every = f", every {guard['every']} steps" if guard.get("every", 1) != 1 else ""
+    return f"Hook: {length}, weight {guard.get('weight')}, {guard.get('penalty')} penalty{every}."
