@@ -24,7 +24,7 @@ def test_example_runs_and_the_hook_helps(name: str) -> None:
     path = os.pathsep.join([str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(
         [sys.executable, "-W", "ignore", str(EXAMPLES / f"{name}.py")],
-        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, timeout=550, check=False, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
     found = dict(re.findall(r"^(plain|with the hook) .*PGD-20 at 16/255 +([\d.]+)%", run.stdout, re.MULTILINE))
