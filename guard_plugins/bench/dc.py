@@ -1,0 +1,45 @@
+"""How long an outer step of DC takes, beside the published loop: ``python -m guard_plugins.bench.dc``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from guard_plugins.bench.distillation import best_seconds, convolution_share, parser, subject
+from guard_plugins.bench.published_dc import published_dc
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Time both, and print seconds per image step (with the network steps that follow it) and their ratio."""
+    options = parser("guard_plugins.bench.dc", __doc__ or "")
+    options.add_argument("--ipc", type=int, default=1, help="images per class")
+    options.add_argument("--iterations", type=int, default=2, help="networks per round")
+    options.add_argument("--outer", type=int, default=1, help="image steps per network")
+    options.add_argument("--inner", type=int, default=1, help="epochs between image steps")
+    options.add_argument("--real-batch", type=int, default=64, help="real images per class and image step")
+    chosen = options.parse_args(arguments)
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    shared = {
+        "network": chosen.network or "convnet3", "iterations": chosen.iterations, "outer": chosen.outer,
+        "inner": chosen.inner, "real_batch": chosen.real_batch,
+    }  # fmt: skip
+    ours = subject("dc", side=chosen.side, device=chosen.device, ipc=chosen.ipc, match=shared)
+    runs = {
+        "published": lambda: published_dc(ours.task, **shared),
+        "ours": lambda: ours.method.distill(ours.task, None),
+    }
+    seconds = best_seconds(runs, rounds=chosen.rounds, clock=chosen.clock)
+    for name, spent in seconds.items():
+        step = spent / (chosen.iterations * chosen.outer)
+        sys.stdout.write(f"{name:<10} {step:8.3f} s per image step  {seconds['published'] / spent:.2f}x\n")
+    if chosen.profile:
+        for name, run in runs.items():
+            sys.stdout.write(f"{name:<10} {100 * convolution_share(run):5.1f} % of the time in convolutions\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,114 @@
+"""What the benchmarks of the methods share: random images of a task's shape, fair timing, the share of convolutions."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import torch
+
+from guard_plugins.checkpoints import Checkpoints
+from guard_plugins.config import configure
+from guard_plugins.data.base import Data
+from guard_plugins.data.splits import TensorSplit
+from guard_plugins.engine import Engine
+from guard_plugins.host import PluginHost
+from guard_plugins.loop import Keeper
+from guard_plugins.method import Method
+from guard_plugins.monitor import Monitor
+from guard_plugins.seeds import Seeds
+from guard_plugins.task import Task
+
+CLASSES: Final = 10
+PER_CLASS: Final = 300
+Clock = Literal["wall", "cpu"]
+CLOCKS: Final[Mapping[str, Callable[[], float]]] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""Wall-clock time, or processor time of all threads, which other work on the machine hardly touches."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method ready to distil from random images.
+
+    Attributes:
+        task: The task.
+        method: The method with its options.
+    """
+
+    task: Task
+    method: Method
+
+
+def subject(name: str, *, side: int, device: str, **settings: Any) -> Subject:
+    """Return a method on ten classes of random colour images.
+
+    Args:
+        name: Name of an installed method.
+        side: Height and width of the images.
+        device: Where to compute.
+        **settings: Options of the run by field name, as for :func:`guard_plugins.configure`.
+    """
+    config = configure(name, dataset="folder", device=device, **settings)
+    host = PluginHost(only=[name])
+    labels = torch.arange(CLASSES).repeat(PER_CLASS)
+    pixels = torch.rand((len(labels), 3, side, side), generator=torch.Generator().manual_seed(0))
+    split = TensorSplit(pixels, labels)
+    data = Data("random", split, split, tuple(map(str, range(CLASSES))), (0.5,) * 3, (0.25,) * 3, (3, side, side))
+    keeper = Keeper(Checkpoints(None, every=float("inf")))
+    task = Task(config, data, Engine(device), Seeds(0), Monitor(quiet=True), host.networks, keeper)
+    method = host.method(name)
+    own = {field: getattr(config, field) for field in method.Config.model_fields}
+    return Subject(task, method(method.Config.model_validate(own)))
+
+
+def best_seconds(runs: Mapping[str, Callable[[], object]], *, rounds: int, clock: Clock) -> dict[str, float]:
+    """Return the time of each run in its best round; rounds go through all runs in turn, after one that is not timed.
+
+    Args:
+        runs: What to time, by name.
+        rounds: Timed rounds.
+        clock: Which clock.
+    """
+    now, best = CLOCKS[clock], dict.fromkeys(runs, float("inf"))
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            _synchronise()
+            start = now()
+            run()
+            _synchronise()
+            best[name] = min(best[name], now() - start) if number else best[name]
+    return best
+
+
+def convolution_share(run: Callable[[], object]) -> float:
+    """Return the share of a run's operator time that is spent in convolutions, forward and backward."""
+    cuda = torch.cuda.is_available()
+    kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if cuda else [])]
+    with torch.profiler.profile(activities=kinds) as profile:
+        run()
+    events = profile.key_averages()
+    times: dict[str, float] = {
+        event.key: event.self_device_time_total if cuda else event.self_cpu_time_total for event in events
+    }
+    return sum(spent for name, spent in times.items() if "conv" in name) / sum(times.values())
+
+
+def parser(program: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options both benchmarks have."""
+    options = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
+    options.add_argument("--network", help="architecture")
+    options.add_argument("--side", type=int, default=32, help="height and width of the images")
+    options.add_argument("--rounds", type=int, default=3, help="timed rounds; the best one counts")
+    options.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
+    options.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: processor time of all threads")
+    options.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute")
+    options.add_argument("--profile", action="store_true", help="also print the share of time in convolutions")
+    return options
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
