@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from guard_plugins.attacks.base import Attack
     from guard_plugins.evaluation.protocols import Protocol
     from guard_plugins.host import Registry
+    from guard_plugins.monitor import Tracker
     from guard_plugins.task import Task
 
 PROBE_IMAGES: Final = 48
@@ -89,10 +91,11 @@ def assess(
     curvature = _curvature(task, models[0], h=h, name=name)
     clean, results = measured[0].clean, measured[0].results
     if probed:
-        items = examine(
-            _subject(task, models[0], measured[0], protocol, source, name=name), clean=clean, results=results, h=h,
-            curvature=curvature if hooked else None, progress=lambda _done, _all: task.keeper.stop.check(),
-        )  # fmt: skip
+        subject = _subject(task, models[0], measured[0], protocol, source, name=name)
+        with _watched(task, f"gate {name}") as progress:
+            items = examine(
+                subject, clean=clean, results=results, h=h, curvature=curvature if hooked else None, progress=progress
+            )
     else:
         items = review(clean=clean, results=results)
     return Assessed(report, [GateItem(**asdict(item)) for item in items], curvature)
@@ -108,6 +111,21 @@ def telling_radius(measured: Measured) -> float:
     known = [result for result in measured.results if result.norm == "Linf" and result.eps]
     nearest = min(known, key=lambda result: abs(result.accuracy - measured.clean / 2), default=None)
     return DEFAULT_EPS if nearest is None else nearest.eps
+
+
+@contextmanager
+def _watched(task: Task, label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows progress (done, total); every call is a safe point to stop at."""
+    with ExitStack() as stack:
+        bars: list[Tracker] = []
+
+        def progress(done: int, total: int) -> None:
+            if not bars:  # the number of probes is not known before
+                bars.append(stack.enter_context(task.monitor.track(label, total, done=done - 1)))
+            bars[0].advance()
+            task.keeper.stop.check()
+
+        yield progress
 
 
 def _subject(

@@ -58,6 +58,11 @@ class Comparison:
 
     entries: Sequence[Entry]
 
+    @property
+    def experiments(self) -> list[tuple[str, Mapping[str, ModelReport]]]:
+        """Label and accuracies by kind of every experiment."""
+        return [(entry.label, entry.models) for entry in self.entries]
+
 
 def compare(runs: Sequence[Run]) -> Comparison:
     """Group runs that differ in the seed alone, and label the groups."""

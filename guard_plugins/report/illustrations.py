@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from guard_plugins.report import plots
 from guard_plugins.report.comparison import KINDS, Comparison, Entry
+from guard_plugins.report.model import ModelReport
 from guard_plugins.report.pictures import difference_uri, image_uri, sheet_uri
 from guard_plugins.report.stored import Array, Figures
-from guard_plugins.report.tables import curve_attack
+from guard_plugins.report.tables import Labelled, curve_attack
 from guard_plugins.report.wording import attack_name, radius
 
 Picture = tuple[str, str]
@@ -44,21 +45,12 @@ class Examples:
     groups: Sequence[Group]
 
 
-def curves(comparison: Comparison) -> list[Picture]:
+def curves(experiments: Labelled, kinds: Mapping[str, str]) -> list[Picture]:
     """Return accuracy over ε for every kind of model, where an attack was run at several radii."""
     pictures = []
-    for kind, heading in KINDS.items():
-        lines = []
-        for number, entry in enumerate(comparison.entries):
-            model = entry.models.get(kind)
-            for attack in dict.fromkeys([curve_attack(model.robust), "autoattack"] if model else []):
-                points = {0.0: model.clean} if model else {}
-                points |= (
-                    {e.eps * 255: e.accuracy for e in model.robust if e.attack == attack and e.eps} if model else {}
-                )
-                if len(points) > 2:
-                    radii = sorted(points)
-                    lines.append(plots.Line(radii, [100 * points[r] for r in radii], number, attack == "autoattack"))
+    for kind, heading in kinds.items():
+        known = [(number, models[kind]) for number, (_, models) in enumerate(experiments) if kind in models]
+        lines = [line for number, model in known for line in _lines(model, number)]
         if lines:
             dashed = "; dashed: AutoAttack" if any(line.dashed for line in lines) else ""
             pictures.append((heading + dashed, plots.curves(lines)))
@@ -142,6 +134,16 @@ def caption(comparison: Comparison) -> str:
         "right) and a random direction (bottom to top); the cross is the test image, brighter is a higher loss, one "
         "scale per row."
     )
+
+
+def _lines(model: ModelReport, number: int) -> Iterator[plots.Line]:
+    """Yield the curve of the attack with the most radii, and AutoAttack's where it has several."""
+    for attack in dict.fromkeys([curve_attack(model.robust), "autoattack"]):
+        under = {e.eps: e.accuracy for e in model.robust if e.attack == attack and e.norm == "Linf" and e.eps}
+        if len(under) > 1:
+            points = sorted({0.0: model.clean, **under}.items())
+            radii, accuracies = [255 * eps for eps, _ in points], [100 * accuracy for _, accuracy in points]
+            yield plots.Line(radii, accuracies, number, dashed=attack == "autoattack" != curve_attack(model.robust))
 
 
 def _slices(columns: Sequence[tuple[str, Array]]) -> str:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from guard_plugins.report.model import ModelReport, Report
+from collections.abc import Sequence
+
+from guard_plugins.report.model import CurvatureReport, Evaluation, GateItem, ModelReport, Report
+
+KINDS = {"teacher": "teacher", "student": "student", "student_hard": "student, hard labels"}
 
 
 def table(report: Report) -> str:
     """Return the accuracies as a Markdown table, in percent; the best-known attack first."""
-    columns = _columns(report)
+    found = [(label, getattr(report.models, kind)) for kind, label in KINDS.items()]
+    return model_table([(label, model) for label, model in found if model is not None], report.models.student)
+
+
+def evaluation_table(found: Evaluation) -> str:
+    """Return the accuracies ``guard-eval`` found as a Markdown table, in percent."""
+    label = found.kind if found.model.models == 1 else f"{found.model.models} {found.kind}s"
+    return model_table([(label, found.model)], found.model)
+
+
+def model_table(models: Sequence[tuple[str, ModelReport]], leading: ModelReport) -> str:
+    """Return accuracies by model; the columns are the attacks ``leading`` was put under."""
+    columns = list(dict.fromkeys((e.attack, e.norm, e.eps) for e in leading.robust if e.eps > 0))
     head = ["model", "clean", *(f"{attack} {norm} {_radius(eps, norm)}" for attack, norm, eps in columns)]
     rows = [
         [label, _percent(model.clean, model.sd), *(_cell(model, *column) for column in columns)]
-        for label, model in _models(report)
+        for label, model in models
     ]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -19,36 +35,44 @@ def table(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """Return the whole report as Markdown."""
-    guard = report.guard
-    if guard is None:
-        rival = "" if report.training == "plain" else f" The teacher's objective is {report.training}."
-        hook = f"No curvature hook.{rival}"
-    else:
-        length = f"h_rms = {guard['h_rms'] * 255:.3g}/255" if guard.get("h_rms") else f"h = {guard['h']}"
-        hook = (
-            f"Curvature hook: {length}, weight {guard['weight']}, {guard['penalty']} penalty, every {guard['every']}."
-        )
     parts = [
         f"# {report.method} on {report.dataset}, {report.ipc} images per class, seed {report.seed}",
-        f"{hook} Protocol `{report.protocol}`; accuracies in percent; L∞ radii ε in pixels of [0, 255].",
+        f"{_guard(report)} Protocol `{report.protocol}`; accuracies in percent; L∞ radii ε in pixels of [0, 255].",
         table(report),
+        *report.notes,
         _hook(report),
+        *(_curvature(KINDS[kind], found) for kind, found in report.curvature.items()),
+        "\n".join(line for kind, items in report.gate.items() for line in gate_lines(KINDS[kind], items)),
         "Seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report.seconds.items()) + ".",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _models(report: Report) -> list[tuple[str, ModelReport]]:
-    named = [
-        ("teacher", report.models.teacher),
-        ("student", report.models.student),
-        ("student, hard labels", report.models.student_hard),
+def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
+    """Return the release gate's verdict on a model as a list: the tally, then whatever did not pass."""
+    verdicts = [item.verdict for item in items]
+    tally = ", ".join(f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts))
+    loud = [item for item in items if item.verdict in ("failed", "warning")]
+    return [
+        f"* Release gate, {label}: {tally}",
+        *(f"  * **{item.verdict}** {item.name}: {item.figure}. {item.suggests}" for item in loud),
     ]
-    return [(label, model) for label, model in named if model is not None]
 
 
-def _columns(report: Report) -> list[tuple[str, str, float]]:
-    return list(dict.fromkeys((e.attack, e.norm, e.eps) for e in report.models.student.robust if e.eps > 0))
+def _guard(report: Report) -> str:
+    guard = report.guard
+    if guard is None:
+        rival = "" if report.training == "plain" else f" The teacher's objective is {report.training}."
+        return f"No curvature hook.{rival}"
+    length = f"h_rms = {guard['h_rms'] * 255:.3g}/255" if guard.get("h_rms") else f"h = {guard['h']}"
+    return f"Curvature hook: {length}, weight {guard['weight']}, {guard['penalty']} penalty, every {guard['every']}."
+
+
+def _curvature(label: str, found: CurvatureReport) -> str:
+    return (
+        f"Around {found.images} test images the {label}'s loss has, at the median, ‖g‖ {found.gradient_norm:.3g}, "
+        f"κ {found.along_gradient:.3g} along the gradient (h = {found.h:.3g}) and |λ|max {found.eigenvalue:.3g}."
+    )
 
 
 def _cell(model: ModelReport, attack: str, norm: str, eps: float) -> str:

@@ -160,3 +160,33 @@ class Report(Part):
     gate: dict[str, list[GateItem]] = {}
     curvature: dict[str, CurvatureReport] = {}
     notes: list[str] = []
+
+
+class Evaluation(Part):
+    """The results of ``guard-eval``.
+
+    Attributes:
+        subject: What was evaluated: the path of a checkpoint or of a distilled set.
+        kind: ``checkpoint``, or ``student`` for networks trained on a distilled set.
+        dataset: Data set the test images are from.
+        seed: Seed of attacks and students.
+        protocol: Evaluation protocol.
+        notes: What a reader of the protocol's numbers must know.
+        guard: Settings of the hook the checkpoint was trained under, where it says so.
+        model: Accuracies.
+        gate: Findings of the release gate.
+        curvature: Curvature of the loss on test images.
+        seconds: Duration.
+    """
+
+    subject: str
+    kind: str
+    dataset: str
+    seed: int
+    protocol: str
+    notes: list[str] = []
+    guard: dict[str, Any] | None
+    model: ModelReport
+    gate: list[GateItem]
+    curvature: CurvatureReport
+    seconds: float

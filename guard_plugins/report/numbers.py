@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from guard_plugins.report import summary
-from guard_plugins.report.comparison import Comparison, Entry
+from guard_plugins.report.comparison import KINDS, Comparison, Entry
 from guard_plugins.report.provenance import command, provenance
 from guard_plugins.report.scores import scores
 from guard_plugins.report.tables import Table, tables
@@ -37,7 +37,7 @@ def as_markdown(comparison: Comparison) -> str:
         f"# {summary.title(comparison)}",
         summary.subtitle(comparison),
         "\n".join(f"* {finding}" for finding in summary.findings(comparison)),
-        *(f"**{table.title}**\n\n{_accuracies(table)}" for table in tables(comparison)),
+        *(f"**{table.title}**\n\n{_accuracies(table)}" for table in tables(comparison.experiments, KINDS)),
         *summary.notes(comparison),
         _gate(comparison),
         f"## Metrics\n\n{_grid(['student', *metrics.heads], [[label, *cells] for label, cells in metrics.rows])}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
 
@@ -12,10 +13,11 @@ from markupsafe import Markup
 
 from guard_plugins._version import __version__
 from guard_plugins.report import illustrations, provenance, summary
-from guard_plugins.report.comparison import Comparison
+from guard_plugins.report.comparison import KINDS, Comparison
+from guard_plugins.report.model import Evaluation
 from guard_plugins.report.plots import COLOURS
-from guard_plugins.report.tables import tables
-from guard_plugins.report.verdicts import verdicts
+from guard_plugins.report.tables import Labelled, tables
+from guard_plugins.report.verdicts import Verdicts, verdicts
 
 GLYPHS: Final = "●■◆▲▼✚✖★"
 """The plots' markers, in their order."""
@@ -28,27 +30,63 @@ SECTIONS: Final[tuple[tuple[str, str], ...]] = (
 
 def page(comparison: Comparison) -> str:
     """Return the HTML of a report on one or several runs."""
+    pictures = illustrations
+    return _rendered(
+        "report.html.j2", comparison.experiments, KINDS, verdicts(comparison), [name for name, _ in SECTIONS],
+        title=summary.title(comparison), subtitle=summary.subtitle(comparison), notes=summary.notes(comparison),
+        findings=summary.findings(comparison), sheets=pictures.sheets(comparison),
+        examples=pictures.examples(comparison), slices=pictures.slices(comparison),
+        histograms=pictures.histograms(comparison), curvature_caption=pictures.caption(comparison),
+        metrics=summary.metrics(comparison), cost=summary.cost(comparison),
+        provenance=provenance.provenance(comparison), source="the runs' folders alone",
+    )  # fmt: skip
+
+
+def evaluation_page(found: Evaluation, *, command: str, facts: str) -> str:
+    """Return the HTML of what ``guard-eval`` found.
+
+    Args:
+        found: The results.
+        command: The command line.
+        facts: Versions and machine in a sentence.
+    """
+    heading = found.kind.capitalize()
+    images = found.model.robust[0].images if found.model.robust else 0
+    models = f"{found.model.models} students, " if found.model.models > 1 else ""
+    return _rendered(
+        "evaluation.html.j2", [(found.subject, {found.kind: found.model})], {found.kind: heading},
+        [Verdicts(found.subject, heading, found.gate)], ["accuracy", "curves", "gate", "commands"],
+        title=f"{heading} {found.subject} on {found.dataset}", notes=found.notes, findings=[], command=command,
+        subtitle=f"{models}protocol {found.protocol} on {images} test images, seed {found.seed}", facts=facts,
+        source="one evaluation",
+    )  # fmt: skip
+
+
+def _rendered(
+    template: str,
+    experiments: Labelled,
+    kinds: Mapping[str, str],
+    told: Sequence[Verdicts],
+    shown: Sequence[str],
+    *,
+    source: str,
+    **content: Any,
+) -> str:
+    """Return a page of the parts all pages share, and ``content`` for the template's own."""
     environment = Environment(
         loader=PackageLoader("guard_plugins.report", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    style, told = _style(), verdicts(comparison)
-    curves = illustrations.curves(comparison)
+    style, curves = _style(), illustrations.curves(experiments, kinds)
     context: dict[str, Any] = {
-        "style": Markup(style), "style_hash": Markup(_hash(style)),
-        "title": summary.title(comparison), "subtitle": summary.subtitle(comparison), "threat": summary.THREAT_MODEL,
-        "findings": summary.findings(comparison), "notes": summary.notes(comparison),
-        "several": len(comparison.entries) > 1, "tables": tables(comparison), "curves": curves,
-        "sections": [section for section in SECTIONS if section[0] != "curves" or curves],
-        "keys": [(entry.label, GLYPHS[n % len(GLYPHS)]) for n, entry in enumerate(comparison.entries)],
-        "verdicts": told, "alarms": [verdict for verdict in told if verdict.of("failed")], "marks": MARKS,
-        "sheets": illustrations.sheets(comparison), "examples": illustrations.examples(comparison),
-        "slices": illustrations.slices(comparison), "histograms": illustrations.histograms(comparison),
-        "curvature_caption": illustrations.caption(comparison), "metrics": summary.metrics(comparison),
-        "cost": summary.cost(comparison), "provenance": provenance.provenance(comparison),
-        "footer": f"Written by guard-plugins {__version__} from the runs' folders alone.",
+        "style": Markup(style), "style_hash": Markup(_hash(style)), "threat": summary.THREAT_MODEL,
+        "several": len(experiments) > 1, "tables": tables(experiments, kinds), "curves": curves, "marks": MARKS,
+        "sections": [(id, name) for id, name in SECTIONS if id in shown and (curves or id != "curves")],
+        "keys": [(label, GLYPHS[n % len(GLYPHS)]) for n, (label, _) in enumerate(experiments)],
+        "verdicts": told, "alarms": [verdict for verdict in told if verdict.of("failed")],
+        "footer": f"Written by guard-plugins {__version__} from {source}.",
     }  # fmt: skip
-    return environment.get_template("report.html.j2").render(context)
+    return environment.get_template(template).render(context | content)
 
 
 def _style() -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from guard_plugins.report.comparison import KINDS, Comparison
 from guard_plugins.report.model import ModelReport, RobustAccuracy
 from guard_plugins.report.wording import attack_name, percent, radius
 
@@ -13,6 +12,8 @@ Column = tuple[str, str, float]
 """Attack, norm and radius; radius 0 of no attack is the clean accuracy."""
 CLEAN: Column = ("", "", 0.0)
 DEFAULT_NORM = "Linf"
+Labelled = Sequence[tuple[str, Mapping[str, ModelReport]]]
+"""Experiments: what to call each, and its accuracies by kind of model."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,27 @@ class Table:
     sections: Sequence[Section]
 
 
-def tables(comparison: Comparison) -> list[Table]:
-    """Return the tables: one along the ε curve, then one for every radius several attacks were run at."""
-    entries = [entry for run in comparison.entries for model in run.models.values() for entry in model.robust]
+def tables(experiments: Labelled, kinds: Mapping[str, str]) -> list[Table]:
+    """Return the tables: one along the ε curve, then one for every radius several attacks were run at.
+
+    Args:
+        experiments: What to show.
+        kinds: The kinds of models in the order to show them, with their headings.
+    """
+    entries = [entry for _, models in experiments for model in models.values() for entry in model.robust]
     found = []
     curve = curve_attack(entries)
     if curve is not None:
         radii = sorted({entry.eps for entry in entries if entry.attack == curve and entry.eps})
         columns = [CLEAN, *((curve, DEFAULT_NORM, eps) for eps in radii)]
         heads = ["clean", *(f"ε = {radius(eps)}" for eps in radii)]
-        found.append(_table(f"Accuracy under {attack_name(curve)} (L∞) along the ε curve", columns, heads, comparison))
+        title = f"Accuracy under {attack_name(curve)} (L∞) along the ε curve"
+        found.append(_table(title, columns, heads, experiments, kinds))
     for norm, eps, attacks in _levels(entries, curve):
         columns = [CLEAN, *((attack, norm, eps) for attack in attacks)]
         name = "L∞" if norm == DEFAULT_NORM else norm
         title = f"Accuracy at ε = {radius(eps, norm)} ({name})"
-        found.append(_table(title, columns, ["clean", *map(attack_name, attacks)], comparison))
+        found.append(_table(title, columns, ["clean", *map(attack_name, attacks)], experiments, kinds))
     return found
 
 
@@ -107,10 +114,12 @@ def _levels(entries: Sequence[RobustAccuracy], curve: str | None) -> Iterator[tu
             yield norm, eps, list(attacks)
 
 
-def _table(title: str, columns: Sequence[Column], heads: Sequence[str], comparison: Comparison) -> Table:
+def _table(
+    title: str, columns: Sequence[Column], heads: Sequence[str], experiments: Labelled, kinds: Mapping[str, str]
+) -> Table:
     sections = []
-    for kind, heading in KINDS.items():
-        models = [(entry.label, entry.models[kind]) for entry in comparison.entries if kind in entry.models]
+    for kind, heading in kinds.items():
+        models = [(label, known[kind]) for label, known in experiments if kind in known]
         measured = [[accuracy(model, column) for column in columns] for _, model in models]
         best = [max((found[0] for found in column if found), default=None) for column in zip(*measured, strict=True)]
         rows = [

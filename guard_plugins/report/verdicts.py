@@ -50,10 +50,14 @@ def verdicts(comparison: Comparison) -> list[Verdicts]:
 
 
 def failures(report: Report) -> list[str]:
-    """Return one line for every failed item of a run: with any, its numbers are not to be quoted."""
+    """Return one line for every failed item of a run."""
+    return [line for kind, items in report.gate.items() for line in failed_lines(KINDS[kind].lower(), items)]
+
+
+def failed_lines(label: str, items: Sequence[GateItem]) -> list[str]:
+    """Return one line for every failed item of a model: with any, its numbers are not to be quoted."""
     return [
-        f"gate FAILED for the {KINDS[kind].lower()}: {item.name}: {item.figure}. It suggests: {item.suggests}"
-        for kind, items in report.gate.items()
+        f"RELEASE GATE FAILED for the {label}: {item.name}: {item.figure}. It suggests: {item.suggests}"
         for item in items
         if item.verdict == "failed"
     ]

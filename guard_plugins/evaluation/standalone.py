@@ -1,0 +1,189 @@
+"""Evaluates a checkpoint, or students of a distilled set, outside of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guard_plugins.artifacts.distilled import METADATA, TENSORS, load_distilled, load_pngs
+from guard_plugins.artifacts.teacher import TeacherCard, load_teacher
+from guard_plugins.checkpoints import Checkpoints
+from guard_plugins.config.compose import Layer, compose
+from guard_plugins.data.base import Data, DataRequest
+from guard_plugins.engine import Engine
+from guard_plugins.errors import ConfigError
+from guard_plugins.evaluation.assess import Assessed, assess, step_length
+from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
+from guard_plugins.evaluation.protocols import Protocol, find_protocol
+from guard_plugins.host import PluginHost
+from guard_plugins.loop import Keeper
+from guard_plugins.method import Method
+from guard_plugins.monitor import Monitor
+from guard_plugins.networks.normalised import Normalised, build_normalised
+from guard_plugins.report.model import Evaluation
+from guard_plugins.seeds import Seeds, preserved_streams
+from guard_plugins.task import Task
+from guard_plugins.training.student import train_student
+
+if TYPE_CHECKING:
+    from guard_plugins.config import RunConfig
+    from guard_plugins.distilled import DistilledSet
+
+
+class _NoMethod(Method):
+    """Stands for the method where there is none, to compose a configuration with the data set's presets."""
+
+    name = "guard-eval"
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        """Refuse: nothing is distilled in an evaluation."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    Attributes:
+        checkpoint: File of weights, or None.
+        distilled: Folder of a distilled set to train students on, or None.
+        teacher: A teacher.safetensors whose labels the students learn from; None for hard labels.
+        arch: Architecture of a checkpoint that does not say it itself.
+        activation: Its activation function.
+        mean: Per-channel mean it normalises with; the data set's where None.
+        std: Per-channel standard deviation, likewise.
+        settings: Of the configuration, nested as in a run's.
+    """
+
+    checkpoint: Path | None = None
+    distilled: Path | None = None
+    teacher: Path | None = None
+    arch: str | None = None
+    activation: Any = "relu"
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    settings: dict[str, Any]
+
+
+def evaluate(request: EvaluationRequest) -> Evaluation:
+    """Attack the models asked for, and put them through the gate.
+
+    Raises:
+        GuardError: If a file, name or number does not fit; or logits are not finite.
+    """
+    config, host = compose(_NoMethod, [Layer("the command line", request.settings)]), PluginHost()
+    attacks = {name: item.value for name, item in host.attacks.items.items()}
+    protocol = find_protocol(config.evaluation.protocol, attacks)
+    begin = time.perf_counter()
+    with preserved_streams():
+        task = _task(config, host)
+        if request.distilled is not None:
+            subject, name = str(request.distilled), "student"
+            models, card = _students(task, request, request.distilled), None
+        else:
+            assert request.checkpoint is not None
+            subject, name = str(request.checkpoint), "checkpoint"
+            model, card = _checkpoint(task, request, request.checkpoint)
+            models = [model]
+        found = _assessed(task, host, models, card, protocol, name=name)
+    return Evaluation(
+        subject=subject, kind=name, dataset=task.data.name, seed=config.seed, protocol=protocol.name,
+        notes=list(protocol.notes), guard=card.guard if card else None, model=found.report, gate=found.gate,
+        curvature=found.summary(), seconds=round(time.perf_counter() - begin, 3),
+    )  # fmt: skip
+
+
+def _task(config: RunConfig, host: PluginHost) -> Task:
+    data = host.datasets[config.dataset]().load(
+        DataRequest(
+            root=config.data_root, download=config.download, image_size=config.data.image_size,
+            train_per_class=config.data.train_per_class, test_per_class=config.data.test_per_class,
+        )
+    )  # fmt: skip
+    keeper = Keeper(Checkpoints(None, every=config.checkpoint_every))
+    return Task(config, data, Engine(config.device), Seeds(config.seed), Monitor(), host.networks, keeper)
+
+
+def _assessed(
+    task: Task, host: PluginHost, models: list[Normalised], card: TeacherCard | None, protocol: Protocol, *, name: str
+) -> Assessed:
+    guard = (card.guard if card else None) or task.config.guard.model_dump()
+    h = step_length(guard["h"], guard["h_rms"], task.data.image_shape)
+    hooked = card is not None and card.guard is not None
+    return assess(task, models, protocol, host.attacks, name=name, h=h, hooked=hooked)
+
+
+def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Normalised, TeacherCard | None]:
+    path = path / "teacher.safetensors" if path.is_dir() else path
+    card = card_of(path)
+    if card is not None:
+        model = build_normalised(task.networks[card.network](), task.data, activation=_activation(card))
+        load_teacher(path, model, card.model_copy(update=_shape(task.data)))
+    elif request.arch is None:
+        raise ConfigError(
+            f"{path} does not say which network its weights belong to",
+            seen="only the teacher.safetensors of a run says it",
+            do="Name it with --arch (guard-plugins --check lists the names), and give --mean and --std.",
+        )
+    else:
+        data = replace(task.data, mean=_per_channel(request.mean, task.data.mean, task.data, "--mean"),
+                       std=_per_channel(request.std, task.data.std, task.data, "--std"))  # fmt: skip
+        model = build_normalised(task.networks[request.arch](), data, activation=request.activation)
+        fill(model, read_weights(path), path)
+    return model.to(task.device).eval().requires_grad_(False), card
+
+
+def _students(task: Task, request: EvaluationRequest, path: Path) -> list[Normalised]:
+    distilled, teacher = _fitting(_distilled(path), task.data, path), None
+    if request.teacher is not None:
+        teacher, _ = _checkpoint(task, request, request.teacher)
+    count = task.config.student.count
+    return [train_student(task, distilled, teacher, stage=f"student/{number}") for number in range(count)]
+
+
+def _distilled(path: Path) -> DistilledSet:
+    """Return the distilled set of a run, or of its ``distilled`` folder: exact where the exact images are there."""
+    for folder in (path / "distilled", path):
+        if (folder / TENSORS).is_file():
+            return load_distilled(folder)
+        if (folder / METADATA).is_file():
+            return load_pngs(folder)
+    raise ConfigError(
+        f"There is no distilled set in {path} (--distilled)", seen=f"neither {TENSORS} nor {METADATA}",
+        do="Give the folder of a run, or its folder `distilled`.",
+    )  # fmt: skip
+
+
+def _fitting(distilled: DistilledSet, data: Data, path: Path) -> DistilledSet:
+    shape, classes = tuple(distilled.images.shape[1:]), int(distilled.labels.max()) + 1
+    if shape != data.image_shape or classes > len(data.classes):
+        raise ConfigError(
+            f"The distilled set {path} does not fit the data set {data.name!r} (--dataset)",
+            seen=f"images {shape} of {classes} classes; the data set has {data.image_shape} and {len(data.classes)}",
+            do="Name the data set it was distilled from, with the same --image-size.",
+        )
+    return distilled
+
+
+def _activation(card: TeacherCard) -> Any:
+    return card.activation
+
+
+def _shape(data: Data) -> dict[str, Any]:
+    return {"image_shape": data.image_shape, "classes": data.classes}
+
+
+def _per_channel(given: Sequence[float] | None, known: tuple[float, ...], data: Data, flag: str) -> tuple[float, ...]:
+    if given is None:
+        return known
+    if len(given) not in (1, len(known)) or (flag == "--std" and min(given) <= 0):
+        raise ConfigError(
+            f"{flag} needs one number, or one for each of the {len(known)} channels of {data.name!r}",
+            seen=" ".join(map(str, given)),
+            do="Give them for pixels in [0, 1]; standard deviations are above 0." if flag == "--std"
+            else "Give them for pixels in [0, 1].",
+        )  # fmt: skip
+    return tuple(given) * len(known) if len(given) == 1 else tuple(given)
