@@ -46,6 +46,7 @@ def test_they_are_built_on_the_public_api_only(folder: Path) -> None:
                 assert node.module in public_modules(), f"{path}: {node.module}"
 
 
+@pytest.mark.slow
 def test_listing_and_check_say_what_they_are(tmp_path: Path) -> None:
     site = tmp_path / "site"
     env = installed(example("guard-dm"), site)

@@ -149,6 +149,7 @@ def test_where_the_hook_does_not_apply_the_run_says_so(
     assert any("does not apply" in event.get("text", "") for event in events)
 
 
+@pytest.mark.slow
 def test_where_the_hook_applies_or_is_turned_off_nothing_is_said(
     install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
