@@ -39,7 +39,7 @@ def hook_report(hook: CurvatureHook | None) -> HookReport | None:
     if hook is None:
         return None
     summary = hook.summary()
-    if not summary.steps:
+    if summary.mean_loss is None:
         return None
     return HookReport(
         steps=summary.steps, regularised_steps=summary.regularised_steps, mean_loss=summary.mean_loss,

@@ -29,6 +29,8 @@ from guard_plugins.report.figures import collect
 from guard_plugins.report.model import HookReport, Models, Report
 from guard_plugins.report.publish import publish
 from guard_plugins.report.stored import FIGURES, save_figures
+from guard_plugins.report.verdicts import failures
+from guard_plugins.resources import memory_asked_by
 from guard_plugins.seeds import Seeds
 from guard_plugins.stopping import StopRequest
 from guard_plugins.task import Task
@@ -98,11 +100,18 @@ class Job:
             Keeper(self.checkpoints, stop, riders),
         )  # fmt: skip
         self._announce()
+        inputs = fingerprint("report", self.config.model_dump(mode="json"))
+        if self.ledger.why_redo("report", inputs) is None:
+            return Report.model_validate_json(folder.report.read_text(encoding="utf-8"))
         teacher, card = self._teacher() if self.method.uses_teacher else (None, self._card(None))
         distilled = self._distilled(teacher)
         report = self._report(card, self._assess(card, self._models(teacher, distilled)))
         publish(self.folder, report)
+        earlier = [folder.path / name for stage in ("teacher", "distill") for name in self.ledger.hashes(stage)]
+        self.ledger.finish("report", inputs, [folder.report, *earlier])
         self.checkpoints.forget()
+        for line in failures(report):
+            self.monitor.say(line)
         return report
 
     def _load(self) -> Data:
@@ -141,7 +150,7 @@ class Job:
         if finished:
             card = load_teacher(self.folder.teacher, model, self._card(None))
         else:
-            with self.monitor.stage("teacher"):
+            with self.monitor.stage("teacher"), memory_asked_by("--teacher.batch-size"):
                 card = self._reuse(model) if self.config.teacher.path else self._train(model)
                 save_teacher(self.folder.teacher, model, card)
                 self.ledger.finish("teacher", inputs, [self.folder.teacher])
@@ -179,12 +188,15 @@ class Job:
         inputs, finished = self._open("distill", source, settings, self._mode())
         if finished:
             return load_distilled(self.folder.distilled)
-        with self.monitor.stage("distill"):
+        with self.monitor.stage("distill"), memory_asked_by("the method's batch size, or --ipc"):
             with calling(self.plugin, "distill"):
                 distilled = promised(self.plugin, self.method.distill(self.task, teacher), self.task)
             files = save_distilled(self.folder.distilled, distilled, self.data.classes)
             save_contact_sheet(self.folder.contact_sheet, distilled)
-            self.ledger.finish("distill", inputs, [*files, self.folder.contact_sheet])
+            measured = hook_report(self.hook)
+            self.ledger.finish(
+                "distill", inputs, [*files, self.folder.contact_sheet], hook=measured and measured.model_dump()
+            )
         return distilled
 
     @cached_property
@@ -195,7 +207,7 @@ class Job:
         source = self.ledger.hashes("distill")
         settings = self.config.model_dump(mode="json", include={"student", "teacher", "seed", "evaluation", "device"})
         self._open("students", source, self._data_inputs, settings, self._mode())
-        with self.monitor.stage("students"):
+        with self.monitor.stage("students"), memory_asked_by("--student.batch-size"):
             soft = teacher if self.method.labels == "soft" else None
             return {
                 "teacher": [teacher] if teacher else [],
@@ -211,7 +223,7 @@ class Job:
         guard = card.guard or self.config.guard.model_dump()
         h = step_length(guard["h"], guard["h_rms"], self.data.image_shape)
         undefended = kinds["student_hard"][0]
-        with self.monitor.stage("evaluation"):
+        with self.monitor.stage("evaluation"), memory_asked_by("--evaluation.batch-size"):
             found = {
                 name: assess(
                     self.task, models, self.protocol, self.host.attacks, name=name.replace("_", "-"), h=h,
@@ -233,7 +245,7 @@ class Job:
         return Report(
             method=self.config.method, dataset=self.data.name, ipc=self.config.ipc, seed=self.config.seed,
             protocol=self.protocol.name, notes=list(self.protocol.notes), training=card.training, guard=card.guard,
-            models=Models.model_validate(models), hook=card.hook or hook_report(self.hook),
+            models=Models.model_validate(models), hook=card.hook or self.ledger.notes("distill").get("hook"),
             gate={name: one.gate for name, one in found.items()},
             curvature={name: one.summary() for name, one in found.items()}, seconds=self.monitor.seconds,
         )  # fmt: skip

@@ -33,11 +33,12 @@ def run(config: RunConfig | Mapping[str, Any]) -> Report:
         GuardError: If anything is wrong; the message says what, what was seen, and what to do.
     """
     config = config if isinstance(config, RunConfig) else configure(**config)
-    job = Job(config, PluginHost())
-    job.prepare()
-    folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
-    write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    return _finish(job, folder)
+    with preserved_streams():
+        job = Job(config, PluginHost())
+        job.prepare()
+        folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
+        write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        return _finish(job, folder)
 
 
 def resume(path: Path, config: RunConfig) -> Report:
@@ -50,13 +51,14 @@ def resume(path: Path, config: RunConfig) -> Report:
     Raises:
         GuardError: If there is no run, another process is at work on it, or anything else is wrong.
     """
-    job = Job(config, PluginHost())
-    job.prepare()
-    return _finish(job, RunFolder(path))
+    with preserved_streams():
+        job = Job(config, PluginHost())
+        job.prepare()
+        return _finish(job, RunFolder(path))
 
 
 def _finish(job: Job, folder: RunFolder) -> Report:
-    with preserved_streams(), folder.locked(), StopRequest().listening() as stop:
+    with folder.locked(), StopRequest().listening() as stop:
         try:
             return job.run(folder, stop)
         except StoppedError as error:

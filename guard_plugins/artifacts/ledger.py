@@ -76,13 +76,17 @@ class Ledger:
         """Return the hashes of a finished stage's files by name."""
         return dict(self._stages.get(stage, {}).get("files", {}))
 
-    def finish(self, stage: str, inputs: str, files: Sequence[Path]) -> None:
-        """Record a stage as finished.
+    def notes(self, stage: str) -> dict[str, Any]:
+        """Return what else was recorded with a finished stage."""
+        return dict(self._stages.get(stage, {}).get("notes", {}))
+
+    def finish(self, stage: str, inputs: str, files: Sequence[Path], **notes: Any) -> None:
+        """Record a stage as finished, with its files' hashes and notes that JSON can hold.
 
         Raises:
             ArtifactError: If the record cannot be written.
         """
         root = self._path.parent
         hashes = {path.relative_to(root).as_posix(): file_hash(path) for path in files}
-        self._stages[stage] = {"inputs": inputs, "files": hashes}
+        self._stages[stage] = {"inputs": inputs, "files": hashes, "notes": notes}
         write_text(self._path, json.dumps(self._stages, indent=1) + "\n")

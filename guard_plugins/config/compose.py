@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError, create_model
@@ -56,7 +57,7 @@ def compose(method: type[Method], layers: Sequence[Layer]) -> RunConfig:
     Raises:
         ConfigError: If a value is wrong; the message names its flag and where it came from.
     """
-    given = merged(*(layer.values for layer in layers))
+    given = merged(*(_expanded(layer.values) for layer in layers))
     preset = preset_layer(method, given)
     values = merged(_weaker(preset.values, given), given, {"method": method.name})
     try:
@@ -98,6 +99,12 @@ def preset_layer(method: type[Method], given: Mapping[str, Any]) -> Layer:
             do="Pick one of these, or leave --preset out.",
         )
     return Layer(f"preset {name}", merged(method.defaults, PRESETS.get(name, {}), method.presets.get(name, {})))
+
+
+def _expanded(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read a bare path in place of the section ``teacher`` before anything is laid under it."""
+    teacher = values.get("teacher")
+    return {**values, "teacher": {"path": teacher}} if isinstance(teacher, (str, PurePath)) else values
 
 
 def _weaker(preset: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -90,11 +90,6 @@ class TeacherConfig(Section):
     attack_steps: PositiveInt = Field(10, description="steps of the adversary of pgd and trades")
     rival_weight: NonNegativeFloat = Field(6.0, description="beta of trades; weight of gradient-norm")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _path_alone(cls, values: Any) -> Any:
-        return {"path": values} if isinstance(values, (str, Path)) else values
-
 
 class StudentConfig(Section):
     """The students trained on the distilled set."""

@@ -43,7 +43,7 @@ def test_a_run_leaves_everything_it_promises(whole: Path) -> None:
         assert accuracies == sorted(accuracies, reverse=True)
         assert [entry.images for entry in model.robust] == [20] * 7
         assert model.at(0.0) == model.clean
-    assert set(report.seconds) == {"teacher", "distill", "students", "evaluation"}
+    assert set(report.seconds) == {"teacher", "distill", "students", "evaluation", "figures"}
 
 
 def test_the_distilled_folder_loads_elsewhere(tiny_run: TinyRun) -> None:
