@@ -92,16 +92,14 @@ def slices(comparison: Comparison) -> list[Picture]:
     if len(comparison.entries) == 1:
         found = comparison.entries[0].first.figures
         both = [(KINDS[kind], found.of(kind, "slices")) for kind in ("student", "teacher")] if found else []
-        columns = [(label, losses) for label, losses in both if losses is not None and np.isfinite(losses).all()]
-        return [("Loss on planes through test images", _slices(columns))] if columns else []
+        rows = [(label, losses) for label, losses in both if losses is not None and np.isfinite(losses).all()]
+        return [("Slices through the loss", _slices(rows))] if rows else []
     pictures = []
     for kind in ("student", "teacher"):
         known = [(label, found.of(kind, "slices")) for label, found in _distinct(comparison, kind, "slices")]
-        columns = [(label, losses) for label, losses in known if losses is not None and np.isfinite(losses).all()]
-        if columns:
-            pictures.append(
-                (f"{KINDS[kind]}: loss on planes through {len(columns[0][1])} test images", _slices(columns))
-            )
+        rows = [(label, losses) for label, losses in known if losses is not None and np.isfinite(losses).all()]
+        if rows:
+            pictures.append((f"{KINDS[kind]}: slices through the loss", _slices(rows)))
     return pictures
 
 
@@ -132,7 +130,7 @@ def caption(comparison: Comparison) -> str:
         f"Measured on test images with a step of h = {found.about.h:.3g} (L2, in pixels) along the gradient: "
         "κ = 2 (ℓ(x + z) − ℓ(x) − h‖∇ℓ‖) / h². Slices run from −2h to 2h along the image's own gradient (left to "
         "right) and a random direction (bottom to top); the cross is the test image, brighter is a higher loss, one "
-        "scale per row."
+        "colour scale per image."
     )
 
 
@@ -146,8 +144,8 @@ def _lines(model: ModelReport, number: int) -> Iterator[plots.Line]:
             yield plots.Line(radii, accuracies, number, dashed=attack == "autoattack" != curve_attack(model.robust))
 
 
-def _slices(columns: Sequence[tuple[str, Array]]) -> str:
-    return plots.slices(columns, reach="−2h to 2h")
+def _slices(rows: Sequence[tuple[str, Array]]) -> str:
+    return plots.slices(rows, reach="−2h to 2h")
 
 
 def _attacked(label: str, found: Figures, eps: float) -> Group:

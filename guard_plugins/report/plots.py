@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -85,8 +87,10 @@ def histograms(rows: Sequence[tuple[str, Array, int]], *, label: str, signed: bo
             axes.spines["left"].set_visible(False)
             if signed:
                 axes.set_xscale("symlog", linthresh=_threshold(values))
+                axes.set_xticks(_signed_ticks(values))
             else:
                 axes.set_xscale("log")
+            axes.set_xlim(edges[0], edges[-1])
             axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label)
@@ -94,33 +98,39 @@ def histograms(rows: Sequence[tuple[str, Array, int]], *, label: str, signed: bo
     return _svg(draw, 4.6, 0.7 + 0.8 * max(len(rows), 1.6))
 
 
-def slices(columns: Sequence[tuple[str, Array]], *, reach: str) -> str:
-    """Return slices through the loss: experiments as columns, images as rows, one colour scale per row.
+def slices(rows: Sequence[tuple[str, Array]], *, reach: str) -> str:
+    """Return slices through the loss: models as rows, images as columns, one colour scale per image.
 
     Args:
-        columns: Label and losses (M, G, G) of each experiment.
+        rows: Label and losses (M, G, G) of each model.
         reach: How far the slices go, in words.
     """
-    count = min(len(losses) for _, losses in columns)
+    count = min(len(losses) for _, losses in rows)
+    tops = [max(float(losses[image].max()) for _, losses in rows) for image in range(count)]
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(count, len(columns), squeeze=False)
-        for row in range(count):
-            top = max(float(np.nanmax(losses[row])) for _, losses in columns)
-            for column, (name, losses) in enumerate(columns):
-                axes = grid[row][column]
-                axes.imshow(losses[row].T, origin="lower", cmap="cividis", vmin=0, vmax=top, interpolation="none")
-                if losses[row].min() < top / 2 < losses[row].max():
-                    axes.contour(losses[row].T, levels=np.linspace(0, top, 7)[1:-1], colors="#ffffff", linewidths=0.5)
-                axes.plot(*(2 * [losses.shape[-1] // 2]), marker="+", color="#ffffff", markersize=7)
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
+        grid = figure.subplots(len(rows), count, squeeze=False)
+        for row, (name, losses) in enumerate(rows):
+            for image, top in enumerate(tops):
+                _plane(grid[row][image], losses[image], top)
                 if row == 0:
-                    axes.set_title(_wrapped(name), fontsize=9)
-            grid[row][0].set_ylabel(f"loss 0 to {top:.3g}", fontsize=8)
+                    grid[row][image].set_title(f"loss 0 to {top:.3g}", fontsize=9)
+            grid[row][0].set_ylabel(_wrapped(name), fontsize=9)
         figure.supxlabel(f"along the gradient → ({reach})", fontsize=9)
 
-    return _svg(draw, max(3.4, 1.55 * len(columns) + 0.5), 1.6 * count + 0.6)
+    return _svg(draw, 1.35 * count + 0.5, 1.35 * len(rows) + 0.6)
+
+
+def _plane(axes: Axes, losses: Array, top: float) -> None:
+    """Draw one slice; the square root of the loss decides the colour, so that its foot can be seen."""
+    axes.imshow(losses.T, origin="lower", cmap="cividis", norm=PowerNorm(0.5, 0, top), interpolation="none")
+    levels = [top * share for share in (0.04, 0.16, 0.36, 0.64) if losses.min() < top * share < losses.max()]
+    if levels:
+        axes.contour(losses.T, levels=levels, colors="#ffffff", linewidths=0.5)
+    middle = losses.shape[0] // 2
+    axes.plot(middle, middle, marker="+", color="#ffffff", markersize=7)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
 
 
 def bars(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> str:
@@ -168,6 +178,14 @@ def _edges(values: Array, *, signed: bool, bins: int = 28) -> Array:
 def _threshold(values: Array) -> float:
     """Return where a signed axis turns from linear to logarithmic: at the typical small value."""
     return max(float(np.quantile(np.abs(values), 0.25)), 1e-6)
+
+
+def _signed_ticks(values: Array) -> list[float]:
+    """Return 0 and the decades of either sign that are far enough from it to be labelled."""
+    low, high = float(values.min()), float(values.max())
+    start = int(np.ceil(np.log10(_threshold(values)) + 0.3))
+    decades = [10.0**power for power in range(start, start + 12)]
+    return sorted([0.0, *(d for d in decades if d <= high), *(-d for d in decades if -d >= low)])
 
 
 def _wrapped(label: str) -> str:

@@ -79,10 +79,12 @@ def notes(comparison: Comparison) -> list[str]:
 def metrics(comparison: Comparison) -> Metrics:
     """Return the table of metrics."""
     found = scores(comparison)
-    drops = list(dict.fromkeys((drop.attack, drop.norm, drop.eps) for one in found for drop in one.drops))
+    shown = {curve_attack(entry.models["student"].robust) for entry in comparison.entries} | {"autoattack"}
+    every = list(dict.fromkeys((drop.attack, drop.norm, drop.eps) for one in found for drop in one.drops))
+    drops = [key for key in every if key[0] in shown] or every
     ratios = sorted({ratio.eps for one in found for ratio in one.ratios})
     heads = ["HLR", "IOR", "LRS"]
-    heads += [f"drop {attack_name(attack)} {radius(eps, norm)}" for attack, norm, eps in drops]
+    heads += [f"drop {radius(eps, norm)} {attack_name(attack)}" for attack, norm, eps in drops]
     heads += [f"{name} {radius(eps)}" for eps in ratios for name in ("RR", "I-RR")]
     rows = []
     for one in found:
