@@ -32,7 +32,14 @@ def finish(folder: Path) -> Report:
 
 @pytest.mark.parametrize(
     ("loop", "step"),
-    [("teacher", 3), ("teacher", 22), ("recover/0", 2), ("recover/0", 3), ("student/0", 1), ("student-hard/0", 2)],
+    [
+        ("teacher", 3),
+        pytest.param("teacher", 22, marks=pytest.mark.slow),
+        pytest.param("recover/0", 2, marks=pytest.mark.slow),
+        pytest.param("recover/0", 3, marks=pytest.mark.slow),
+        pytest.param("student/0", 1, marks=pytest.mark.slow),
+        pytest.param("student-hard/0", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_stopped_in_a_loop_ends_the_same(
     tiny_run: TinyRun, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str, step: int
@@ -59,6 +66,7 @@ def test_a_run_stopped_in_a_loop_ends_the_same(
     assert not (stopped / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_its_evaluation_ends_the_same(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     from guard_plugins.attacks.pgd import PGD
 
@@ -89,6 +97,7 @@ def test_a_finished_run_is_only_read(tiny_run: TinyRun) -> None:
     assert (folder / "teacher.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_an_altered_file_is_noticed_and_its_stage_redone(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = tiny_run("noise", "run")
     expected = numbers(folder)
@@ -100,6 +109,7 @@ def test_an_altered_file_is_noticed_and_its_stage_redone(tiny_run: TinyRun, caps
     assert numbers(folder) == expected
 
 
+@pytest.mark.slow
 def test_changed_settings_redo_their_stage_and_say_so(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = tiny_run("sre2l", "run")
     (folder / "report.json").unlink()

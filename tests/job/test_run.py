@@ -57,6 +57,7 @@ def test_the_distilled_folder_loads_elsewhere(tiny_run: TinyRun) -> None:
     assert {row["file_name"].split("/")[0] for row in rows} == {f"{i}_{i}" for i in range(10)}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_report_and_another_does_not(tiny_run: TinyRun) -> None:
     folders = [tiny_run("sre2l", name, seed=seed)[1] for name, seed in (("a", 3), ("b", 3), ("c", 4))]
     assert numbers(folders[0]) == numbers(folders[1])
@@ -65,6 +66,7 @@ def test_the_same_seed_gives_the_same_report_and_another_does_not(tiny_run: Tiny
     assert not torch.equal(images[0], images[2])
 
 
+@pytest.mark.slow
 def test_the_stored_configuration_reruns_the_run(tiny_run: TinyRun, tmp_path: Path) -> None:
     _, folder = tiny_run("sre2l", "first", no_guard=True)
     again = parse(["--config", str(folder / "config.yaml"), "--output", str(tmp_path / "again")]).config
@@ -79,6 +81,7 @@ def test_without_the_hook_the_report_says_so(tiny_run: TinyRun) -> None:
     assert "No curvature hook." in (folder / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_weight_zero_is_bit_identical_to_no_hook(tiny_run: TinyRun) -> None:
     _, plain = tiny_run("noise", "plain", no_guard=True)
     _, zero = tiny_run("noise", "zero", guard={"weight": 0.0})
@@ -86,6 +89,7 @@ def test_weight_zero_is_bit_identical_to_no_hook(tiny_run: TinyRun) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_reused_teacher_brings_its_history_along(tiny_run: TinyRun) -> None:
     first, folder = tiny_run("sre2l", "first")
     second, reused = tiny_run("random", "second", teacher=str(folder / "teacher.safetensors"))
@@ -107,6 +111,7 @@ def test_a_damaged_teacher_is_named(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_several_students_give_mean_and_deviation(tiny_run: TinyRun) -> None:
     report, _ = tiny_run("random", "run", student={"epochs": 2, "count": 2})
     student = report.models.student
