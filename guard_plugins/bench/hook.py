@@ -31,11 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             NETWORKS[name], batch=options.batch, rounds=options.rounds, device=device, clock=options.clock
         )
         sys.stdout.write(table(f"{name}, batch {options.batch}, {options.device}", results[name]) + "\n")
-    if options.json:
-        command = ["python", "-m", "guard_plugins.bench.hook", *(sys.argv[1:] if arguments is None else arguments)]
-        document = {"command": " ".join(command), **machine(device), "results": _plain(results)}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        if options.json:  # after each network, so that an interrupted run keeps what it measured
+            command = ["python", "-m", "guard_plugins.bench.hook", *(sys.argv[1:] if arguments is None else arguments)]
+            _store(options.json, {"command": " ".join(command), **machine(device), "results": _plain(results)})
     return 0
+
+
+def _store(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -78,8 +78,9 @@ class BackwardCall:
         factor = torch.as_tensor(coefficient, dtype=part.dtype, device=part.device)
         retain, create = retain or self.create, self.create
         if self.collects:
+            lenient = bool(also) or bool(self.kwargs.get("allow_unused") or self.kwargs.get("materialize_grads"))
             grads = torch.autograd.grad(
-                part, [*self.wanted, *also], factor, retain_graph=retain, create_graph=create, allow_unused=True
+                part, [*self.wanted, *also], factor, retain_graph=retain, create_graph=create, allow_unused=lenient
             )
             self._parts.append(grads[: len(self.wanted)])
             return _filled(grads[len(self.wanted) :], also)
@@ -100,8 +101,6 @@ class BackwardCall:
             sums.append(sum(present[1:], start=present[0]) if present else None)
         if self.kwargs.get("materialize_grads"):
             return tuple(torch.zeros_like(w) if s is None else s for w, s in zip(self.wanted, sums, strict=True))
-        if any(s is None for s in sums) and not self.kwargs.get("allow_unused"):
-            return self.passed_on()  # PyTorch's own error for unused inputs
         return tuple(sums)
 
     def is_lone_scalar(self) -> bool:

@@ -202,6 +202,22 @@ def test_gradient_function_without_optimiser() -> None:
     assert all(p.grad is None for p in params)
 
 
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_unused_weights_are_treated_as_pytorch_treats_them(weight: float) -> None:
+    w = world()
+    x, y = w.data[0]
+    wanted = [*w.net.parameters(), nn.Parameter(torch.ones(3))]
+
+    def gradients(**options) -> tuple:
+        with CurvatureHook(h=0.5, weight=weight):
+            return torch.autograd.grad(F.cross_entropy(w.net(x), y), wanted, **options)
+
+    with pytest.raises(RuntimeError, match="have been used in the graph"):
+        gradients()
+    assert gradients(allow_unused=True)[-1] is None
+    assert gradients(materialize_grads=True)[-1].tolist() == [0, 0, 0]
+
+
 def test_self_check_is_not_repeated_at_every_entry() -> None:
     w = world()
     calls = []
