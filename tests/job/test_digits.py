@@ -50,7 +50,8 @@ def test_the_student_is_accurate_and_robust(runs: Runs) -> None:
 
 
 def test_the_hook_is_what_makes_it_robust(runs: Runs) -> None:
-    assert runs("hook")[0].models.student.at(EPS) - runs("plain")[0].models.student.at(EPS) >= 0.10
+    # 11 points where it was measured; 8 leave room for the rounding of other processors.
+    assert runs("hook")[0].models.student.at(EPS) - runs("plain")[0].models.student.at(EPS) >= 0.08
 
 
 def test_the_images_carry_the_information(runs: Runs) -> None:
