@@ -65,7 +65,8 @@ def _checkpoint_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _distilled_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--distilled", type=Path, metavar="PATH", help="a run, or its folder `distilled`")
+    group.add_argument("--distilled", type=Path, metavar="PATH",
+                       help="a run, or distilled images: our folder, or files of SRe2L, DC or DD-Ranking")  # fmt: skip
     group.add_argument("--student", metavar="NETWORK", help="network of the students (default: the data set's preset)")
     group.add_argument("--seeds", type=int, metavar="N", help="students to train; the table shows mean and sd (1)")
     group.add_argument("--teacher", type=Path, metavar="FILE",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guard_plugins.artifacts.distilled import METADATA, TENSORS, load_distilled, load_pngs
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config.compose import Layer, compose
@@ -19,6 +18,7 @@ from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.host import PluginHost
+from guard_plugins.interchange import read_any
 from guard_plugins.loop import Keeper
 from guard_plugins.method import Method
 from guard_plugins.monitor import Monitor
@@ -137,24 +137,21 @@ def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Nor
 
 
 def _students(task: Task, request: EvaluationRequest, path: Path) -> list[Normalised]:
-    distilled, teacher = _fitting(_distilled(path), task.data, path), None
+    distilled, teacher = _fitting(_distilled(path, task.data), task.data, path), None
     if request.teacher is not None:
         teacher, _ = _checkpoint(task, request, request.teacher)
     count = task.config.student.count
     return [train_student(task, distilled, teacher, stage=f"student/{number}") for number in range(count)]
 
 
-def _distilled(path: Path) -> DistilledSet:
-    """Return the distilled set of a run, or of its ``distilled`` folder: exact where the exact images are there."""
-    for folder in (path / "distilled", path):
-        if (folder / TENSORS).is_file():
-            return load_distilled(folder)
-        if (folder / METADATA).is_file():
-            return load_pngs(folder)
-    raise ConfigError(
-        f"There is no distilled set in {path} (--distilled)", seen=f"neither {TENSORS} nor {METADATA}",
-        do="Give the folder of a run, or its folder `distilled`.",
-    )  # fmt: skip
+def _distilled(path: Path, data: Data) -> DistilledSet:
+    """Return the distilled set of a run, of its ``distilled`` folder, or of any other format the project reads."""
+    if not path.exists():
+        raise ConfigError(
+            f"There is no distilled set {path} (--distilled)", do="Give a run, or a folder or file of distilled images."
+        )
+    inside = path / "distilled"
+    return read_any(inside if inside.is_dir() else path, mean=data.mean, std=data.std)
 
 
 def _fitting(distilled: DistilledSet, data: Data, path: Path) -> DistilledSet:

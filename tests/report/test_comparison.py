@@ -1,0 +1,132 @@
+"""Which runs belong together, what they are called, and what is computed from several of them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+
+from guard_plugins.errors import ConfigError
+from guard_plugins.report.comparison import Comparison, compare
+from guard_plugins.report.model import RobustAccuracy
+from guard_plugins.report.records import load_run
+from guard_plugins.report.scores import scores
+from guard_plugins.report.summary import findings, metrics
+from guard_plugins.report.verdicts import verdicts
+from tests.report.folders import GUARD, item, model, write_run
+
+
+def comparison(*folders: Path) -> Comparison:
+    return compare([load_run(folder) for folder in folders])
+
+
+def test_runs_that_differ_in_the_seed_alone_become_mean_and_deviation(tmp_path: Path) -> None:
+    students = [model(0.9, 0.8, 0.6, 0.3), model(0.8, 0.7, 0.5, 0.1), model(0.85, 0.75, 0.55, 0.3)]
+    folders = [
+        write_run(
+            tmp_path / str(seed),
+            seed=seed,
+            student=student,
+            config={"seed": seed, "teacher": {"path": f"{seed}.safetensors"}},
+        )
+        for seed, student in enumerate(students)
+    ]
+    (entry,) = comparison(*folders).entries
+    found = entry.models["student"]
+    assert found.models == 3
+    assert (found.clean, found.sd) == (pytest.approx(0.85), pytest.approx(statistics.stdev([0.9, 0.8, 0.85])))
+    assert found.robust[2].accuracy == pytest.approx((0.3 + 0.1 + 0.3) / 3)
+    assert found.robust[2].sd == pytest.approx(statistics.stdev([0.3, 0.1, 0.3]))
+
+
+def test_the_same_seed_twice_stays_two_experiments_with_different_names(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / name) for name in ("first", "second")]
+    labels = [entry.label for entry in comparison(*folders).entries]
+    assert labels == ["sre2l, no hook, first", "sre2l, no hook, second"]
+
+
+def test_labels_say_what_differs(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / "a", guard=GUARD, config={"ipc": 1}),
+        write_run(tmp_path / "b", guard=GUARD, config={"ipc": 50}),
+        write_run(tmp_path / "c"),
+        write_run(tmp_path / "d", training="fgsm-rs"),
+    ]
+    labels = [entry.label for entry in comparison(*folders).entries]
+    assert labels == ["sre2l, hook, ipc 1", "sre2l, hook, ipc 50", "sre2l, no hook", "sre2l, fgsm-rs"]
+
+
+def test_metrics_by_hand(tmp_path: Path) -> None:
+    two = RobustAccuracy(attack="autoattack", norm="Linf", eps=16 / 255, accuracy=0.2, images=100)
+    ours = write_run(
+        tmp_path / "hook", guard=GUARD, student=model(0.9, 0.8, 0.6, 0.3, more=[two]), hard=model(0.7, 0, 0, 0)
+    )
+    plain = write_run(tmp_path / "plain", teacher=model(0.95, 0, 0, 0))
+    yardstick = write_run(tmp_path / "random", method="random", guard=GUARD, student=model(0.84, 0, 0, 0))
+    found = scores(comparison(ours, plain, yardstick))[0]
+    assert [drop.value for drop in found.drops] == pytest.approx([1 / 9, 3 / 9, 6 / 9, 7 / 9])
+    (ratio,) = found.ratios
+    assert ratio.rr == pytest.approx(1 - (0.9 - 0.25) / (0.9 - 0.2))
+    assert ratio.irr == pytest.approx(1 - (0.9 - 0.25) * (0.9 - 0.2) / 0.81)
+    assert (found.hlr, found.ior) == (pytest.approx(0.25), pytest.approx(0.06))
+    alpha = 0.5 * 0.06 - 0.5 * 0.25
+    assert found.lrs == pytest.approx((math.exp(alpha) - math.exp(-1)) / (math.e - math.exp(-1)))
+    assert "'sre2l, no hook'" in found.basis
+    assert "'random, hook'" in found.basis
+
+
+def test_metrics_that_need_other_runs_say_so(tmp_path: Path) -> None:
+    (found,) = scores(comparison(write_run(tmp_path / "hook", guard=GUARD)))
+    assert (found.hlr, found.ior, found.lrs) == (None, None, None)
+    assert "needs a run with --no-guard" in found.basis
+    assert "needs a run with --method random" in found.basis
+    assert metrics(comparison(tmp_path / "hook")).rows[0][1][:3] == ["–", "–", "–"]
+
+
+def test_random_images_under_another_student_recipe_are_no_yardstick(tmp_path: Path) -> None:
+    ours = write_run(tmp_path / "hook", guard=GUARD)
+    other = write_run(tmp_path / "random", method="random", guard=GUARD, config={"student": {"epochs": 5}})
+    assert scores(comparison(ours, other))[0].ior is None
+
+
+def test_the_gain_is_said_where_the_baseline_is_half_broken(tmp_path: Path) -> None:
+    ours = write_run(tmp_path / "hook", guard=GUARD, student=model(0.92, 0.9, 0.8, 0.7))
+    plain = write_run(tmp_path / "plain", student=model(0.9, 0.8, 0.5, 0.1))
+    (sentence,) = findings(comparison(ours, plain))
+    assert "80.0 % under PGD-20 at ε = 4/255, +30.0 points" in sentence
+    assert "clean 92.0 %, +2.0 points" in sentence
+
+
+def test_a_baseline_among_the_runs_decides_the_items_that_need_one(tmp_path: Path) -> None:
+    asked = [item("not run", "clean accuracy kept"), item("not run", "gains agree across attacks"), item("passed")]
+    ours = write_run(tmp_path / "hook", guard=GUARD, student=model(0.7, 0.6, 0.5, 0.4), gate=asked)
+    plain = write_run(tmp_path / "plain", student=model(0.9, 0.8, 0.5, 0.1))
+    (alone,) = verdicts(comparison(ours))
+    assert [one.verdict for one in alone.items] == ["not run", "not run", "passed"]
+    found = verdicts(comparison(ours, plain))[0]
+    assert [one.verdict for one in found.items] == ["warning", "not run", "passed"]
+    assert "70.0 against 90.0" in found.items[0].figure
+    assert found.tally == "1 passed, 1 warning, 1 not run"
+
+
+def test_a_folder_without_a_finished_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no finished run in") as caught:
+        load_run(tmp_path)
+    assert "Give the folder of a run" in caught.value.do
+    (tmp_path / "config.yaml").write_text("method: sre2l")
+    with pytest.raises(ConfigError) as caught:
+        load_run(tmp_path)
+    assert "guard-run --resume" in caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("report.json", "{"), ("report.json", '{"method": "x"}'), ("manifest.json", "nope"), ("config.yaml", "a: [")],
+)
+def test_a_damaged_run_is_one_message(tmp_path: Path, name: str, content: str) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / name).write_text(content)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_run(folder)

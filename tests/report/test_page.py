@@ -1,0 +1,91 @@
+"""The page: self-contained, safe, complete, the same every time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+from guard_plugins.report.comparison import compare
+from guard_plugins.report.page import page
+from guard_plugins.report.records import load_run
+from tests.report.folders import GUARD, item, model, write_run
+
+
+def html_of(*folders: Path) -> str:
+    return page(compare([load_run(folder) for folder in folders]))
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
+    html = html_of(write_run(tmp_path / "a", guard=GUARD), write_run(tmp_path / "b", offset=0.5))
+    assert "<script" not in html
+    assert not re.search(r"\son\w+=", html)
+    assert not re.search(r"@import|url\(", html)
+    sources = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert sources
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
+    assert "http" not in re.sub(r'http-equiv|data:image/[^"]*', "", html)
+
+
+def test_the_content_policy_admits_the_page_s_own_style_and_nothing_else(tmp_path: Path) -> None:
+    html = html_of(write_run(tmp_path / "a"))
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.S)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.split("; ")[:3] == ["default-src 'none'", "img-src data:", f"style-src 'sha256-{digest}'"]
+    assert " style=" not in html
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>$x$"
+    folder = write_run(tmp_path / "a", method=evil, dataset=evil, classes=(evil, "\"'>"), gate=[item("failed", evil)])
+    html = html_of(folder)
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_failed_items_come_first_and_loud(tmp_path: Path) -> None:
+    html = html_of(write_run(tmp_path / "a", gate=[item("failed", "the check"), item("warning", "another")]))
+    assert html.index("Release gate failed") < html.index('id="accuracy"')
+    assert "Do not quote these numbers" in html
+    quiet = html_of(write_run(tmp_path / "b", gate=[item("passed", "the check"), item("warning", "another")]))
+    assert "Release gate failed" not in quiet
+    assert "! passed with warnings" in quiet
+
+
+def test_every_accuracy_of_every_model_is_on_the_page(tmp_path: Path) -> None:
+    student = model(0.911, 0.822, 0.633, 0.344)
+    html = html_of(write_run(tmp_path / "a", student=student))
+    for number in ("91.1", "82.2", "63.3", "34.4", "95.0", "70.0"):
+        assert f">{number}<" in html
+
+
+def test_commands_versions_and_configuration_are_there(tmp_path: Path) -> None:
+    html = html_of(write_run(tmp_path / "a"))
+    assert "guard-run --method sre2l &#39;a b&#39;" in html
+    assert "torch 2.6" in html
+    assert "network: small-resnet" in html
+
+
+def test_the_same_folders_give_the_same_bytes(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / "a", guard=GUARD), write_run(tmp_path / "b")]
+    assert html_of(*folders) == html_of(*folders)
+
+
+def test_missing_extras_leave_their_section_empty(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    for name in ("figures.safetensors", "distilled.png", "manifest.json"):
+        (folder / name).unlink()
+    html = html_of(folder)
+    for text in ("No pictures were stored", "No examples were stored", "No slices or curvatures", "not recorded"):
+        assert text in html
+
+
+def test_models_that_several_runs_share_are_drawn_once(tmp_path: Path) -> None:
+    shared = [write_run(tmp_path / "a", guard=GUARD), write_run(tmp_path / "b", method="noise", guard=GUARD)]
+    svgs = [
+        base64.b64decode(found).decode()
+        for found in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", html_of(*shared))
+    ]
+    assert any("sre2l, hook = noise, hook: median" in svg for svg in svgs)

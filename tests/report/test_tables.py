@@ -1,0 +1,68 @@
+"""The headline tables."""
+
+from __future__ import annotations
+
+from guard_plugins.report.comparison import KINDS
+from guard_plugins.report.model import RobustAccuracy
+from guard_plugins.report.tables import curve_attack, tables
+from guard_plugins.report.wording import attack_name, duration, percent, radius
+from tests.report.folders import model
+
+
+def test_every_number_is_in_its_cell_and_the_best_is_marked() -> None:
+    experiments = [
+        ("a", {"student": model(0.9, 0.8, 0.6, 0.3), "teacher": model(0.99, 0.9, 0.9, 0.9)}),
+        ("b", {"student": model(0.7, 0.8, 0.5, 0.4)}),
+    ]
+    (table,) = tables(experiments, KINDS)
+    assert list(table.heads) == ["clean", "ε = 1/255", "ε = 4/255", "ε = 16/255"]
+    students, teachers = table.sections
+    assert [[cell.text for cell in row.cells] for row in students.rows] == [
+        ["90.0", "80.0", "60.0", "30.0"], ["70.0", "80.0", "50.0", "40.0"],
+    ]  # fmt: skip
+    assert [[cell.best for cell in row.cells] for row in students.rows] == [
+        [True, True, True, False], [False, True, False, True],
+    ]  # fmt: skip
+    assert [row.label for row in teachers.rows] == ["a"]
+    assert not any(cell.best for cell in teachers.rows[0].cells)  # nothing to be better than
+
+
+def test_further_attacks_get_a_table_per_radius_and_norm() -> None:
+    more = [
+        RobustAccuracy(attack="autoattack", norm="Linf", eps=4 / 255, accuracy=0.55, images=100),
+        RobustAccuracy(attack="cw-l2", norm="L2", eps=0.5, accuracy=0.25, sd=0.01, images=100),
+    ]
+    found = tables([("a", {"student": model(0.9, 0.8, 0.6, 0.3, more=more)})], KINDS)
+    assert [table.title for table in found] == [
+        "Accuracy under PGD-20 (L∞) along the ε curve", "Accuracy at ε = 4/255 (L∞)", "Accuracy at ε = 0.5 (L2)",
+    ]  # fmt: skip
+    assert list(found[1].heads) == ["clean", "PGD-20", "AutoAttack"]
+    assert [cell.text for cell in found[1].sections[0].rows[0].cells] == ["90.0", "60.0", "55.0"]
+    assert [cell.text for cell in found[2].sections[0].rows[0].cells] == ["90.0", "25.0 ± 1.0"]
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    experiments = [
+        ("a", {"student": model(0.9, 0.8, 0.6, 0.3)}),
+        ("b", {"student": model(0.9, 0.8, 0.6, 0.3, attack="pgd-100")}),
+    ]
+    cells = [[cell.text for cell in row.cells] for row in tables(experiments, KINDS)[0].sections[0].rows]
+    assert cells[1] == ["90.0", "–", "–", "–"]
+
+
+def test_the_curve_is_the_attack_with_the_most_radii() -> None:
+    one = RobustAccuracy(attack="square", norm="Linf", eps=1 / 255, accuracy=0.5, images=9)
+    assert curve_attack([one, *model(0.9, 0.8, 0.6, 0.3).robust]) == "pgd-20"
+    assert curve_attack([one]) is None
+
+
+def test_wording() -> None:
+    assert [attack_name(n) for n in ("pgd-20", "cw-linf-100", "autoattack", "own-7")] == [
+        "PGD-20",
+        "CW-L∞-100",
+        "AutoAttack",
+        "own-7",
+    ]
+    assert (percent(0.12345), percent(0.5, 0.0123), percent(None)) == ("12.3", "50.0 ± 1.2", "–")
+    assert (radius(8 / 255), radius(0.5, "L2")) == ("8/255", "0.5")
+    assert (duration(3.21), duration(150), duration(9000)) == ("3.2 s", "2.5 min", "2.5 h")
