@@ -1,0 +1,65 @@
+"""What a run leaves for its readers: the gate everywhere, the page, and figures of the right models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from guard_plugins.evaluation import assess
+from guard_plugins.evaluation.gate_item import Item
+from guard_plugins.report.model import Report
+from guard_plugins.report.stored import load_figures
+from tests.job.conftest import do_tiny_run
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    return do_tiny_run(tmp_path_factory.mktemp("report") / "run", "random")
+
+
+def test_the_gate_is_in_every_form_of_the_report(done: tuple[Report, Path]) -> None:
+    report, folder = done
+    assert set(report.gate) == {"teacher", "student", "student_hard"}
+    assert len(report.gate["student"]) >= 15
+    assert len(report.gate["student_hard"]) == 4
+    assert "* Release gate, student: " in (folder / "report.md").read_text()
+    html = (folder / "report.html").read_text()
+    assert all(item.name in html for item in report.gate["teacher"] if "‖" not in item.name)
+    (matters,) = [item for item in report.gate["teacher"] if item.name == "h large enough to matter"]
+    assert matters.verdict != "not run"
+
+
+def test_figures_belong_to_the_report(done: tuple[Report, Path]) -> None:
+    report, folder = done
+    figures = load_figures(folder / "figures.safetensors")
+    assert np.allclose(figures.about.radii, [eps / 255 for eps in (1, 2, 4, 8, 16, 32)])
+    assert report.guard is not None
+    assert figures.about.h == pytest.approx(report.guard["h_rms"] * 8)
+    assert figures.arrays["clean"].shape == (6, 1, 8, 8)
+    for kind in ("teacher", "student"):
+        moved = figures.arrays[f"{kind}/adversarial"].astype(np.float64) - figures.arrays["clean"]
+        assert all(abs(moved[n]).max() <= eps * 1.001 + 1e-3 for n, eps in enumerate(figures.about.radii))
+        median = report.curvature[kind].gradient_norm
+        assert np.sort(figures.arrays[f"{kind}/norm"])[(20 - 1) // 2] == pytest.approx(median)
+    assert figures.of("student_hard", "slices") is None
+
+
+def test_a_failed_item_is_loud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = assess.review
+
+    def failing(**known: Any) -> list[Item]:
+        first, *rest = original(**known)
+        return [replace(first, verdict="failed", suggests="look again"), *rest]
+
+    monkeypatch.setattr(assess, "review", failing)
+    _, folder = do_tiny_run(tmp_path / "run", "noise")
+    assert "RELEASE GATE FAILED for the student, hard labels: accuracy under attack never" in capsys.readouterr().err
+    assert "Release gate failed" in (folder / "report.html").read_text()
+    assert "**failed** accuracy under attack never above clean" in (folder / "report.md").read_text()
+    assert "RELEASE GATE FAILED" in (folder / "events.jsonl").read_text()
