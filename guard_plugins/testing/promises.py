@@ -64,7 +64,9 @@ def expecting(doing: str, *, refusal_allowed: bool = False) -> Iterator[None]:
     except GuardError as error:
         if not refusal_allowed:
             raise BrokenPromiseError(
-                "set", f"{doing} refused an ordinary small task: {error}", "Pass `settings` that fit 8x8 grey digits."
+                "set",
+                f"{doing} raised {type(error).__name__} on an ordinary small task: {error}",
+                "Mend it, or pass `settings` that fit 8x8 grey digits.",
             ) from error
     except Exception as error:  # the very thing that is looked for
         raise BrokenPromiseError(

@@ -183,8 +183,10 @@ def _returning(change: Any) -> type[Method]:
         (lambda s: DistilledSet(s.images / 0, s.labels), "not finite"),
         (lambda s: DistilledSet(s.images[:-1], s.labels[:-1]), "1 images of class '9', but --ipc 2"),
         (lambda s: DistilledSet(s.images, s.labels * 0), "20 images of class '0'"),
-        (lambda s: DistilledSet(s.images, s.labels - 1), "labels from -1 to 8"),
-        (lambda s: DistilledSet(s.images, s.labels.float()), r"labels must be plain torch\.int64"),
+        (lambda s: DistilledSet(s.images, s.labels + 1), "labels from 1 to 10"),
+        (lambda s: DistilledSet(s.images, s.labels - 1), "int64 from 0"),
+        (lambda s: DistilledSet(s.images, s.labels.float()), r"labels \(20,\) torch\.float32"),
+        (lambda s: DistilledSet(s.images.double(), s.labels), r"images must be plain torch\.float32"),
         (lambda s: DistilledSet(s.images, s.labels, torch.zeros(20, 3)), r"soft labels of shape \(20, 3\)"),
     ],
 )
@@ -197,7 +199,7 @@ def test_a_refusal_of_an_ordinary_task() -> None:
         def check(self, task: Task, teacher: Normalised | None) -> None:
             raise ConfigError("not with me")
 
-    check_broken(Refusing, "set", "check refused an ordinary small task: not with me")
+    check_broken(Refusing, "set", "check raised ConfigError on an ordinary small task: not with me")
 
 
 # --- seed, progress, resume -----------------------------------------------------------------------------------------
