@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from guard_plugins.curvature import CurvatureHook
 
@@ -63,6 +64,16 @@ def _hooked(make: Callable[[], CurvatureHook]) -> Steps:
     return train
 
 
+def _with_math_attention(train: Steps) -> Steps:
+    """Return ``train`` without fused attention, which PyTorch cannot differentiate twice."""
+
+    def run(t: Training, steps: int) -> None:
+        with sdpa_kernel(SDPBackend.MATH):
+            train(t, steps)
+
+    return run
+
+
 def published(t: Training, steps: int, h: float = 3.0, beta: float = 1.0) -> None:
     """Train as GUARD's published code does: four forward passes, three of them in eval mode, two backward passes."""
     for _ in range(steps):
@@ -105,7 +116,7 @@ VARIANTS: Final[dict[str, Steps]] = {
     "hook, every 4, weight 1": _hooked(lambda: CurvatureHook(h=3.0, every=4)),
     "hook, every 4, weight 4": _hooked(lambda: CurvatureHook(h=3.0, weight=4.0, every=4)),
     "published, four forwards": published,
-    "hook, gradient (CURE)": _hooked(lambda: CurvatureHook(h=3.0, penalty="gradient")),
+    "hook, gradient (CURE)": _with_math_attention(_hooked(lambda: CurvatureHook(h=3.0, penalty="gradient"))),
     "FGSM-RS": fgsm_rs,
     "PGD-10": pgd_10,
 }

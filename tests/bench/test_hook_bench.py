@@ -53,6 +53,12 @@ def test_networks_take_32_pixel_images(name: str) -> None:
     assert work.net.training
 
 
+def test_the_gradient_penalty_can_differentiate_attention_twice() -> None:
+    work = training(NETWORKS["vit-tiny"], batch=1, device=torch.device("cpu"))
+    VARIANTS["hook, gradient (CURE)"](work, 1)
+    assert all(p.grad is not None for p in work.net.parameters())
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_way_trains(name: str) -> None:
     work = training(lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10)), batch=4,
