@@ -1,1 +1,0 @@
-"""Soft labels stored ahead of training (FKD), as an alternative to asking the teacher online."""
