@@ -53,7 +53,7 @@ def interrupted(folder: Path, arguments: list[str], kills: int, longest: float, 
             [*command, "--checkpoint-every", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         try:
-            _, err = process.communicate(timeout=rng.uniform(0.3, 1) * longest if number < kills else 600)
+            _, err = process.communicate(timeout=rng.uniform(0.15, 0.8) * longest if number < kills else 600)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
