@@ -13,7 +13,7 @@ from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card
 from guard_plugins.calling import HOOK_DOES_NOT_APPLY, calling, promised
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config import RunConfig
-from guard_plugins.data.base import Data, DataRequest
+from guard_plugins.data.base import Data
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.engine import Engine
 from guard_plugins.errors import ConfigError
@@ -115,14 +115,10 @@ class Job:
         return report
 
     def _load(self) -> Data:
-        config = self.config
-        request = DataRequest(
-            root=config.data_root, download=config.download, image_size=config.data.image_size,
-            train_per_class=config.data.train_per_class, test_per_class=config.data.test_per_class,
-        )  # fmt: skip
-        dataset = self.host.datasets[config.dataset]
-        with calling(self.host.datasets.items[config.dataset], "load"):
-            return dataset().load(request)
+        name = self.config.dataset
+        dataset = self.host.datasets[name]
+        with calling(self.host.datasets.items[name], "load"):
+            return dataset().load(self.config.data_request())
 
     def _announce(self) -> None:
         if not self.folder.manifest.exists():

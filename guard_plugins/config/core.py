@@ -18,6 +18,8 @@ from pydantic import (
 )
 from pydantic_settings import CliToggleFlag
 
+from guard_plugins.data.base import DataRequest
+
 Activation = Literal["relu", "silu", "gelu"]
 Augment = Literal["none", "crop-flip", "crop", "resized-crop-flip"]
 DEFAULT_H_RMS = 3.4 / 255
@@ -152,6 +154,10 @@ class RunConfig(Section):
     def guarded(self) -> bool:
         """Whether the curvature hook is on: neither switched off nor replaced by a rival."""
         return not self.no_guard and self.teacher.training == "plain"
+
+    def data_request(self) -> DataRequest:
+        """Return what is asked of the data set."""
+        return DataRequest(root=self.data_root, download=self.download, **self.data.model_dump())
 
     @field_validator("data_root", "output", mode="after")
     @classmethod
