@@ -17,6 +17,7 @@ from guard_plugins.report.wording import attack_name, radius
 
 Picture = tuple[str, str]
 """Heading and data URI."""
+_SHARED = ", shared by "
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ def caption(comparison: Comparison) -> str:
         return ""
     return (
         f"Measured on test images with a step of h = {found.about.h:.3g} (L2, in pixels) along the gradient: "
-        "κ = 2 (ℓ(x + z) − ℓ(x) − h‖∇ℓ‖) / h². Slices run from −2h to 2h along the image's own gradient (left to "
-        "right) and a random direction (bottom to top); the cross is the test image, brighter is a higher loss, one "
-        "colour scale per image."
+        "κ = 2 (ℓ(x + z) − ℓ(x) − h‖∇ℓ‖) / h². A confident model has small gradients right at the image; κ says how "
+        "fast they grow. Slices run from −2h to 2h along the image's own gradient (left to right) and a random "
+        "direction (bottom to top); the cross is the test image, brighter is a higher loss, one colour scale per image."
     )
 
 
@@ -193,10 +194,14 @@ def _distinct(comparison: Comparison, kind: str, name: str) -> list[tuple[str, F
         values = figures.of(kind, name) if figures else None
         if figures is not None and values is not None:
             found.setdefault(values.tobytes(), ([], figures))[0].append(entry.label)
-    return [(" = ".join(labels), figures) for labels, figures in found.values()]
+    return [(_shared(labels), figures) for labels, figures in found.values()]
 
 
 def _number(comparison: Comparison, label: str) -> int:
     """Return the number of the experiment a (joint) label begins with, for its colour."""
-    first = label.split(" = ")[0]
+    first = label.split(_SHARED)[0]
     return next((n for n, entry in enumerate(comparison.entries) if entry.label == first), 0)
+
+
+def _shared(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{labels[0]}{_SHARED}{len(labels)}"

@@ -84,6 +84,7 @@ def _rendered(
         "sections": [(id, name) for id, name in SECTIONS if id in shown and (curves or id != "curves")],
         "keys": [(label, GLYPHS[n % len(GLYPHS)]) for n, (label, _) in enumerate(experiments)],
         "verdicts": told, "alarms": [verdict for verdict in told if verdict.of("failed")],
+        "meanings": sorted({(item.name, item.suggests) for verdict in told for item in verdict.of("warning")}),
         "footer": f"Written by guard-plugins {__version__} from {source}.",
     }  # fmt: skip
     return environment.get_template(template).render(context | content)

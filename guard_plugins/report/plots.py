@@ -189,4 +189,4 @@ def _signed_ticks(values: Array) -> list[float]:
 
 
 def _wrapped(label: str) -> str:
-    return label.replace(", ", ",\n", 1)
+    return label.replace(", ", ",\n")

@@ -88,4 +88,4 @@ def test_models_that_several_runs_share_are_drawn_once(tmp_path: Path) -> None:
         base64.b64decode(found).decode()
         for found in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", html_of(*shared))
     ]
-    assert any("sre2l, hook = noise, hook: median" in svg for svg in svgs)
+    assert any("sre2l, hook, shared by 2: median" in svg for svg in svgs)
