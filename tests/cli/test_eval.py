@@ -1,0 +1,163 @@
+"""guard-eval as a shell sees it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from guard_plugins.cli import eval as command
+from guard_plugins.report.model import Evaluation, Report
+from tests.job.conftest import do_tiny_run
+
+FEW = ["--images", "20"]
+SMALL = ["--arch", "small-resnet", *FEW]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return do_tiny_run(tmp_path_factory.mktemp("eval") / "run", "random")[1]
+
+
+def table(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def test_a_run_s_teacher_is_measured_as_the_run_measured_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "found.html"
+    assert command.main([str(run / "teacher.safetensors"), *FEW, "--output", str(output)]) == 0
+    found = Evaluation.model_validate_json(output.with_suffix(".json").read_text())
+    teacher = Report.model_validate_json((run / "report.json").read_text()).models.teacher
+    assert teacher is not None
+    assert found.model.clean == teacher.clean
+    assert found.guard is not None
+    rows = table(capsys.readouterr().out)
+    assert rows[0][:3] == ["model", "clean", "pgd-20 Linf 1/255"]
+    assert rows[2][:2] == ["checkpoint", f"{100 * teacher.clean:.1f}"]
+    html = output.read_text()
+    assert "Release gate" in html
+    assert "<script" not in html
+    assert "style-src 'sha256-" in html
+
+
+@pytest.mark.parametrize("wrap", ["plain", "module", "inside", "normalised", "safetensors"])
+def test_state_dicts_however_saved_give_the_same_numbers(
+    run: Path, tmp_path: Path, wrap: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = load_file(run / "teacher.safetensors")
+    inner = {name.removeprefix("network."): value for name, value in whole.items() if name.startswith("network.")}
+    path = tmp_path / ("weights.safetensors" if wrap == "safetensors" else "weights.pth")
+    if wrap == "safetensors":
+        save_file(inner, path)
+    else:
+        torch.save(
+            {
+                "plain": inner, "module": {f"module._orig_mod.{name}": value for name, value in inner.items()},
+                "inside": {"epoch": 3, "state_dict": inner}, "normalised": whole,
+            }[wrap],
+            path,
+        )  # fmt: skip
+    assert command.main([str(path), *SMALL, "--protocol", "fgsm", "--output", str(tmp_path / "x.json")]) == 0
+    assert command.main([str(run), *FEW, "--protocol", "fgsm", "--output", str(tmp_path / "y.json")]) == 0
+    x, y = (json.loads((tmp_path / name).read_text()) for name in ("x.json", "y.json"))
+    assert x["model"] == y["model"]
+    assert capsys.readouterr().out.count("fgsm") > 0
+
+
+def test_the_normalisation_given_is_inside_the_model(run: Path, tmp_path: Path) -> None:
+    whole = load_file(run / "teacher.safetensors")
+    save_file(
+        {name[8:]: value for name, value in whole.items() if name.startswith("network.")}, tmp_path / "w.safetensors"
+    )
+    found = []
+    for mean in ("0.3", "40"):
+        arguments = [str(tmp_path / "w.safetensors"), *SMALL, "--protocol", "fgsm", "--mean", mean, "--std", "0.3"]
+        assert command.main([*arguments, "--output", str(tmp_path / "x.json")]) == 0
+        found.append(json.loads((tmp_path / "x.json").read_text())["model"]["clean"])
+    assert found[0] > 0.5 > found[1]
+
+
+def test_students_of_a_distilled_set_as_mean_and_deviation(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--distilled", str(run), "--seeds", "2", "--epochs", "2", "--protocol", "fgsm", *FEW]
+    assert command.main([*arguments, "--output", str(tmp_path / "x.json")]) == 0
+    assert table(capsys.readouterr().out)[2][0] == "2 students"
+    found = Evaluation.model_validate_json((tmp_path / "x.json").read_text())
+    assert (found.kind, found.model.models) == ("student", 2)
+    assert found.model.sd is not None
+    again = [
+        "--distilled",
+        str(run / "distilled"),
+        "--student",
+        "convnet3",
+        "--epochs",
+        "1",
+        "--protocol",
+        "fgsm",
+        *FEW,
+    ]
+    assert command.main([*again, "--teacher", str(run / "teacher.safetensors")]) == 0
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("this must never run",)
+
+
+def test_bad_input_ends_with_code_2_and_one_message(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("evil.pt").write_bytes(pickle.dumps(Payload()))
+    torch.save({"evil": Payload()}, "worse.pt")
+    torch.save([1, 2], "list.pt")
+    torch.save({"fc.weight": torch.zeros(3, 3)}, "other.pt")
+    Path("broken.safetensors").write_bytes(b"nonsense")
+    teacher = str(run / "teacher.safetensors")
+    for arguments, message in [
+        ([], "Give either a checkpoint or --distilled"),
+        ([teacher, "--distilled", str(run)], "Give either a checkpoint or --distilled"),
+        ([teacher, "--seeds", "3"], "--seeds belongs to students"),
+        (["--distilled", str(run), "--arch", "resnet18"], "--arch belongs to a checkpoint"),
+        ([teacher, "--images", "0"], "--images must be at least 1"),
+        ([teacher, "--output", "x.txt"], "must be a .json or .html file"),
+        (["missing.pt", *SMALL], "There is no checkpoint missing.pt"),
+        (["broken.safetensors", *SMALL], "not a readable safetensors file"),
+        (["other.pt"], "does not say which network"),
+        (["other.pt", *SMALL], "do not fit the network"),
+        (["other.pt", "--arch", "resnet19"], "Did you mean 'resnet18'"),
+        (["list.pt", *SMALL], "holds no state dict"),
+        (["evil.pt", *SMALL], "evil.pt"),
+        (["worse.pt", *SMALL], "holds more than weights"),
+        (["other.pt", *SMALL, "--mean", "0.1", "0.2"], "--mean needs one number"),
+        (["other.pt", *SMALL, "--std", "0"], "--std needs one number"),
+        ([teacher, "--protocol", "qick"], "did you mean 'quick'"),
+        ([teacher, "--dataset", "nope"], "Unknown data set 'nope'"),
+        (["--distilled", "missing"], "There is no distilled set missing"),
+        (["--distilled", str(run), "--recipe", "nope"], "student.protocol"),
+    ]:
+        assert command.main(arguments) == 2, arguments
+        captured = capsys.readouterr()
+        assert captured.err.count("error: ") == 1, arguments
+        assert message in captured.err, arguments
+        assert "Traceback" not in captured.err
+        assert captured.out == "", arguments
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], [], ["x.pt", "--seeds", "3"]])
+def test_help_and_contradictions_do_not_import_torch(arguments: list[str]) -> None:
+    code = (
+        f"import sys\nfrom guard_plugins.cli.eval import main\ntry: main({arguments!r})\n"
+        "except SystemExit: pass\nassert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
