@@ -77,6 +77,7 @@ def _distilled_options(group: argparse._ArgumentGroup) -> None:
 
 def _test_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--dataset", default="digits", metavar="NAME", help="where the test images are from (digits)")
+    group.add_argument("--preset", metavar="NAME", help="named settings, as guard-run's (the data set's own)")
     group.add_argument("--data-root", type=Path, metavar="DIR", help="folder of its files")
     group.add_argument("--download", action="store_true", help="allow it to be downloaded")
     group.add_argument("--image-size", type=int, metavar="N", help="resize images to N pixels a side")
@@ -121,8 +122,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         },
     }  # fmt: skip
     return {
-        "dataset": options.dataset, "data_root": options.data_root, "download": options.download,
-        "seed": options.seed, "device": options.device,
+        "dataset": options.dataset, "preset": options.preset, "data_root": options.data_root,
+        "download": options.download, "seed": options.seed, "device": options.device,
         **{name: {key: value for key, value in keys.items() if value is not None} for name, keys in sections.items()},
     }  # fmt: skip
 

@@ -58,6 +58,7 @@ def go(folder: Path) -> Report:
     return run(configure("toy", **SETTINGS, output=folder))
 
 
+@pytest.mark.slow
 def test_a_foreign_error_half_way_names_the_plugin_and_keeps_the_work(install: Install, tmp_path: Path) -> None:
     flag = tmp_path / "mended"
     install(
@@ -135,6 +136,7 @@ def register_datasets():
         run(configure("toy", dataset="rotten", output=tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_where_the_hook_does_not_apply_the_run_says_so(
     install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,9 +162,12 @@ def test_where_the_hook_applies_or_is_turned_off_nothing_is_said(
 def test_the_loop_state_is_saved_before_the_failure(install: Install, tmp_path: Path) -> None:
     from guard_plugins.artifacts.tree import load_tree
 
-    install("toy", toy("if step.index == 3: raise RuntimeError('late')", teacher=False))
-    with pytest.raises(PluginError, match="RuntimeError: late"):
+    install("toy", toy("if step.index == 3: raise RuntimeError('late')", teacher=False), distribution="guard-late")
+    with pytest.raises(PluginError, match=r"'toy' of guard-late 1\.0 failed in distill: RuntimeError: late") as caught:
         go(tmp_path / "run")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert "Update guard-late" in caught.value.do
+    assert "does not apply to the method 'toy'" in (tmp_path / "run" / "events.jsonl").read_text()
     (path,) = (tmp_path / "run" / "checkpoints").iterdir()
     saved = load_tree(path)
     assert saved["done"] == 3
