@@ -41,6 +41,7 @@ def markdown(report: Report) -> str:
         table(report),
         *report.notes,
         _hook(report),
+        _drops(report),
         *(_curvature(KINDS[kind], found) for kind, found in report.curvature.items()),
         "\n".join(line for kind, items in report.gate.items() for line in gate_lines(KINDS[kind], items)),
         "Seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report.seconds.items()) + ".",
@@ -73,6 +74,13 @@ def _curvature(label: str, found: CurvatureReport) -> str:
         f"Around {found.images} test images the {label}'s loss has, at the median, ‖g‖ {found.gradient_norm:.3g}, "
         f"κ {found.along_gradient:.3g} along the gradient (h = {found.h:.3g}) and |λ|max {found.eigenvalue:.3g}."
     )
+
+
+def _drops(report: Report) -> str:
+    known = [drop for drop in report.metrics.drops if drop.value is not None] if report.metrics else []
+    rates = [f"{100 * (drop.value or 0):.1f} ({drop.attack}, {_radius(drop.eps, drop.norm)})" for drop in known]
+    hlr = "" if report.metrics is None or report.metrics.hlr is None else f" HLR {100 * report.metrics.hlr:.1f}."
+    return f"Drop rates of the student in percent of its clean accuracy: {', '.join(rates)}.{hlr}" if rates else ""
 
 
 def _cell(model: ModelReport, attack: str, norm: str, eps: float) -> str:

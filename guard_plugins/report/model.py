@@ -120,6 +120,38 @@ class CurvatureReport(Part):
     eigenvalue: float
 
 
+class Drop(Part):
+    """Share of the clean accuracy that an attack takes; None at clean 0."""
+
+    attack: str
+    norm: str
+    eps: float
+    value: float | None
+
+
+class Ratios(Part):
+    """RR and I-RR over the ``attacks`` run at one L-infinity radius; None where they are not defined."""
+
+    eps: float
+    attacks: int
+    rr: float | None
+    irr: float | None
+
+
+class Metrics(Part):
+    """Summary metrics of a run's students, as far as the run alone allows them.
+
+    Attributes:
+        drops: Drop rate under every attack.
+        ratios: RR and I-RR at every radius at least two attacks were run at.
+        hlr: Hard label recovery, where the teacher was trained plainly; None elsewhere.
+    """
+
+    drops: list[Drop]
+    ratios: list[Ratios]
+    hlr: float | None
+
+
 class Models(Part):
     """The models of a run; ``teacher`` is None where the method uses none."""
 
@@ -145,6 +177,7 @@ class Report(Part):
         gate: Findings of the release gate for the first model of each kind, by kind (``student``).
         curvature: Curvature of the loss on test images for the first model of each kind.
         notes: What a reader of the protocol's numbers must know.
+        metrics: Summary metrics of the students.
     """
 
     method: str
@@ -160,6 +193,7 @@ class Report(Part):
     gate: dict[str, list[GateItem]] = {}
     curvature: dict[str, CurvatureReport] = {}
     notes: list[str] = []
+    metrics: Metrics | None = None
 
 
 class Evaluation(Part):

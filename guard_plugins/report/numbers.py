@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from guard_plugins.report import summary
 from guard_plugins.report.comparison import KINDS, Comparison, Entry
 from guard_plugins.report.provenance import command, provenance
-from guard_plugins.report.scores import scores
+from guard_plugins.report.scores import Scores, scores
 from guard_plugins.report.tables import Table, tables
 from guard_plugins.report.verdicts import verdicts
 
@@ -19,7 +18,7 @@ def as_json(comparison: Comparison) -> str:
     """Return everything in numbers."""
     content = {
         "entries": [_entry(entry) for entry in comparison.entries],
-        "metrics": [asdict(one) for one in scores(comparison)],
+        "metrics": [_scores(one) for one in scores(comparison)],
         "gate": [
             {"label": told.label, "kind": told.kind, "items": [item.model_dump() for item in told.items]}
             for told in verdicts(comparison)
@@ -62,6 +61,11 @@ def _entry(entry: Entry) -> dict[str, Any]:
             for run in entry.runs
         ],
     }  # fmt: skip
+
+
+def _scores(one: Scores) -> dict[str, Any]:
+    parts = {"drops": [drop.model_dump() for drop in one.drops], "ratios": [it.model_dump() for it in one.ratios]}
+    return {**vars(one), **parts}
 
 
 def _accuracies(table: Table) -> str:

@@ -6,35 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from guard_plugins.evaluation.metrics import (
-    drop_rate,
     hard_label_recovery,
-    improved_robustness_ratio,
     improvement_over_random,
     label_robust_score,
-    robustness_ratio,
 )
 from guard_plugins.report.comparison import Comparison, Entry, variant
-from guard_plugins.report.model import ModelReport
-
-
-@dataclass(frozen=True)
-class Drop:
-    """Share of the clean accuracy an attack takes."""
-
-    attack: str
-    norm: str
-    eps: float
-    value: float | None
-
-
-@dataclass(frozen=True)
-class Ratios:
-    """RR and I-RR over the attacks run at one L-infinity radius."""
-
-    eps: float
-    attacks: int
-    rr: float | None
-    irr: float | None
+from guard_plugins.report.metrics import drops, ratios
+from guard_plugins.report.model import Drop, Ratios
 
 
 @dataclass(frozen=True)
@@ -75,22 +53,7 @@ def _scores(entry: Entry, comparison: Comparison) -> Scores:
         ior = improvement_over_random(student.clean, yardstick.models["student"].clean)
     if hlr is not None and ior is not None:
         lrs = label_robust_score(hlr, ior)
-    drops = [
-        Drop(found.attack, found.norm, found.eps, drop_rate(student.clean, found.accuracy))
-        for found in student.robust
-        if found.eps
-    ]
-    return Scores(entry.label, drops, _ratios(student), hlr, ior, lrs, _basis(real, yardstick))
-
-
-def _ratios(student: ModelReport) -> list[Ratios]:
-    found = []
-    for eps in student.radii():
-        under = [entry.accuracy for entry in student.robust if entry.norm == "Linf" and entry.eps == eps]
-        if len(under) > 1:
-            rr, irr = robustness_ratio(student.clean, under), improved_robustness_ratio(student.clean, under)
-            found.append(Ratios(eps, len(under), rr, irr))
-    return found
+    return Scores(entry.label, drops(student), ratios(student), hlr, ior, lrs, _basis(real, yardstick))
 
 
 def _basis(real: Entry | None, yardstick: Entry | None) -> str:

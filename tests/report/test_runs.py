@@ -11,9 +11,11 @@ import pytest
 
 from guard_plugins.evaluation import assess
 from guard_plugins.evaluation.gate_item import Item
-from guard_plugins.report.model import Report
+from guard_plugins.report.metrics import metrics_of
+from guard_plugins.report.model import Models, Report
 from guard_plugins.report.stored import load_figures
 from tests.job.conftest import do_tiny_run
+from tests.report.folders import model
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,25 @@ def test_figures_belong_to_the_report(done: tuple[Report, Path]) -> None:
         median = report.curvature[kind].gradient_norm
         assert np.sort(figures.arrays[f"{kind}/norm"])[(20 - 1) // 2] == pytest.approx(median)
     assert figures.of("student_hard", "slices") is None
+
+
+def test_metrics_are_in_the_report(done: tuple[Report, Path]) -> None:
+    report, folder = done
+    student = report.models.student
+    assert report.metrics is not None
+    expected = [(student.clean - entry.accuracy) / student.clean for entry in student.robust if entry.eps]
+    assert [drop.value for drop in report.metrics.drops] == pytest.approx(expected)
+    assert (report.metrics.ratios, report.metrics.hlr) == ([], None)
+    assert (
+        f"percent of its clean accuracy: {100 * expected[0]:.1f} (pgd-20, 1/255), "
+        in (folder / "report.md").read_text()
+    )
+
+
+def test_hard_label_recovery_needs_a_plain_teacher() -> None:
+    models = Models(teacher=model(0.95, 0, 0, 0), student=model(0.9, 0, 0, 0), student_hard=model(0.7, 0, 0, 0))
+    assert metrics_of(models, plain=True).hlr == pytest.approx(0.25)
+    assert metrics_of(models, plain=False).hlr is None
 
 
 def test_a_failed_item_is_loud(
