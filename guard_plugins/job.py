@@ -26,6 +26,7 @@ from guard_plugins.monitor import Monitor
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.report.contact_sheet import save_contact_sheet
 from guard_plugins.report.figures import collect
+from guard_plugins.report.metrics import metrics_of
 from guard_plugins.report.model import HookReport, Models, Report
 from guard_plugins.report.publish import publish
 from guard_plugins.report.stored import FIGURES, save_figures
@@ -237,11 +238,12 @@ class Job:
         return found
 
     def _report(self, card: TeacherCard, found: dict[str, Assessed]) -> Report:
-        models = {name: found[name].report if name in found else None for name in Models.model_fields}
+        reports = {name: found[name].report if name in found else None for name in Models.model_fields}
+        models, plain = Models.model_validate(reports), card.guard is None and card.training == "plain"
         return Report(
             method=self.config.method, dataset=self.data.name, ipc=self.config.ipc, seed=self.config.seed,
             protocol=self.protocol.name, notes=list(self.protocol.notes), training=card.training, guard=card.guard,
-            models=Models.model_validate(models), hook=card.hook or self.ledger.notes("distill").get("hook"),
-            gate={name: one.gate for name, one in found.items()},
+            models=models, metrics=metrics_of(models, plain=plain),
+            hook=card.hook or self.ledger.notes("distill").get("hook"), gate={n: one.gate for n, one in found.items()},
             curvature={name: one.summary() for name, one in found.items()}, seconds=self.monitor.seconds,
         )  # fmt: skip
