@@ -14,6 +14,7 @@ from guard_plugins.calling import HOOK_DOES_NOT_APPLY, calling, promised
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config import RunConfig
 from guard_plugins.data.base import Data
+from guard_plugins.data.held_out import with_validation
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.engine import Engine
 from guard_plugins.errors import ConfigError
@@ -119,7 +120,7 @@ class Job:
         name = self.config.dataset
         dataset = self.host.datasets[name]
         with calling(self.host.datasets.items[name], "load"):
-            return dataset().load(self.config.data_request())
+            return with_validation(dataset().load(self.config.data_request()), self.config.data.validation_per_class)
 
     def _announce(self) -> None:
         if not self.folder.manifest.exists():

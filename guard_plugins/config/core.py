@@ -65,6 +65,9 @@ class DataConfig(Section):
     image_size: PositiveInt | None = Field(None, description="resize to this many pixels a side (default: as they are)")
     train_per_class: PositiveInt | None = Field(None, description="use at most this many training images per class")
     test_per_class: PositiveInt | None = Field(None, description="use at most this many test images per class")
+    validation_per_class: PositiveInt | None = Field(
+        None, description="set this many more training images per class aside and attack on them, not on test images"
+    )
 
 
 class TeacherConfig(Section):
@@ -157,7 +160,10 @@ class RunConfig(Section):
 
     def data_request(self) -> DataRequest:
         """Return what is asked of the data set."""
-        return DataRequest(root=self.data_root, download=self.download, **self.data.model_dump())
+        asked = self.data.model_dump(exclude={"validation_per_class"})
+        if self.data.validation_per_class and self.data.train_per_class:
+            asked["train_per_class"] += self.data.validation_per_class
+        return DataRequest(root=self.data_root, download=self.download, **asked)
 
     @field_validator("data_root", "output", mode="after")
     @classmethod

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config.compose import Layer, compose
-from guard_plugins.data.base import Data, DataRequest
+from guard_plugins.data.base import Data
+from guard_plugins.data.held_out import with_validation
 from guard_plugins.engine import Engine
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.assess import Assessed, assess, step_length
@@ -97,12 +98,9 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
 
 
 def _task(config: RunConfig, host: PluginHost) -> Task:
-    data = host.datasets[config.dataset]().load(
-        DataRequest(
-            root=config.data_root, download=config.download, image_size=config.data.image_size,
-            train_per_class=config.data.train_per_class, test_per_class=config.data.test_per_class,
-        )
-    )  # fmt: skip
+    data = with_validation(
+        host.datasets[config.dataset]().load(config.data_request()), config.data.validation_per_class
+    )
     keeper = Keeper(Checkpoints(None, every=config.checkpoint_every))
     return Task(config, data, Engine(config.device), Seeds(config.seed), Monitor(), host.networks, keeper)
 

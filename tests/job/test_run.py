@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from torchvision.datasets import ImageFolder
 from guard_plugins import Report, run
 from guard_plugins.artifacts.distilled import load_distilled, load_pngs
 from guard_plugins.config.arguments import parse
+from guard_plugins.data.base import Data, DataRequest
+from guard_plugins.data.digits import Digits
+from guard_plugins.data.splits import TensorSplit
 from guard_plugins.errors import ArtifactError, ConfigError
 from tests.job.conftest import numbers
 
@@ -147,3 +151,18 @@ def test_a_diverging_teacher_stops_with_step_and_cause(tiny_run: TinyRun) -> Non
     ) as caught:
         tiny_run("noise", "run", no_guard=True, teacher={"epochs": 1, "lr": 1e18})
     assert "learning rate" in caught.value.do
+
+
+def test_a_run_on_validation_images_never_reads_the_test_images(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Digits.load
+
+    def without_test(self: Digits, request: DataRequest) -> Data:
+        data = load(self, request)
+        return replace(data, test=TensorSplit(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)))
+
+    monkeypatch.setattr(Digits, "load", without_test)
+    report, _ = tiny_run("random", "run", data={"validation_per_class": 2})
+    assert report.dataset == "digits, 2 held-out training images per class"
+    assert report.models.student.robust[0].images == 20
