@@ -61,7 +61,7 @@ class Job:
         with calling(self.plugin, "its constructor"):
             self.method = method(method.Config.model_validate(self.own_options))
         attacks = {name: item.value for name, item in host.attacks.items.items()}
-        self.protocol = find_protocol(config.evaluation.protocol, attacks)
+        self.protocol = find_protocol(config.evaluation.protocol, attacks, eps=config.evaluation.eps)
         self.hook = build_hook(config.guard) if config.guarded and method.guarded else None
         if self.hook is not None:
             wrap_guarded(self.method, self.hook)

@@ -28,7 +28,7 @@ protocols:
   quick      PGD-20 along the epsilon curve 0, 1, 2, 4, 8, 16, 32 over 255
   standard   AutoAttack standard, PGD-100, CW, MIM and Square at 1, 2, 4, 8 over 255, and the curve
   paper      the attacks of the GUARD paper at 1/255
-  or the name of a registered attack, alone
+  or an attack alone, as reports label it: autoattack, pgd-100, ...; along the curve, or at the radii of --eps
 
 Attacks live in pixel space, [0, 1]; the normalisation (--mean, --std) goes inside the model. Files of weights are
 read without running code from them. Every evaluation ends with the release gate: what failed is on stderr, and the
@@ -82,6 +82,8 @@ def _test_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--download", action="store_true", help="allow it to be downloaded")
     group.add_argument("--image-size", type=int, metavar="N", help="resize images to N pixels a side")
     group.add_argument("--protocol", default="quick", metavar="NAME", help="which attacks, see below (quick)")
+    group.add_argument("--eps", nargs="+", type=float, metavar="R",
+                       help="radii of an attack alone: over 255 in L-inf, in pixels in L2 (the curve)")  # fmt: skip
     group.add_argument("--images", type=int, metavar="N", help="attack N test images, spread over the set (all)")
     group.add_argument("--batch-size", type=int, default=500, metavar="N", help="images attacked at a time (500)")
     group.add_argument("--seed", type=int, default=0, metavar="S", help="seed of attacks and students (0)")
@@ -118,7 +120,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
             "network": options.student, "count": options.seeds, "protocol": options.recipe, "epochs": options.epochs,
         },
         "evaluation": {
-            "protocol": options.protocol, "images": options.images, "batch_size": options.batch_size,
+            "protocol": options.protocol, "eps": options.eps, "images": options.images,
+            "batch_size": options.batch_size,
         },
     }  # fmt: skip
     return {

@@ -16,7 +16,8 @@ examples:
   guard-report runs/hook runs/plain --output compare.html
   guard-report runs/* --output all.html      (runs that differ in the seed alone become mean ± sd)
 
-A run on `--method random` among them gives IOR and LRS, a run with --no-guard gives HLR and the gains over it.
+A run on `--method random` among them gives IOR and LRS, a run with --no-guard gives HLR and the gains over it; both
+kinds of images again with another --student.augment (none, or any) give ARS.
 No model is loaded and nothing is fetched; FILE.json and FILE.md beside the page hold the same numbers.
 """
 

@@ -120,6 +120,9 @@ class EvaluationConfig(Section):
 
     protocol: str = Field("quick", description="which attacks at which epsilon; quick: PGD-20 along the epsilon curve")
     images: PositiveInt | None = Field(None, description="attack the first N test images only (default: all)")
+    eps: tuple[PositiveFloat, ...] | None = Field(
+        None, description="radii where the protocol is an attack's name: over 255 in L-inf, in pixels in L2; as 1,2"
+    )
     batch_size: PositiveInt = Field(500, description="images attacked at a time")
 
 

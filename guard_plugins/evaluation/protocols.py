@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,22 +62,44 @@ class Protocol:
         return [(_find(registry, stage.attack)(**stage.settings), stage.eps) for stage in self.stages]
 
 
-def find_protocol(name: str, attacks: Mapping[str, type[Attack]] | None = None) -> Protocol:
+def find_protocol(
+    name: str, attacks: Mapping[str, type[Attack]] | None = None, *, eps: Sequence[float] | None = None
+) -> Protocol:
     """Return the protocol called ``name``; the name of an attack stands for that attack alone, along the ε curve.
 
     Args:
-        name: What ``--evaluation.protocol`` says.
+        name: What ``--evaluation.protocol`` says: a protocol, or an attack as reports label it, such as ``autoattack``
+            or ``pgd-100`` (the steps of an attack that has steps).
         attacks: The registered attacks by name; None for the protocols only.
+        eps: Radii for an attack, over 255 in L∞ and in pixel units in L2; None for the ε curve.
 
     Raises:
-        ConfigError: If there is neither.
+        ConfigError: If there is neither, or radii are given for a protocol, which has its own.
     """
     if name in PROTOCOLS:
+        if eps is not None:
+            raise ConfigError(
+                f"The protocol {name} has radii of its own (--evaluation.eps)",
+                do="Leave them out, or name one attack as the protocol, such as autoattack or pgd-100.",
+            )
         return PROTOCOLS[name]
-    if attacks and name in attacks:
-        attack = attacks[name]
-        return Protocol(name, attack.summary, (Stage(name, CURVE if attack.norm == "Linf" else CURVE_L2),))
-    raise _unknown("protocol", name, PROTOCOLS)
+    base, steps = _with_steps(name, attacks or {})
+    if base is None:
+        raise _unknown("protocol", name, PROTOCOLS)
+    unit, curve = (255, CURVE) if base.norm == "Linf" else (1, CURVE_L2)
+    radii = curve if eps is None else tuple(radius / unit for radius in eps)
+    return Protocol(name, base.summary, (Stage(base.name, radii, {} if steps is None else {"steps": steps}),))
+
+
+def _with_steps(name: str, attacks: Mapping[str, type[Attack]]) -> tuple[type[Attack] | None, int | None]:
+    """Return the attack that a label such as ``pgd-100`` stands for, and its steps; None for those not said."""
+    if name in attacks:
+        return attacks[name], None
+    label = re.fullmatch(r"(.+)-(\d+)", name)
+    attack = attacks.get(label[1]) if label else None
+    if label is None or attack is None or not hasattr(attack, "steps"):
+        return None, None
+    return attack, int(label[2])
 
 
 def _find(registry: Mapping[str, type[Attack]], name: str) -> type[Attack]:

@@ -77,7 +77,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     """
     config, host = compose(_NoMethod, [Layer("the command line", request.settings)]), PluginHost()
     attacks = {name: item.value for name, item in host.attacks.items.items()}
-    protocol = find_protocol(config.evaluation.protocol, attacks)
+    protocol = find_protocol(config.evaluation.protocol, attacks, eps=config.evaluation.eps)
     begin = time.perf_counter()
     with preserved_streams():
         task = _task(config, host)

@@ -68,7 +68,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """Group runs that differ in the seed alone, and label the groups."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        key = json.dumps([sorted(_settings(run).items()), _measured(run.report)], default=str)
+        key = json.dumps([sorted(settings_of(run).items()), _measured(run.report)], default=str)
         seeds = [other.report.seed for other in groups.get(key, [])]
         groups.setdefault(f"{key}{len(groups)}" if run.report.seed in seeds else key, []).append(run)
     together = list(groups.values())
@@ -89,7 +89,7 @@ def _label(report: Report) -> str:
 
 def _told_apart(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> list[str]:
     """Add to labels that several groups share the settings in which those differ, or their folders."""
-    settings = [_settings(group[0]) | {"seed": group[0].report.seed} for group in groups]
+    settings = [settings_of(group[0]) | {"seed": group[0].report.seed} for group in groups]
     result = []
     for number, label in enumerate(labels):
         alike = [other for other in range(len(labels)) if labels[other] == label]
@@ -106,7 +106,8 @@ def _measured(report: Report) -> list[Any]:
     return [report.guard, report.training, attacks]
 
 
-def _settings(run: Run) -> dict[str, Any]:
+def settings_of(run: Run) -> dict[str, Any]:
+    """Return a run's settings by dotted name, without those that do not make it another experiment."""
     return {name: value for name, value in _flat(run.config) if name not in _INCIDENTAL}
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from guard_plugins.config.core import StudentConfig
 from guard_plugins.evaluation.metrics import (
+    augmentation_robust_score,
     hard_label_recovery,
     improvement_over_random,
     label_robust_score,
 )
-from guard_plugins.report.comparison import Comparison, Entry, variant
+from guard_plugins.report.comparison import Comparison, Entry, settings_of, variant
 from guard_plugins.report.metrics import drops, ratios
 from guard_plugins.report.model import Drop, Ratios
+from guard_plugins.training.protocols import recipe_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Scores:
         hlr: Hard label recovery: a plainly trained teacher's clean accuracy minus the hard-label student's.
         ior: Improvement over random: the student's clean accuracy minus that on random real images.
         lrs: Label robust score of the two.
+        ars: Augmentation robust score: gains over random real images with and without augmentation of the students.
         basis: Which experiments HLR and IOR were computed against, or what they lack.
     """
 
@@ -35,6 +39,7 @@ class Scores:
     hlr: float | None
     ior: float | None
     lrs: float | None
+    ars: float | None
     basis: str
 
 
@@ -53,7 +58,28 @@ def _scores(entry: Entry, comparison: Comparison) -> Scores:
         ior = improvement_over_random(student.clean, yardstick.models["student"].clean)
     if hlr is not None and ior is not None:
         lrs = label_robust_score(hlr, ior)
-    return Scores(entry.label, drops(student), ratios(student), hlr, ior, lrs, _basis(real, yardstick))
+    ars = _ars(entry, comparison)
+    return Scores(entry.label, drops(student), ratios(student), hlr, ior, lrs, ars, _basis(real, yardstick))
+
+
+def _ars(entry: Entry, comparison: Comparison) -> float | None:
+    """Return the score where both the experiment and random images were run with and without augmentation."""
+    gains: dict[bool, float] = {}
+    for other in (entry, *comparison.entries):
+        yardstick = _random(other, comparison)
+        if yardstick is not None and _same_but_augmentation(entry, other):
+            ours, random = other.models["student"].clean, yardstick.models["student"].clean
+            gains.setdefault(_augmented(other), improvement_over_random(ours, random))
+    return augmentation_robust_score(gains[True], gains[False]) if len(gains) == 2 else None
+
+
+def _augmented(entry: Entry) -> bool:
+    return recipe_of(StudentConfig.model_validate(entry.first.config.get("student") or {})).augment != "none"
+
+
+def _same_but_augmentation(one: Entry, other: Entry) -> bool:
+    ours, theirs = ({**settings_of(entry.first), "student.augment": None} for entry in (one, other))
+    return ours == theirs and one.report.guard == other.report.guard and one.report.training == other.report.training
 
 
 def _basis(real: Entry | None, yardstick: Entry | None) -> str:

@@ -83,14 +83,14 @@ def metrics(comparison: Comparison) -> Metrics:
     every = list(dict.fromkeys((drop.attack, drop.norm, drop.eps) for one in found for drop in one.drops))
     drops = [key for key in every if key[0] in shown] or every
     ratios = sorted({ratio.eps for one in found for ratio in one.ratios})
-    heads = ["HLR", "IOR", "LRS"]
+    heads = ["HLR", "IOR", "LRS", "ARS"]
     heads += [f"drop {radius(eps, norm)} {attack_name(attack)}" for attack, norm, eps in drops]
     heads += [f"{name} {radius(eps)}" for eps in ratios for name in ("RR", "I-RR")]
     rows = []
     for one in found:
         dropped = {(drop.attack, drop.norm, drop.eps): drop.value for drop in one.drops}
         ratio = {known.eps: (known.rr, known.irr) for known in one.ratios}
-        values = [one.hlr, one.ior, one.lrs, *(dropped.get(key) for key in drops)]
+        values = [one.hlr, one.ior, one.lrs, one.ars, *(dropped.get(key) for key in drops)]
         values += [value for eps in ratios for value in ratio.get(eps, (None, None))]
         rows.append((one.label, [percent(value) for value in values]))
     basis = list(dict.fromkeys(one.basis if len(found) == 1 else f"{one.label}: {one.basis}" for one in found))

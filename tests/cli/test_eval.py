@@ -161,3 +161,25 @@ def test_help_and_contradictions_do_not_import_torch(arguments: list[str]) -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_attack_alone_at_radii_of_choice_and_a_preset(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "found.json"
+    arguments = [str(run / "teacher.safetensors"), *FEW, "--protocol", "pgd-3", "--eps", "8", "16", "--preset", "fast"]
+    assert command.main([*arguments, "--output", str(output)]) == 0
+    found = Evaluation.model_validate_json(output.read_text())
+    assert [(entry.attack, round(entry.eps * 255, 6)) for entry in found.model.robust] == [("pgd-3", 8), ("pgd-3", 16)]
+    assert found.protocol == "pgd-3"
+    assert command.main([*arguments[:-1], "fats"]) == 2
+    assert "fats" in capsys.readouterr().err
+
+
+def test_the_preset_decides_the_student(run: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / "digits.json", tmp_path / "fast.json"]
+    for output in outputs:
+        arguments = ["--distilled", str(run), "--epochs", "1", "--protocol", "fgsm", "--eps", "8", *FEW]
+        assert command.main([*arguments, "--preset", output.stem, "--output", str(output)]) == 0
+    ours, other = (Evaluation.model_validate_json(output.read_text()).model for output in outputs)
+    assert ours != other

@@ -37,9 +37,7 @@ def test_without_the_option_the_data_are_as_they_were() -> None:
 
 def test_a_class_may_not_lose_all_its_training_images() -> None:
     whole = Digits().load(DataRequest(train_per_class=3))
-    with pytest.raises(
-        DataError, match=r"(?s)Class .0. has too few .* 3 of them .*seen: 3 tr.*validation-per"
-    ):
+    with pytest.raises(DataError, match=r"(?s)Class .0. has too few .* 3 of them .*seen: 3 tr.*validation-per"):
         with_validation(whole, 3)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from guard_plugins.attacks.cw import CW
 from guard_plugins.attacks.fgsm import FGSM
+from guard_plugins.attacks.pgd import PGD
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.protocols import CURVE, CURVE_L2, find_protocol
 
@@ -17,6 +18,22 @@ def test_an_attacks_name_stands_for_that_attack_along_the_curve(attack: type, ra
     assert protocol.summary == attack.summary
     ((built, eps),) = protocol.build(known)
     assert (type(built), eps) == (attack, radii)
+
+
+def test_a_label_with_steps_sets_them_and_radii_can_be_given() -> None:
+    known = {"pgd": PGD, "cw-l2": CW, "fgsm": FGSM}
+    ((attack, eps),) = find_protocol("pgd-100", known, eps=[1, 2]).build(known)
+    assert (attack.label, eps) == ("pgd-100", (1 / 255, 2 / 255))
+    assert find_protocol("cw-l2", known, eps=[0.5]).stages[0].eps == (0.5,)
+    for wrong in ("fgsm-20", "pgd-", "pgd-x", "mim-20"):
+        with pytest.raises(ConfigError, match=f"There is no protocol called '{wrong}'"):
+            find_protocol(wrong, known)
+
+
+def test_a_protocol_has_radii_of_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"The protocol quick has radii of its own \(--evaluation.eps\)") as caught:
+        find_protocol("quick", {}, eps=[1])
+    assert "pgd-100" in caught.value.do
 
 
 def test_a_protocol_wins_over_an_attack_of_its_name() -> None:

@@ -77,12 +77,28 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
     assert "'random, hook'" in found.basis
 
 
+def test_ars_by_hand_from_four_runs(tmp_path: Path) -> None:
+    def written(method: str, augment: str | None, clean: float) -> Path:
+        name, config = f"{method}-{augment}", {"student": {"augment": augment}}
+        return write_run(tmp_path / name, method=method, guard=GUARD, student=model(clean, 0, 0, 0), config=config)
+
+    # The recipe augments where the option is None, so that None and "crop-flip" are both "with".
+    folders = [written("sre2l", None, 0.9), written("sre2l", "none", 0.7), written("random", None, 0.84)]
+    assert [one.ars for one in scores(comparison(*folders))] == [None] * 3
+    whole = [*folders, written("random", "none", 0.72)]
+    beta = 0.5 * (0.9 - 0.84) + 0.5 * (0.7 - 0.72)
+    expected = (math.exp(beta) - math.exp(-1)) / (math.e - math.exp(-1))
+    assert [one.ars for one in scores(comparison(*whole))] == [pytest.approx(expected)] * 2 + [None] * 2
+    table = metrics(comparison(*whole))
+    assert table.rows[0][1][table.heads.index("ARS")] == f"{100 * expected:.1f}"
+
+
 def test_metrics_that_need_other_runs_say_so(tmp_path: Path) -> None:
     (found,) = scores(comparison(write_run(tmp_path / "hook", guard=GUARD)))
     assert (found.hlr, found.ior, found.lrs) == (None, None, None)
     assert "needs a run with --no-guard" in found.basis
     assert "needs a run with --method random" in found.basis
-    assert metrics(comparison(tmp_path / "hook")).rows[0][1][:3] == ["–", "–", "–"]
+    assert metrics(comparison(tmp_path / "hook")).rows[0][1][:4] == ["–"] * 4
 
 
 def test_random_images_under_another_student_recipe_are_no_yardstick(tmp_path: Path) -> None:
