@@ -220,13 +220,13 @@ class Job:
     def _assess(self, card: TeacherCard, kinds: dict[str, list[Normalised]]) -> dict[str, Assessed]:
         guard = card.guard or self.config.guard.model_dump()
         h = step_length(guard["h"], guard["h_rms"], self.data.image_shape)
-        undefended = kinds["student_hard"][0]
+        undefended, known = kinds["student_hard"][0], {"student": next(iter(kinds["teacher"]), None)}
         with self.monitor.stage("evaluation"), memory_asked_by("--evaluation.batch-size"):
             found = {
                 name: assess(
                     self.task, models, self.protocol, self.host.attacks, name=name.replace("_", "-"), h=h,
                     hooked=name == "teacher" and card.guard is not None, probed=models[0] is not undefended,
-                    source=undefended,
+                    source=undefended, teacher=known.get(name),
                 )
                 for name, models in kinds.items()
                 if models

@@ -67,6 +67,7 @@ def assess(
     hooked: bool = False,
     probed: bool = True,
     source: nn.Module | None = None,
+    teacher: nn.Module | None = None,
 ) -> Assessed:
     """Attack models of one kind and put the first through the gate.
 
@@ -80,6 +81,7 @@ def assess(
         hooked: Whether the models were trained under the hook at that ``h``.
         probed: Whether the gate may ask the model again; if not, it only reviews the results.
         source: An undefended network to transfer attacks from, where there is one.
+        teacher: The network whose labels the models learned from, where there is one.
 
     Raises:
         ConfigError: If an attack is not registered.
@@ -91,7 +93,7 @@ def assess(
     curvature = _curvature(task, models[0], h=h, name=name)
     clean, results = measured[0].clean, measured[0].results
     if probed:
-        subject = _subject(task, models[0], measured[0], protocol, source, name=name)
+        subject = _subject(task, models[0], measured[0], protocol, source=source, teacher=teacher, name=name)
         with _watched(task, f"gate {name}") as progress:
             items = examine(
                 subject, clean=clean, results=results, h=h, curvature=curvature if hooked else None, progress=progress
@@ -129,11 +131,18 @@ def _watched(task: Task, label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _subject(
-    task: Task, model: nn.Module, measured: Measured, protocol: Protocol, source: nn.Module | None, *, name: str
+    task: Task,
+    model: nn.Module,
+    measured: Measured,
+    protocol: Protocol,
+    *,
+    source: nn.Module | None,
+    teacher: nn.Module | None,
+    name: str,
 ) -> Subject:
     images, labels = attacked_images(task, THOROUGH.get(protocol.name, PROBE_IMAGES))
     return Subject(
-        model=model, images=images, labels=labels, eps=telling_radius(measured), source=source,
+        model=model, images=images, labels=labels, eps=telling_radius(measured), source=source, teacher=teacher,
         seeds=task.seeds.child("gate", name), batch_size=task.config.evaluation.batch_size,
         steps=100 if protocol.name in THOROUGH else 20,
     )  # fmt: skip

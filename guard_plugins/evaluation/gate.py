@@ -77,6 +77,7 @@ def probe(subject: Subject, *, h: float, progress: Callable[[int, int], None] | 
         gate_probes.falls_to_zero,
         gate_probes.noise_is_weaker,
         gate_probes.transfer_is_weaker,
+        gate_probes.teacher_is_of_little_help,
         lambda it: gate_bound.loss_rise_within_bound(it, h=h),
     )
     items = []

@@ -6,7 +6,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from guard_plugins.attacks.adaptive import Transfer
+from guard_plugins.attacks.adaptive import Adaptive, Transfer
 from guard_plugins.attacks.margin import DLRPGD, MarginPGD
 from guard_plugins.attacks.noise import Noise
 from guard_plugins.attacks.pgd import PGD
@@ -79,6 +79,28 @@ def transfer_is_weaker(subject: Subject, *, tolerance: float = 0.01) -> Item:
         return not_run(name, "no undefended network was given to transfer from")
     return _weaker(
         subject, name, "a transferred attack", Transfer(source=subject.source, steps=subject.steps), tolerance
+    )
+
+
+def teacher_is_of_little_help(subject: Subject, *, tolerance: float = 0.05) -> Item:
+    """Check that an attacker who also follows the teacher's gradients, and smooths ReLU, breaks hardly anything more.
+
+    Compared with what PGD on the cross-entropy and on the margin leave; stronger attacks break a little more of any
+    honest model, hence the tolerance.
+    """
+    name = "adaptive attack breaks little more"
+    if subject.teacher is None:
+        return not_run(name, "no teacher was given whose gradients could be followed")
+    attack = Adaptive(steps=subject.steps, teacher=subject.teacher)
+    left = subject.robust(PGD(steps=subject.steps)) & subject.robust(MarginPGD(steps=subject.steps))
+    only = share(left & ~subject.robust(attack))
+    return judged(
+        name,
+        good=only <= subject.slack(tolerance),
+        figure=f"{attack.label} breaks {points(only)} % of the images that white-box PGD on two losses did not",
+        value=only,
+        suggests="the teacher's or the smoothed gradients are more useful than the model's own, which are masked: "
+        "report the adaptive attack",
     )
 
 

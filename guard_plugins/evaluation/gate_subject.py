@@ -31,6 +31,7 @@ class Subject:
         batch_size: Images per batch.
         steps: Steps of the PGD the evaluation relies on.
         source: An undefended network to transfer attacks from, or None.
+        teacher: The network whose labels the model learned from, or None.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Subject:
     batch_size: int = 256
     steps: int = 20
     source: nn.Module | None = None
+    teacher: nn.Module | None = None
     _known: dict[tuple[str, float], Tensor] = field(default_factory=dict, repr=False)
 
     def robust(self, attack: Attack, *, eps: float | None = None) -> Tensor:

@@ -19,9 +19,13 @@ def source(digits: tuple[Tensor, Tensor]) -> nn.Module:
     return train_digits(*digits, seed=1)
 
 
-def subject(model: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module | None = None) -> Subject:
+def subject(
+    model: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module | None = None, teacher: nn.Module | None = None
+) -> Subject:
     images, labels = digits[0][1300:1500], digits[1][1300:1500]
-    return Subject(model=model, images=images, labels=labels, eps=32 / 255, seeds=Seeds(0), source=source)
+    return Subject(
+        model=model, images=images, labels=labels, eps=32 / 255, seeds=Seeds(0), source=source, teacher=teacher
+    )
 
 
 def names(items: list[Item]) -> set[str]:
@@ -30,9 +34,9 @@ def names(items: list[Item]) -> set[str]:
 
 def test_an_honest_robust_model_passes(robust_net: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module) -> None:
     steps: list[tuple[int, int]] = []
-    items = probe(subject(robust_net, digits, source), h=0.5, progress=lambda *at: steps.append(at))
+    items = probe(subject(robust_net, digits, source, teacher=source), h=0.5, progress=lambda *at: steps.append(at))
     assert names(items) == set(), [item for item in items if item.verdict == "failed"]
-    assert [item.verdict for item in items].count("passed") >= 9
+    assert [item.verdict for item in items].count("passed") >= 10
     assert all(item.figure for item in items)
     assert steps == [(i, len(items)) for i in range(1, len(items) + 1)]
 
@@ -93,6 +97,21 @@ def test_without_a_source_transfer_is_not_run(digits_net: nn.Module, digits: tup
     assert "no undefended network" in item.figure
 
 
+def test_a_masked_model_falls_to_an_attacker_who_knows_its_teacher(
+    digits_net: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module
+) -> None:
+    item = gate_probes.teacher_is_of_little_help(subject(Quantised(digits_net), digits, teacher=source))
+    assert item.verdict == "failed"
+    assert "adaptive-20+teacher breaks" in item.figure
+    assert "report the adaptive attack" in item.suggests
+
+
+def test_without_a_teacher_the_adaptive_attack_is_not_run(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    item = gate_probes.teacher_is_of_little_help(subject(digits_net, digits))
+    assert (item.verdict, item.suggests) == ("not run", "")
+    assert "no teacher was given" in item.figure
+
+
 def test_the_bound_holds_where_the_loss_is_quadratic() -> None:
     class Gentle(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
@@ -126,7 +145,7 @@ def test_probing_leaves_a_model_in_training_mode_as_it_was(digits: tuple[Tensor,
 
 def test_the_whole_gate_lists_every_item_once(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     items = examine(subject(digits_net, digits), clean=0.99, results=[], h=0.5)
-    assert len({item.name for item in items}) == len(items) == 18
+    assert len({item.name for item in items}) == len(items) == 19
     unseen = {item.name for item in items if item.verdict == "not run"}
     assert "Square not below white-box" in unseen
     assert "clean accuracy kept" in unseen

@@ -166,3 +166,14 @@ def test_a_run_on_validation_images_never_reads_the_test_images(
     report, _ = tiny_run("random", "run", data={"validation_per_class": 2})
     assert report.dataset == "digits, 2 held-out training images per class"
     assert report.models.student.robust[0].images == 20
+
+
+def test_the_student_s_gate_knows_its_teacher(whole: Path) -> None:
+    gate = Report.model_validate_json((whole / "report.json").read_text()).gate
+    verdicts = {
+        kind: next(item.verdict for item in items if item.name == "adaptive attack breaks little more")
+        for kind, items in gate.items()
+        if kind != "student_hard"
+    }
+    assert verdicts["teacher"] == "not run"
+    assert verdicts["student"] in ("passed", "failed")
