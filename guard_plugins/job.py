@@ -36,7 +36,8 @@ from guard_plugins.resources import memory_asked_by
 from guard_plugins.seeds import Seeds
 from guard_plugins.stopping import StopRequest
 from guard_plugins.task import Task
-from guard_plugins.training.student import train_student
+from guard_plugins.training.lessons import online
+from guard_plugins.training.student import train_students
 
 #: What the teacher depends on, apart from the method and the hook.
 TEACHER_INPUTS = ("dataset", "data_root", "data", "seed", "teacher", "guard", "no_guard", "method", "device")
@@ -209,13 +210,11 @@ class Job:
             soft = teacher if self.method.labels == "soft" else None
             return {
                 "teacher": [teacher] if teacher else [],
-                "student": self._students(distilled, soft, "student"),
-                "student_hard": self._students(load_pngs(self.folder.distilled), None, "student-hard"),
+                "student": train_students(self.task, online(self.task, distilled, soft), name="student"),
+                "student_hard": train_students(
+                    self.task, online(self.task, load_pngs(self.folder.distilled), None), name="student-hard"
+                ),
             }
-
-    def _students(self, distilled: DistilledSet, teacher: Normalised | None, name: str) -> list[Normalised]:
-        count = self.config.student.count
-        return [train_student(self.task, distilled, teacher, stage=f"{name}/{number}") for number in range(count)]
 
     def _assess(self, card: TeacherCard, kinds: dict[str, list[Normalised]]) -> dict[str, Assessed]:
         guard = card.guard or self.config.guard.model_dump()

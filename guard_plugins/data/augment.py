@@ -19,10 +19,26 @@ def random_crop(images: Tensor, *, padding: int) -> Tensor:
         images: Shape (B, C, H, W).
         padding: Pixels of zeros added on every side before H x W pixels are cut out, as in torchvision's RandomCrop.
     """
+    return shift(images, draw_offsets(len(images), padding=padding))
+
+
+def draw_offsets(count: int, *, padding: int) -> Tensor:
+    """Return random offsets for :func:`shift`, each in -padding..padding, int64 of shape (count, 2)."""
+    return torch.randint(0, 2 * padding + 1, (2, count)).T - padding
+
+
+def shift(images: Tensor, offsets: Tensor) -> Tensor:
+    """Return the H x W pixels of every image that begin at an offset, zeros where there is no image.
+
+    Args:
+        images: Shape (B, C, H, W).
+        offsets: First row and column of every window, int64 of shape (B, 2); may be negative.
+    """
     batch, channels, height, width = images.shape
-    corner = torch.randint(0, 2 * padding + 1, (2, batch, 1)).to(images.device)
-    rows = corner[0] + torch.arange(height, device=images.device)
-    columns = corner[1] + torch.arange(width, device=images.device)
+    padding = int(offsets.abs().amax()) if offsets.numel() else 0
+    corner = (offsets + padding).to(images.device)
+    rows = corner[:, :1] + torch.arange(height, device=images.device)
+    columns = corner[:, 1:] + torch.arange(width, device=images.device)
     padded = F.pad(images, (padding,) * 4)
     position = rows.unsqueeze(2) * padded.shape[-1] + columns.unsqueeze(1)
     index = position.view(batch, 1, -1).expand(-1, channels, -1)
@@ -37,7 +53,11 @@ def random_horizontal_flip(images: Tensor, *, p: float = 0.5, shared: bool = Fal
         p: Probability of a flip.
         shared: Flip all images or none.
     """
-    flipped = torch.rand(1 if shared else len(images)) < p
+    return flip(images, torch.rand(1 if shared else len(images)) < p)
+
+
+def flip(images: Tensor, flipped: Tensor) -> Tensor:
+    """Return the images (B, C, H, W), mirrored left to right where ``flipped`` (bool of shape (B,) or (1,)) says so."""
     return torch.where(flipped.view(-1, 1, 1, 1).to(images.device), images.flip(-1), images)
 
 

@@ -27,7 +27,8 @@ from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.report.model import Evaluation
 from guard_plugins.seeds import Seeds, preserved_streams
 from guard_plugins.task import Task
-from guard_plugins.training.student import train_student
+from guard_plugins.training.lessons import online
+from guard_plugins.training.student import train_students
 
 if TYPE_CHECKING:
     from guard_plugins.config import RunConfig
@@ -138,8 +139,7 @@ def _students(task: Task, request: EvaluationRequest, path: Path) -> list[Normal
     distilled, teacher = _fitting(_distilled(path, task.data), task.data, path), None
     if request.teacher is not None:
         teacher, _ = _checkpoint(task, request, request.teacher)
-    count = task.config.student.count
-    return [train_student(task, distilled, teacher, stage=f"student/{number}") for number in range(count)]
+    return train_students(task, online(task, distilled, teacher), name="student")
 
 
 def _distilled(path: Path, data: Data) -> DistilledSet:

@@ -1,36 +1,82 @@
-"""The augmentations a training loop can ask for by name."""
+"""The views a training loop takes of its images: the augmentations it can ask for by name, then a mix of two images.
+
+What is random is drawn first and applied afterwards, so that a view is a pure function of a few stored numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from guard_plugins.config.core import Augment
-from guard_plugins.data.augment import random_crop, random_horizontal_flip, random_resized_crop
+from guard_plugins.data.augment import crop_and_resize, draw_offsets, flip, shift
+from guard_plugins.data.boxes import Boxes, draw_boxes
+from guard_plugins.data.mixing import Mix, draw_cutmix, draw_mixup
+from guard_plugins.training.protocols import Recipe
 
 
-def augmentation(name: Augment) -> Callable[[Tensor], Tensor]:
-    """Return the augmentation of a batch (B, C, H, W), drawn from PyTorch's global stream.
+class View(NamedTuple):
+    """How every image of a batch is looked at, all on the CPU.
+
+    Attributes:
+        window: What is cut out, int64: the offset of a window of the full size, shape (B, 2), or the top, left, height
+            and width of a box that is resized to it, shape (B, 4); None for the whole image.
+        flipped: Whether it is mirrored left to right, bool of shape (B,); None for no image.
+    """
+
+    window: Tensor | None = None
+    flipped: Tensor | None = None
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return the view of the images (B, C, H, W)."""
+        if self.window is not None and self.window.shape[1] == 2:
+            images = shift(images, self.window)
+        elif self.window is not None:
+            images = crop_and_resize(images, Boxes(*self.window.unbind(1)))
+        return images if self.flipped is None else flip(images, self.flipped)
+
+
+def draw_view(name: Augment, count: int, size: tuple[int, int]) -> View:
+    """Return random views of ``count`` images, drawn from PyTorch's global stream.
 
     Args:
         name: ``crop`` pads by 1/8 of the side (4 at 32 pixels) and crops; ``crop-flip`` also flips half of the images;
             ``resized-crop-flip`` takes a random box of 8 to 100 % of the area, enlarged, and flips (the ImageNet way).
+        count: Number of images.
+        size: Their (H, W).
     """
-    steps: tuple[Callable[[Tensor], Tensor], ...] = {
-        "none": (),
-        "crop": (_crop,),
-        "crop-flip": (_crop, random_horizontal_flip),
-        "resized-crop-flip": (random_resized_crop, random_horizontal_flip),
-    }[name]
+    if name == "none":
+        return View()
+    if name == "resized-crop-flip":
+        boxes = draw_boxes(count, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+        window = torch.stack(boxes, dim=1)
+    else:
+        window = draw_offsets(count, padding=largest_offset(size))
+    return View(window, None if name == "crop" else torch.rand(count) < 0.5)
+
+
+def largest_offset(size: tuple[int, int]) -> int:
+    """Return by how many pixels ``crop`` shifts images of (H, W) at most."""
+    return max(size[1] // 8, 1)
+
+
+def augmentation(name: Augment) -> Callable[[Tensor], Tensor]:
+    """Return the augmentation of a batch (B, C, H, W), drawn from PyTorch's global stream, see :func:`draw_view`."""
 
     def augment(images: Tensor) -> Tensor:
-        for step in steps:
-            images = step(images)
-        return images
+        return draw_view(name, len(images), (images.shape[-2], images.shape[-1])).of(images)
 
     return augment
 
 
-def _crop(images: Tensor) -> Tensor:
-    return random_crop(images, padding=max(images.shape[-1] // 8, 1))
+def draw_mix(recipe: Recipe, count: int, size: tuple[int, int]) -> Mix | None:
+    """Return how a recipe mixes ``count`` images of ``size`` (H, W), drawn from PyTorch's global stream.
+
+    CutMix takes the place of MixUp; None where the recipe has neither.
+    """
+    if recipe.cutmix:
+        return draw_cutmix(count, size, alpha=recipe.cutmix)
+    return draw_mixup(count, alpha=recipe.mixup) if recipe.mixup else None

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from guard_plugins.data.mixing import cutmix, mixup
+from guard_plugins.data.mixing import draw_cutmix, draw_mixup, mix
 
 
 @pytest.fixture
@@ -17,6 +19,23 @@ def images() -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+class Mixed(NamedTuple):
+    images: torch.Tensor
+    permutation: torch.Tensor
+    share: float
+    targets: Callable[[torch.Tensor], torch.Tensor]
+
+
+def mixup(images, *, alpha):
+    how = draw_mixup(len(images), alpha=alpha)
+    return Mixed(how.of(images), how.partner, float(how.share), how.targets)
+
+
+def cutmix(images, *, alpha):
+    how = draw_cutmix(len(images), images.shape[-2:], alpha=alpha)
+    return Mixed(how.of(images), how.partner, float(how.share), how.targets)
 
 
 def test_mixup_is_the_convex_combination(images):
@@ -67,16 +86,16 @@ def test_share_follows_the_beta_distribution(images, alpha):
     assert shares.var().item() == pytest.approx(variance, rel=0.1)
 
 
-@pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_alpha_zero_mixes_nothing(images, mix):
-    mixed = mix(images, alpha=0)
+@pytest.mark.parametrize("mixing", [mixup, cutmix])
+def test_alpha_zero_mixes_nothing(images, mixing):
+    mixed = mixing(images, alpha=0)
     assert torch.equal(mixed.images, images)
     assert mixed.share == 1
 
 
-@pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_targets_are_mixed_like_the_images(images, mix):
-    mixed = mix(images, alpha=1.0)
+@pytest.mark.parametrize("mixing", [mixup, cutmix])
+def test_targets_are_mixed_like_the_images(images, mixing):
+    mixed = mixing(images, alpha=1.0)
     labels = torch.arange(8) % 4
     targets = mixed.targets(F.one_hot(labels, 4).float())
     for i, partner in enumerate(mixed.permutation.tolist()):
@@ -86,11 +105,24 @@ def test_targets_are_mixed_like_the_images(images, mix):
         assert torch.allclose(targets[i], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_the_images_given_are_left_alone_and_the_seed_decides(images, mix):
+@pytest.mark.parametrize("mixing", [mixup, cutmix])
+def test_the_images_given_are_left_alone_and_the_seed_decides(images, mixing):
     before = images.clone()
     torch.manual_seed(4)
-    first = mix(images, alpha=1.0)
+    first = mixing(images, alpha=1.0)
     torch.manual_seed(4)
-    assert torch.equal(mix(images, alpha=1.0).images, first.images)
+    assert torch.equal(mixing(images, alpha=1.0).images, first.images)
     assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("draw", [draw_mixup, lambda n, alpha: draw_cutmix(n, (6, 10), alpha=alpha)])
+def test_images_mixed_with_numbers_of_their_own_equal_a_batch_that_shares_them(images, draw):
+    for seed in range(20):
+        torch.manual_seed(seed)
+        how = draw(8, alpha=1.0)
+        box = None if how.box is None else how.box.expand(8, 4)
+        own = how._replace(share=how.share.expand(8), box=box)
+        partners = images[how.partner]
+        single = torch.cat([mix(images[i : i + 1], partners[i : i + 1], how) for i in range(8)])
+        assert torch.allclose(mix(images, partners, own), how.of(images), rtol=0, atol=1e-6)
+        assert torch.allclose(single, how.of(images), rtol=0, atol=1e-6)
