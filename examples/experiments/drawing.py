@@ -1,0 +1,46 @@
+"""The figures of RESULTS.md, as SVG without date or random ids, so that the same records give the same file."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from guard_plugins.artifacts.atomic import write_text
+from guard_plugins.report.model import ModelReport
+
+SETTINGS: Any = {"svg.hashsalt": "guard-plugins", "svg.fonttype": "none", "font.size": 9}
+
+
+def curves(path: Path, title: str, rows: Mapping[str, Sequence[ModelReport | None]]) -> None:
+    """Draw accuracy against ε for every row, the mean over seeds.
+
+    Args:
+        path: The SVG to write.
+        title: Heading.
+        rows: Students of every row, one per seed.
+    """
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for row, models in rows.items():
+            known = [model for model in models if model is not None]
+            radii = [0.0, *known[0].radii()]
+            means = [statistics.fmean(model.at(eps) if eps else model.clean for model in known) for eps in radii]
+            axes.plot([255 * eps for eps in radii], [100 * mean for mean in means], marker="o", markersize=3, label=row)
+        axes.set(
+            title=title, xlabel="ε · 255 (L∞)", ylabel="accuracy of the students, %", xlim=(-0.2, 34), ylim=(0, None)
+        )
+        axes.set_xscale("symlog", linthresh=1, base=2)
+        axes.set_xticks([0, 1, 2, 4, 8, 16, 32], labels=["0", "1", "2", "4", "8", "16", "32"])
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, stream.getvalue())

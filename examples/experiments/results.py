@@ -1,0 +1,161 @@
+"""Writes RESULTS.md and its figures from the records alone: words are in RESULTS.md.j2, every number is computed."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import jinja2
+from scipy import stats
+
+from examples.experiments.drawing import curves
+from examples.experiments.plan import Experiment
+from examples.experiments.record import Record
+from guard_plugins.artifacts.atomic import write_text
+from guard_plugins.report.model import GateItem, ModelReport
+
+KINDS = {"student": "student", "student_hard": "student, hard labels", "teacher": "teacher"}
+RADII = {"student": (1, 2, 4, 8), "student_hard": (1,), "teacher": (1, 4)}
+"""Radii over 255 shown for every kind of model."""
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Results:
+    """All records, asked by experiment, row and kind of model.
+
+    Attributes:
+        experiments: By name.
+        records: By the name of their run.
+    """
+
+    experiments: Mapping[str, Experiment]
+    records: Mapping[str, Record]
+
+    def of(self, experiment: str, row: str) -> list[tuple[int, Record]]:
+        """Return seeds and records of a row."""
+        runs = [run for run in self.experiments[experiment].runs() if run.row == row]
+        return [(run.seed, self.records[run.name]) for run in runs if run.name in self.records]
+
+    def values(self, experiment: str, row: str, kind: str, eps: float, attack: str | None = None) -> dict[int, float]:
+        """Return accuracies in percent by seed; ``eps`` is over 255, 0 is clean."""
+        found = {}
+        for seed, record in self.of(experiment, row):
+            model = model_of(record, kind)
+            if model is None:
+                continue
+            try:
+                found[seed] = 100 * (model.clean if not eps else model.at(eps / 255, attack))
+            except KeyError:
+                continue
+        return found
+
+    def mean(self, experiment: str, row: str, kind: str = "student", eps: float = 0, attack: str | None = None) -> str:
+        """Return mean ± sd in percent."""
+        return spread(list(self.values(experiment, row, kind, eps, attack).values()))
+
+    def gain(self, experiment: str, row: str, against: str, kind: str = "student", eps: float = 1) -> str:
+        """Return the mean difference of two rows over the seeds they share, with its 95 % interval (Student's t)."""
+        ours, theirs = (self.values(experiment, name, kind, eps) for name in (row, against))
+        return difference([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
+
+    def gate(self, experiment: str, row: str) -> str:
+        """Return what the gate found on the row's students, or the one model evaluated."""
+        verdicts = [gate_of(record) for _, record in self.of(experiment, row)]
+        failed = Counter(item.name for items in verdicts for item in items if item.verdict == "failed")
+        if not all(verdicts):
+            return "not run"
+        return "; ".join(f"failed in {n} of {len(verdicts)}: {name}" for name, n in failed.items()) or "passed"
+
+
+def model_of(record: Record, kind: str) -> ModelReport | None:
+    """Return the accuracies of a kind of model, None where the run has none."""
+    if record.evaluation is not None:
+        return record.evaluation.model if kind == "student" else None
+    assert record.report is not None
+    found: ModelReport | None = getattr(record.report.models, kind)
+    return found
+
+
+def gate_of(record: Record) -> list[GateItem]:
+    """Return the gate's items on the student."""
+    if record.evaluation is not None:
+        return record.evaluation.gate
+    assert record.report is not None
+    return record.report.gate.get("student", [])
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return mean and, for several values, sample standard deviation."""
+    if not values:
+        return NOTHING
+    mean = f"{statistics.fmean(values):.1f}"
+    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def difference(values: Sequence[float]) -> str:
+    """Return the mean and, for several values, its 95 % interval."""
+    if not values:
+        return NOTHING
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return f"{mean:+.1f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
+
+
+def table(results: Results, experiment: Experiment) -> str:
+    """Return an experiment's table in Markdown; rows without a record are left out."""
+    shown = [kind for kind in KINDS if kind in experiment.show]
+    columns = [(kind, eps) for kind in shown for eps in (0, *RADII[kind])]
+    columns = [
+        column for column in columns if any(results.values(experiment.name, row, *column) for row in experiment.rows)
+    ]
+    heads = ["", "seeds", *(_head(kind, eps, before) for (before, _), (kind, eps) in pairwise([("", 0), *columns]))]
+    if experiment.against is not None:
+        heads.append(f"gain over {experiment.against!r} at 1/255")
+    lines = [heads, ["---"] * (len(heads) + 1)]
+    heads.append("gate")
+    for row in experiment.rows:
+        if seeds := results.of(experiment.name, row):
+            cells = [row, str(len(seeds)), *(results.mean(experiment.name, row, *column) for column in columns)]
+            if experiment.against is not None:
+                same = row == experiment.against
+                cells.append(NOTHING if same else results.gain(experiment.name, row, experiment.against))
+            lines.append([*cells, results.gate(experiment.name, row)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapping[str, Record]) -> None:
+    """Write RESULTS.md and ``figures/`` into ``folder``.
+
+    Args:
+        folder: Where RESULTS.md.j2 is.
+        experiments: In the order of the page.
+        records: Of the finished runs, by name.
+    """
+    results = Results({experiment.name: experiment for experiment in experiments}, records)
+    done = [one for one in experiments if any(results.of(one.name, row) for row in one.rows)]
+    for experiment in done:
+        rows = {row: [record for _, record in results.of(experiment.name, row)] for row in experiment.rows}
+        drawn = {row: [model_of(record, "student") for record in found] for row, found in rows.items() if found}
+        curves(folder / "figures" / f"{experiment.name}.svg", experiment.title, drawn)
+    template = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    ).from_string((folder / "RESULTS.md.j2").read_text(encoding="utf-8"))
+    found = list(records.values())
+    text = template.render(
+        done=done, results=results, table=lambda one: table(results, one), records=found,
+        machines=sorted({record.machine for record in found}),
+        versions=sorted({", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in found}),
+    )  # fmt: skip
+    write_text(folder / "RESULTS.md", text)
+
+
+def _head(kind: str, eps: float, before: str) -> str:
+    label = f"{eps}/255" if eps else "clean"
+    return label if kind == before else f"{KINDS[kind]}: {label}"

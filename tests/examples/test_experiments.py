@@ -1,0 +1,205 @@
+"""The experiments: plans, the runner with commands that only pretend, and the page made from the records."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from examples.experiments.plan import Experiment, Run, load
+from examples.experiments.record import Record
+from examples.experiments.results import Results, difference, write_results
+from examples.experiments.runner import Runner, records
+from guard_plugins.config.arguments import parse
+
+HERE = Path(__file__).parents[2] / "examples/experiments"
+
+PLANS = {
+    "10-first": """
+        title: First
+        question: Which?
+        command: guard-run --method sre2l --data-root {data}
+        seeds: [0, 1]
+        against: plain
+        rows:
+          plain: --no-guard
+          hook, h 3: --guard.h 3
+    """,
+    "11-second": """
+        title: Second
+        question: And then?
+        command: guard-eval --distilled {first} --teacher {first:hook-h-3}/teacher.safetensors
+        rows:
+          plain: ""
+    """,
+}
+
+#: Writes what the real commands would, or fails where the arguments say so; counts its calls.
+PRETEND = """#!{python}
+import json, pathlib, sys
+arguments = sys.argv[1:]
+with open({calls!r}, "a") as calls:
+    calls.write(pathlib.Path(sys.argv[0]).name + " " + " ".join(arguments) + "\\n")
+if "--no-guard" in arguments and pathlib.Path({broken!r}).exists():
+    sys.exit(3)
+seed = int(arguments[arguments.index("--seed") + 1]) if "--seed" in arguments else 0
+gain = 0.0 if "--no-guard" in arguments else 0.1 + 0.02 * seed
+curve = [dict(attack="pgd-20", norm="Linf", eps=e / 255, accuracy=0.4 + gain - e / 100, images=10) for e in (0, 1, 2)]
+model = dict(clean=0.4 + gain, robust=curve)
+gate = [dict(name="some check", verdict="failed" if seed else "passed", figure="")]
+output = pathlib.Path(arguments[arguments.index("--output") + 1]) if "--output" in arguments else None
+if output is None:
+    output = pathlib.Path(arguments[arguments.index("--resume") + 1])
+if "eval" in sys.argv[0]:
+    curvature = dict(h=1, images=1, gradient_norm=1, along_gradient=1, eigenvalue=1)
+    output.write_text(json.dumps(dict(subject=str(output.parent / "x"), kind="student", dataset="d", seed=seed,
+        protocol="quick", guard=None, model=model, gate=gate, curvature=curvature, seconds=1.0)))
+else:
+    output.mkdir(exist_ok=True)
+    (output / "config.yaml").write_text("")
+    (output / "report.json").write_text(json.dumps(dict(method="sre2l", dataset="d", ipc=10, seed=seed,
+        protocol="quick", guard=None, hook=None, seconds=dict(), gate=dict(student=gate),
+        models=dict(teacher=None, student=model, student_hard=model))))
+"""
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> list[Experiment]:
+    folder = tmp_path / "plans"
+    folder.mkdir()
+    for name, text in PLANS.items():
+        (folder / f"{name}.yaml").write_text(textwrap.dedent(text))
+    return load(folder)
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("guard-run", "guard-eval"):
+        text = PRETEND.format(python=sys.executable, calls=str(tmp_path / "calls"), broken=str(tmp_path / "broken"))
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("examples.experiments.runner.POLL_SECONDS", 0.01)
+    return Runner(tmp_path / "images", tmp_path / "work", tmp_path / "raw", jobs=2)
+
+
+def every(plans: list[Experiment]) -> list[Run]:
+    return [run for experiment in plans for run in experiment.runs()]
+
+
+def calls(folder: Path) -> list[str]:
+    return (folder / "calls").read_text().splitlines()
+
+
+def test_a_run_fills_in_images_and_the_folders_it_needs(plans: list[Experiment]) -> None:
+    run = every(plans)[-1]
+    assert run.name == "second/plain-0"
+    assert run.needs() == ["first/plain-0", "first/hook-h-3-0"]
+    assert run.command(Path("/images"), Path("/work")) == [
+        "guard-eval", "--distilled", "/work/first/plain-0", "--teacher",
+        "/work/first/hook-h-3-0/teacher.safetensors", "--seed", "0", "--output", "/work/second/plain-0.json",
+    ]  # fmt: skip
+
+
+def test_seeds_come_before_rows(plans: list[Experiment]) -> None:
+    assert [run.name for run in plans[0].runs()] == [
+        "first/plain-0", "first/hook-h-3-0", "first/plain-1", "first/hook-h-3-1",
+    ]  # fmt: skip
+
+
+def test_what_a_run_needs_is_done_first_and_nothing_twice(
+    plans: list[Experiment], runner: Runner, tmp_path: Path
+) -> None:
+    known = every(plans)
+    runner.do(known[-1:], known)
+    assert [call.split()[0] for call in calls(tmp_path)] == ["guard-run", "guard-run", "guard-eval"]
+    runner.do(known, known)
+    assert len(calls(tmp_path)) == 5
+    assert not runner.failed
+    found = records(known, tmp_path / "raw")
+    assert list(found) == [run.name for run in known]
+    assert found["first/plain-1"].command == "guard-run --method sre2l --data-root {data} --no-guard --seed 1"
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "raw").rglob("*.json"))
+
+
+def test_a_stopped_run_goes_on_and_a_finished_one_without_record_gets_one(
+    plans: list[Experiment], runner: Runner, tmp_path: Path
+) -> None:
+    known = every(plans)
+    (tmp_path / "work/first/plain-0").mkdir(parents=True)
+    (tmp_path / "work/first/plain-0/config.yaml").write_text("")
+    runner.do(known[:1], known)
+    assert calls(tmp_path) == [f"guard-run --resume {tmp_path}/work/first/plain-0"]
+
+
+def test_a_failed_run_fails_what_needs_it_and_nothing_else(
+    plans: list[Experiment], runner: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken").touch()
+    known = every(plans)
+    runner.do(known, known)
+    assert runner.failed == {"first/plain-0", "first/plain-1", "second/plain-0"}
+    assert set(records(known, tmp_path / "raw")) == {"first/hook-h-3-0", "first/hook-h-3-1"}
+    said = capsys.readouterr().err
+    assert "first/plain-0: FAILED: exit code 3, see " in said
+    assert "second/plain-0: FAILED: needs a run that failed" in said
+
+
+def test_the_page_has_means_gains_and_the_gate_and_is_the_same_again(
+    plans: list[Experiment], runner: Runner, tmp_path: Path
+) -> None:
+    known = every(plans)
+    runner.do(known, known)
+    shutil.copy(HERE / "RESULTS.md.j2", tmp_path)
+    page = []
+    for _ in range(2):
+        write_results(tmp_path, plans, records(known, tmp_path / "raw"))
+        page.append((tmp_path / "RESULTS.md").read_text() + (tmp_path / "figures/first.svg").read_text())
+    assert page[0] == page[1]
+    row = next(line for line in page[0].splitlines() if line.startswith("| hook, h 3 |"))
+    half = 12.7062 * 0.02 * 100 / 2  # Student's t for two seeds, sd of 0.10 and 0.12 over the root of 2
+    assert "| 2 | 51.0 ± 1.4 | 50.0 ± 1.4 | 49.0 ± 1.4 |" in row
+    assert f"| +11.0 [{11 - half:+.1f}, {11 + half:+.1f}] | failed in 1 of 2: some check |" in row
+
+
+def test_differences_of_one_seed_have_no_interval() -> None:
+    assert (difference([]), difference([1.25]), difference([1.0, 1.0])) == ("–", "+1.2", "+1.0 [+1.0, +1.0]")
+
+
+def test_every_command_of_the_project_s_plans_is_understood() -> None:
+    known = [run for experiment in load(HERE / "plans") for run in experiment.runs()]
+    names = {run.name for run in known}
+    assert len(names) == len(known)
+    for run in known:
+        assert set(run.needs()) <= names
+        words = run.command(Path("/images"), Path("/work"))
+        if words[0] == "guard-run":
+            assert parse(words[1:]).config.seed == run.seed
+        else:
+            assert words[0] == "guard-eval"
+
+
+def test_the_committed_page_is_what_the_records_give(tmp_path: Path) -> None:
+    experiments = load(HERE / "plans")
+    found = records([run for experiment in experiments for run in experiment.runs()], HERE / "raw")
+    assert len(found) == len(list((HERE / "raw").rglob("*.json")))
+    shutil.copy(HERE / "RESULTS.md.j2", tmp_path)
+    write_results(tmp_path, experiments, found)
+    assert (tmp_path / "RESULTS.md").read_text() == (HERE / "RESULTS.md").read_text()
+
+
+def test_a_record_without_a_gate_is_not_called_passed(plans: list[Experiment], runner: Runner, tmp_path: Path) -> None:
+    known = every(plans)
+    runner.do(known[:1], known)
+    path = tmp_path / "raw/first/plain-0.json"
+    content = json.loads(path.read_text())
+    content["report"]["gate"] = {}
+    record = Record.model_validate(content)
+    assert Results({"first": plans[0]}, {"first/plain-0": record}).gate("first", "plain") == "not run"
