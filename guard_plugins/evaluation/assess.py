@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from guard_plugins.evaluation.curvature import Curvature, measure_curvature
-from guard_plugins.evaluation.gate import Subject, examine, review
+from guard_plugins.evaluation.gate import Item, Subject, examine, review
 from guard_plugins.evaluation.measure import Measured, attacked_images, condensed, measure
+from guard_plugins.evaluation.worklist import WorkList
 from guard_plugins.report.model import CurvatureReport, GateItem, ModelReport
 
 if TYPE_CHECKING:
@@ -94,10 +95,12 @@ def assess(
     clean, results = measured[0].clean, measured[0].results
     if probed:
         subject = _subject(task, models[0], measured[0], protocol, source=source, teacher=teacher, name=name)
-        with _watched(task, f"gate {name}") as progress:
+        work = WorkList(task.keeper, f"gate/{name}", read=lambda values: Item(**values), write=vars)
+        with _watched(task, f"gate {name}", work) as progress:
             items = examine(
-                subject, clean=clean, results=results, h=h, curvature=curvature if hooked else None, progress=progress
-            )
+                subject, clean=clean, results=results, h=h, curvature=curvature if hooked else None,
+                known=tuple(work.results), progress=progress,
+            )  # fmt: skip
     else:
         items = review(clean=clean, results=results)
     return Assessed(report, [GateItem(**asdict(item)) for item in items], curvature)
@@ -116,12 +119,13 @@ def telling_radius(measured: Measured) -> float:
 
 
 @contextmanager
-def _watched(task: Task, label: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows progress (done, total); every call is a safe point to stop at."""
+def _watched(task: Task, label: str, work: WorkList[Item]) -> Iterator[Callable[[Item, int, int], None]]:
+    """Yield a function that keeps and shows progress (item, done, total); every call is a safe point to stop at."""
     with ExitStack() as stack:
         bars: list[Tracker] = []
 
-        def progress(done: int, total: int) -> None:
+        def progress(item: Item, done: int, total: int) -> None:
+            work.add(item, last=done == total)
             if not bars:  # the number of probes is not known before
                 bars.append(stack.enter_context(task.monitor.track(label, total, done=done - 1)))
             bars[0].advance()
@@ -151,4 +155,7 @@ def _subject(
 def _curvature(task: Task, model: nn.Module, *, h: float, name: str) -> Curvature:
     images, labels = attacked_images(task, CURVATURE_IMAGES)
     size, seeds = min(64, task.config.evaluation.batch_size), task.seeds.child("curvature", name)
-    return measure_curvature(model, images, labels, h=h, batch_size=size, seeds=seeds)
+    work = WorkList[Curvature](task.keeper, f"curvature/{name}", read=lambda values: Curvature(**values), write=vars)
+    if not work.results:
+        work.add(measure_curvature(model, images, labels, h=h, batch_size=size, seeds=seeds), last=True)
+    return work.results[0]

@@ -31,7 +31,8 @@ def examine(
     curvature: Curvature | None = None,
     baseline_clean: float | None = None,
     baseline: Sequence[AttackResult] = (),
-    progress: Callable[[int, int], None] | None = None,
+    known: Sequence[Item] = (),
+    progress: Callable[[Item, int, int], None] | None = None,
 ) -> list[Item]:
     """Return every item of the gate: what follows from the results, then what probing the model shows.
 
@@ -43,11 +44,12 @@ def examine(
         curvature: Curvature measured at the training's h, where there was one.
         baseline_clean: Clean accuracy of the same method without the hook, where it is known.
         baseline: Results of the same method without the hook.
-        progress: Called with the number of probes done and the number of probes.
+        known: Items of the first probes, where they are known already.
+        progress: Called after each other probe with its item, the number of probes done and the number of probes.
     """
     return [
         *review(clean=clean, results=results),
-        *probe(subject, h=h, progress=progress),
+        *probe(subject, h=h, known=known, progress=progress),
         gate_comparison.clean_is_kept(clean, baseline_clean),
         gate_comparison.gains_agree(results, baseline),
         gate_comparison.h_matters(curvature),
@@ -64,8 +66,14 @@ def review(*, clean: float, results: Sequence[AttackResult]) -> list[Item]:
     ]
 
 
-def probe(subject: Subject, *, h: float, progress: Callable[[int, int], None] | None = None) -> list[Item]:
-    """Return the items that ask the model again."""
+def probe(
+    subject: Subject,
+    *,
+    h: float,
+    known: Sequence[Item] = (),
+    progress: Callable[[Item, int, int], None] | None = None,
+) -> list[Item]:
+    """Return the items that ask the model again; arguments as in :func:`examine`."""
     probes: tuple[Callable[[Subject], Item], ...] = (
         gate_eligibility.logits_are_deterministic,
         gate_eligibility.answers_are_logits,
@@ -80,11 +88,11 @@ def probe(subject: Subject, *, h: float, progress: Callable[[int, int], None] | 
         gate_probes.teacher_is_of_little_help,
         lambda it: gate_bound.loss_rise_within_bound(it, h=h),
     )
-    items = []
-    for done, check in enumerate(probes, start=1):
+    items = list(known)
+    for check in probes[len(known) :]:
         items.append(check(subject))
         if progress is not None:
-            progress(done, len(probes))
+            progress(items[-1], len(items), len(probes))
     return items
 
 

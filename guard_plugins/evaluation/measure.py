@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from guard_plugins.attacks.base import Attack
 from guard_plugins.evaluation.accuracy import AttackResult, attack_accuracy, clean_accuracy
 from guard_plugins.evaluation.protocols import Protocol
+from guard_plugins.evaluation.worklist import WorkList
 from guard_plugins.host import Registry
-from guard_plugins.loop import Keeper
 from guard_plugins.report.model import ModelReport, RobustAccuracy
 from guard_plugins.task import Task
 
@@ -60,7 +60,7 @@ def measure(
     images, labels = attacked_images(task)
     known = {name: item.value for name, item in attacks.items.items()}
     items = [(n, attack, eps) for n in range(len(models)) for attack, radii in protocol.build(known) for eps in radii]
-    work = _WorkList(task.keeper, f"evaluation/{name}")
+    work = WorkList(task.keeper, f"evaluation/{name}", read=_result, write=vars)
     with task.monitor.track(f"attack {name}", len(items) * len(labels), done=len(work.results) * len(labels)) as bar:
         for number, attack, eps in items[len(work.results) :]:
             result = attack_accuracy(
@@ -77,21 +77,6 @@ def measure(
         )
         for number, model in enumerate(models)
     ]
-
-
-class _WorkList:
-    """The results of an evaluation so far, item by item, kept with the run's checkpoints."""
-
-    def __init__(self, keeper: Keeper, name: str) -> None:
-        self._checkpoints, self._name = keeper.checkpoints, name
-        saved = self._checkpoints.load(name)
-        self.results = [_result(entry) for entry in saved[1]["results"]] if saved else []
-
-    def add(self, result: AttackResult, *, last: bool) -> None:
-        self.results.append(result)
-        if last or self._checkpoints.due:
-            results = [vars(entry) for entry in self.results]
-            self._checkpoints.save(self._name, len(results), {"results": results})
 
 
 def _result(saved: dict[str, Any]) -> AttackResult:

@@ -34,7 +34,8 @@ def names(items: list[Item]) -> set[str]:
 
 def test_an_honest_robust_model_passes(robust_net: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module) -> None:
     steps: list[tuple[int, int]] = []
-    items = probe(subject(robust_net, digits, source, teacher=source), h=0.5, progress=lambda *at: steps.append(at))
+    gated = subject(robust_net, digits, source, teacher=source)
+    items = probe(gated, h=0.5, progress=lambda _, *at: steps.append(at))
     assert names(items) == set(), [item for item in items if item.verdict == "failed"]
     assert [item.verdict for item in items].count("passed") >= 10
     assert all(item.figure for item in items)

@@ -10,6 +10,7 @@ A tiny digits job by default; everything after ``--`` goes to guard-run instead.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
@@ -30,6 +31,9 @@ OWN = {
     "dc": ("--match.iterations", "20"),
 }
 
+EVENTS = "events.jsonl"
+SAVED = ("stages.json", "checkpoints/*.safetensors")
+
 
 def guard_run(*arguments: str) -> list[str]:
     """Return the real command."""
@@ -37,37 +41,56 @@ def guard_run(*arguments: str) -> list[str]:
 
 
 def uninterrupted(folder: Path, arguments: list[str]) -> float:
-    """Do the run without a fault and return its duration in seconds."""
-    start = time.monotonic()
+    """Do the run without a fault and return how many seconds it worked, start-up aside."""
     subprocess.run(guard_run(*arguments, "--output", str(folder)), check=True, capture_output=True)
-    return time.monotonic() - start
+    lines = (folder / EVENTS).read_text().splitlines()
+    return float(json.loads(lines[-1])["time"] - json.loads(lines[0])["time"])
 
 
-def interrupted(folder: Path, arguments: list[str], kills: int, longest: float, rng: random.Random) -> Counter[str]:
-    """Kill and resume the run ``kills`` times, let it finish, and return how often each stage was hit."""
-    hit: Counter[str] = Counter()
-    for number in range(kills + 1):
+def interrupted(folder: Path, arguments: list[str], kills: int, window: float, rng: random.Random) -> list[str]:
+    """Kill and resume one run until it ends, at most ``kills`` times; return the stages that were hit.
+
+    A process is killed up to ``window`` seconds after it started (one in ten), went to work (four), or first saved
+    something (five): without the last, kills at a high cadence on a busy machine would never let a run get on.
+    """
+    hit: list[str] = []
+    log = folder.with_suffix(".log")
+    while True:
         begun = (folder / "config.yaml").exists()
         command = guard_run("--resume", str(folder)) if begun else guard_run(*arguments, "--output", str(folder))
-        process = subprocess.Popen(
-            [*command, "--checkpoint-every", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        with log.open("w") as err:
+            process = subprocess.Popen([*command, "--checkpoint-every", "1"], stdout=subprocess.DEVNULL, stderr=err)
+        if len(hit) < kills:
+            _wait_for_change(process, rng.choices([(), (EVENTS,), SAVED], weights=[1, 4, 5])[0], folder)
         try:
-            _, err = process.communicate(timeout=rng.uniform(0.15, 0.8) * longest if number < kills else 600)
+            process.wait(timeout=rng.uniform(0, window) if len(hit) < kills else 1800)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
-            hit[stage_of(folder)] += 1
+            process.wait()
+            hit.append(stage_of(folder))
             continue
         if process.returncode:
-            raise AssertionError(f"kill {number}: exit code {process.returncode}\n{err}")
-        hit["none, it had finished"] += number < kills
-    return hit
+            raise AssertionError(f"after {len(hit)} kills: exit code {process.returncode}\n{log.read_text()}")
+        return hit
+
+
+def _wait_for_change(process: subprocess.Popen[bytes], patterns: tuple[str, ...], folder: Path) -> None:
+    """Wait until the process writes to a file of these patterns in the run's folder, or ends; not at all for none."""
+
+    def written() -> list[tuple[Path, int]]:
+        return [(path, path.stat().st_mtime_ns) for pattern in patterns for path in folder.glob(pattern)]
+
+    before = written()
+    while patterns and process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):  # renamed between the listing and the look
+            if written() != before:
+                return
+        time.sleep(0.02)
 
 
 def stage_of(folder: Path) -> str:
     """Return the stage a killed run was in, from its events."""
-    events = folder / "events.jsonl"
+    events = folder / EVENTS
     stage = "before the run"
     for line in events.read_text().splitlines() if events.exists() else []:
         try:
@@ -100,17 +123,21 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def check(method: str, kills: int, seed: int, folder: Path, extra: tuple[str, ...] = ()) -> Counter[str]:
-    """Compare a run with faults to one without.
+    """Compare runs with faults to one without, and return how often each stage was hit.
+
+    The kills are spread over one run; where it ends before they are spent, over as many as it takes.
 
     Raises:
         AssertionError: If they differ, anything is left behind, or a resumed run fails.
     """
     arguments = ["--method", method, *(extra or (*TINY, *OWN.get(method, ())))]
-    longest = uninterrupted(folder / "whole", arguments)
-    hit = interrupted(folder / "killed", arguments, kills, longest, random.Random(seed))
-    found = differences(folder / "whole", folder / "killed")
-    if found:
-        raise AssertionError(f"{method}: the resumed run differs: {', '.join(found)}; kills hit {dict(hit)}")
+    work, hit, rng = uninterrupted(folder / "whole", arguments), Counter[str](), random.Random(seed)
+    while hit.total() < kills:
+        killed = folder / f"killed-after-{hit.total()}"
+        hit.update(interrupted(killed, arguments, kills - hit.total(), max(1.0, 2 * work / kills), rng))
+        found = differences(folder / "whole", killed)
+        if found:
+            raise AssertionError(f"{method}: the resumed run differs: {', '.join(found)}; kills hit {dict(hit)}")
     return hit
 
 
