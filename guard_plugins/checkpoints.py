@@ -6,17 +6,20 @@ import hashlib
 import re
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from guard_plugins.artifacts.tree import load_tree, save_tree
+from guard_plugins.report.model import Saves
 
 
 class Checkpoints:
     """One file per loop, saved at a cadence of time and once at the loop's end.
 
     Attributes:
-        seconds: Time spent saving so far.
+        count: Number of saves by this process.
+        seconds: Time they took, from taking the state to the file on disk.
         inputs: Fingerprint of what the running stage depends on; a state saved under another one is not used.
 
     Args:
@@ -25,7 +28,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path | None, *, every: float) -> None:
-        self.folder, self.every, self.seconds, self.inputs = folder, every, 0.0, ""
+        self.folder, self.every, self.count, self.seconds, self.inputs = folder, every, 0, 0.0, ""
         self._last = time.monotonic()
 
     def load(self, loop: str) -> tuple[int, dict[str, Any]] | None:
@@ -44,8 +47,8 @@ class Checkpoints:
         """Whether the cadence asks for a save."""
         return self.folder is not None and time.monotonic() - self._last >= self.every
 
-    def save(self, loop: str, done: int, state: dict[str, Any]) -> None:
-        """Save a loop's state after ``done`` steps.
+    def save(self, loop: str, done: int, state: Callable[[], dict[str, Any]]) -> None:
+        """Save what ``state`` returns, a loop's state after ``done`` steps.
 
         Raises:
             ArtifactError: If the file cannot be written.
@@ -54,9 +57,16 @@ class Checkpoints:
             return
         start = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_tree(self._path(self.folder, loop), {"done": done, "inputs": self.inputs, "state": state})
+        save_tree(self._path(self.folder, loop), {"done": done, "inputs": self.inputs, "state": state()})
         self._last = time.monotonic()
         self.seconds += self._last - start
+        self.count += 1
+
+    def cost(self, stages: Mapping[str, float]) -> Saves:
+        """Return what saving cost this process, whose ``stages`` took so many seconds."""
+        whole = sum(stages.values())
+        share = self.seconds / whole if whole else 0.0
+        return Saves(count=self.count, seconds=round(self.seconds, 3), share=round(share, 6))
 
     def forget(self) -> None:
         """Remove everything saved."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from guard_plugins.announcing import conclude, introduce
 from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_distilled
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger, file_hash, fingerprint
-from guard_plugins.artifacts.manifest import write_manifest
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card, save_teacher
 from guard_plugins.calling import HOOK_DOES_NOT_APPLY, calling, promised
 from guard_plugins.checkpoints import Checkpoints
@@ -31,7 +31,6 @@ from guard_plugins.report.metrics import metrics_of
 from guard_plugins.report.model import HookReport, Models, Report
 from guard_plugins.report.publish import publish
 from guard_plugins.report.stored import FIGURES, save_figures
-from guard_plugins.report.verdicts import failures
 from guard_plugins.resources import memory_asked_by
 from guard_plugins.seeds import Seeds
 from guard_plugins.stopping import StopRequest
@@ -102,7 +101,9 @@ class Job:
             self.config, self.data, self.engine, Seeds(self.config.seed), self.monitor, self.host.networks,
             Keeper(self.checkpoints, stop, riders),
         )  # fmt: skip
-        self._announce()
+        unguarded = self.config.guarded and self.hook is None
+        unhooked = HOOK_DOES_NOT_APPLY.format(name=self.method.name) if unguarded else ""
+        introduce(self.task, folder, self.host, unhooked=unhooked)
         inputs = fingerprint("report", self.config.model_dump(mode="json"))
         if self.ledger.why_redo("report", inputs) is None:
             return Report.model_validate_json(folder.report.read_text(encoding="utf-8"))
@@ -113,8 +114,7 @@ class Job:
         earlier = [folder.path / name for stage in ("teacher", "distill") for name in self.ledger.hashes(stage)]
         self.ledger.finish("report", inputs, [folder.report, *earlier])
         self.checkpoints.forget()
-        for line in failures(report):
-            self.monitor.say(line)
+        conclude(self.task, report)
         return report
 
     def _load(self) -> Data:
@@ -122,17 +122,6 @@ class Job:
         dataset = self.host.datasets[name]
         with calling(self.host.datasets.items[name], "load"):
             return with_validation(dataset().load(self.config.data_request()), self.config.data.validation_per_class)
-
-    def _announce(self) -> None:
-        if not self.folder.manifest.exists():
-            write_manifest(
-                self.folder.manifest, seed=self.config.seed, entries=self.host.entries, device=self.engine.describe()
-            )
-        for broken in self.host.broken.values():
-            self.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
-        if self.config.guarded and self.hook is None:
-            self.monitor.say(HOOK_DOES_NOT_APPLY.format(name=self.method.name))
-        self.monitor.say(f"run folder: {self.folder.path}")
 
     def _open(self, stage: str, *inputs: Any) -> tuple[str, bool]:
         """Return the stage's fingerprint and whether it stands finished."""
@@ -246,4 +235,5 @@ class Job:
             models=models, metrics=metrics_of(models, plain=plain),
             hook=card.hook or self.ledger.notes("distill").get("hook"), gate={n: one.gate for n, one in found.items()},
             curvature={name: one.summary() for name, one in found.items()}, seconds=self.monitor.seconds,
+            saves=self.checkpoints.cost(self.monitor.seconds),
         )  # fmt: skip

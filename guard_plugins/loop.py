@@ -120,7 +120,7 @@ class Keeper:
             StoppedError: If the run was asked to stop; the state is saved.
         """
         if last or self.checkpoints.due or self.stop.number is not None:
-            self.checkpoints.save(loop, done, self._whole(state).capture())
+            self.checkpoints.save(loop, done, self._whole(state).capture)
         self.stop.check()
 
     def _whole(self, state: LoopState) -> LoopState:

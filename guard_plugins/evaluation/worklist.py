@@ -38,5 +38,7 @@ class WorkList(Generic[T]):
         """
         self.results.append(result)
         if last or self._checkpoints.due:
-            written = [dict(self._write(entry)) for entry in self.results]
-            self._checkpoints.save(self._name, len(written), {"results": written})
+            self._checkpoints.save(self._name, len(self.results), self._written)
+
+    def _written(self) -> dict[str, Any]:
+        return {"results": [dict(self._write(entry)) for entry in self.results]}

@@ -44,7 +44,7 @@ def markdown(report: Report) -> str:
         _drops(report),
         *(_curvature(KINDS[kind], found) for kind, found in report.curvature.items()),
         "\n".join(line for kind, items in report.gate.items() for line in gate_lines(KINDS[kind], items)),
-        "Seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report.seconds.items()) + ".",
+        _seconds(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -74,6 +74,11 @@ def _curvature(label: str, found: CurvatureReport) -> str:
         f"Around {found.images} test images the {label}'s loss has, at the median, ‖g‖ {found.gradient_norm:.3g}, "
         f"κ {found.along_gradient:.3g} along the gradient (h = {found.h:.3g}) and |λ|max {found.eigenvalue:.3g}."
     )
+
+
+def _seconds(report: Report) -> str:
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report.seconds.items())
+    return f"Seconds: {stages}{f'; {report.saves.sentence()}' if report.saves else ''}."
 
 
 def _drops(report: Report) -> str:

@@ -160,6 +160,24 @@ class Models(Part):
     student_hard: ModelReport
 
 
+class Saves(Part):
+    """What it cost to keep the run resumable, in the process that finished it.
+
+    Attributes:
+        count: Number of saves of a loop's state.
+        seconds: Time they took.
+        share: The same as a fraction of the time of all stages.
+    """
+
+    count: int
+    seconds: float
+    share: float
+
+    def sentence(self) -> str:
+        """Return the cost in words."""
+        return f"checkpoints: {self.count} saves took {self.seconds:.1f} s, {100 * self.share:.2f} % of the run"
+
+
 class Report(Part):
     """The results of a run.
 
@@ -178,6 +196,7 @@ class Report(Part):
         curvature: Curvature of the loss on test images for the first model of each kind.
         notes: What a reader of the protocol's numbers must know.
         metrics: Summary metrics of the students.
+        saves: What checkpoints cost.
     """
 
     method: str
@@ -194,6 +213,7 @@ class Report(Part):
     curvature: dict[str, CurvatureReport] = {}
     notes: list[str] = []
     metrics: Metrics | None = None
+    saves: Saves | None = None
 
 
 class Evaluation(Part):

@@ -107,7 +107,7 @@ def differences(one: Path, other: Path) -> list[str]:
     found = []
     reports: list[dict[str, Any]] = [json.loads((folder / "report.json").read_text()) for folder in (one, other)]
     for report in reports:
-        report.pop("seconds")
+        del report["seconds"], report["saves"]
     if reports[0] != reports[1]:
         found.append("report.json")
     for name in ("teacher.safetensors", "distilled/distilled.safetensors"):

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -141,7 +142,8 @@ def test_resume_takes_a_run_and_no_other_options(tiny_run: TinyRun, tmp_path: Pa
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, every=1.0)
-    checkpoints.save("loop/0", 3, {"x": torch.ones(2), "n": 1, "groups": [{"lr": 0.1}], "none": None, 5: (1, 2)})  # type: ignore[dict-item]
+    state: dict[Any, Any] = {"x": torch.ones(2), "n": 1, "groups": [{"lr": 0.1}], "none": None, 5: (1, 2)}
+    checkpoints.save("loop/0", 3, lambda: state)
     assert checkpoints.load("loop/0") is not None
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:40])
@@ -152,7 +154,19 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 def test_a_state_of_other_inputs_is_not_used(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, every=1.0)
     checkpoints.inputs = "one"
-    checkpoints.save("loop", 3, {})
+    checkpoints.save("loop", 3, dict)
     assert checkpoints.load("loop") == (3, {})
     checkpoints.inputs = "two"
     assert checkpoints.load("loop") is None
+
+
+def test_the_cost_of_checkpoints_is_told(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    report, folder = tiny_run("noise", "run", checkpoint_every=1e-9)
+    assert report.saves is not None and report.hook is not None
+    # One after every step of the teacher and the two students, and of every attack, probe and curvature measured.
+    assert report.saves.count > report.hook.steps + 2 * 2
+    assert report.saves.share == pytest.approx(report.saves.seconds / sum(report.seconds.values()), abs=1e-3)
+    assert 0 < report.saves.share < 1
+    told = f"checkpoints: {report.saves.count} saves took"
+    assert told in capsys.readouterr().err
+    assert told in (folder / "report.md").read_text()

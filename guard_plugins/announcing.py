@@ -1,0 +1,41 @@
+"""What a run says about itself when it starts and when it ends."""
+
+from __future__ import annotations
+
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.manifest import write_manifest
+from guard_plugins.config import RunConfig
+from guard_plugins.host import PluginHost
+from guard_plugins.report.model import Report
+from guard_plugins.report.verdicts import failures
+from guard_plugins.task import Task
+
+
+def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str = "") -> None:
+    """Write the manifest of a new run, and say what its user must know before it works.
+
+    Args:
+        task: The run's.
+        folder: Where it leaves its artifacts.
+        host: The loaded plugins; broken ones are named.
+        unhooked: Why the curvature hook does not apply, where it was asked for.
+
+    Raises:
+        ArtifactError: If the manifest cannot be written.
+    """
+    config: RunConfig = task.config
+    if not folder.manifest.exists():
+        write_manifest(folder.manifest, seed=config.seed, entries=host.entries, device=task.engine.describe())
+    for broken in host.broken.values():
+        task.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
+    if unhooked:
+        task.monitor.say(unhooked)
+    task.monitor.say(f"run folder: {folder.path}")
+
+
+def conclude(task: Task, report: Report) -> None:
+    """Say what the gate found and what the checkpoints cost."""
+    for line in failures(report):
+        task.monitor.say(line)
+    if report.saves is not None:
+        task.monitor.say(report.saves.sentence())
