@@ -162,7 +162,8 @@ def test_a_state_of_other_inputs_is_not_used(tmp_path: Path) -> None:
 
 def test_the_cost_of_checkpoints_is_told(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     report, folder = tiny_run("noise", "run", checkpoint_every=1e-9)
-    assert report.saves is not None and report.hook is not None
+    assert report.saves is not None
+    assert report.hook is not None
     # One after every step of the teacher and the two students, and of every attack, probe and curvature measured.
     assert report.saves.count > report.hook.steps + 2 * 2
     assert report.saves.share == pytest.approx(report.saves.seconds / sum(report.seconds.values()), abs=1e-3)
