@@ -11,7 +11,6 @@ from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config import RunConfig
 from guard_plugins.config.compose import Layer, compose
 from guard_plugins.config.presets import merged
-from guard_plugins.data.base import DataRequest
 from guard_plugins.engine import Engine
 from guard_plugins.host import PluginHost
 from guard_plugins.loop import Keeper
@@ -85,8 +84,7 @@ def tiny_task(method: type[Method], *, settings: Mapping[str, Any] | None = None
 def build_task(config: RunConfig) -> Task:
     """Return the task of a configuration, silent, and saving nothing."""
     host = PluginHost(only=[config.method])
-    wanted = config.data.model_dump()
-    data = host.datasets[config.dataset]().load(DataRequest(root=config.data_root, **wanted))
+    data = host.datasets[config.dataset]().load(config.data_request())
     keeper = Keeper(Checkpoints(None, every=1e9))
     return Task(config, data, Engine(config.device), Seeds(config.seed), Listener(), host.networks, keeper)
 
