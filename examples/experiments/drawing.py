@@ -40,7 +40,30 @@ def curves(path: Path, title: str, rows: Mapping[str, Sequence[ModelReport | Non
         axes.set_xticks([0, 1, 2, 4, 8, 16, 32], labels=["0", "1", "2", "4", "8", "16", "32"])
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        _save(figure, path)
+
+
+def accuracy_against_cost(path: Path, points: Mapping[str, tuple[float, float]]) -> None:
+    """Draw one point per row: the students' accuracy at ε = 1/255 against the cost of the teacher.
+
+    Args:
+        path: The SVG to write.
+        points: By row, multiple of a plain teacher's step and accuracy in percent.
+    """
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for row, (ratio, accuracy) in points.items():
+            axes.plot([ratio], [accuracy], marker="o")
+            axes.annotate(row, (ratio, accuracy), xytext=(6, 4), textcoords="offset points")
+        axes.set(xlabel="time of the teacher, plain = 1", ylabel="students at ε = 1/255, %", xlim=(0.8, 2.5))
+        axes.margins(y=0.2)
+        axes.grid(alpha=0.3)
+        _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, stream.getvalue())

@@ -12,7 +12,8 @@ from pathlib import Path
 import jinja2
 from scipy import stats
 
-from examples.experiments.drawing import curves
+from examples.experiments import cost
+from examples.experiments.drawing import accuracy_against_cost, curves
 from examples.experiments.plan import Experiment
 from examples.experiments.record import Record
 from guard_plugins.artifacts.atomic import write_text
@@ -144,16 +145,40 @@ def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapp
         rows = {row: [record for _, record in results.of(experiment.name, row)] for row in experiment.rows}
         drawn = {row: [model_of(record, "student") for record in found] for row, found in rows.items() if found}
         curves(folder / "figures" / f"{experiment.name}.svg", experiment.title, drawn)
+    points = _costs(results) if "sre2l" in results.experiments else {}
+    if points:
+        accuracy_against_cost(folder / "figures/cost.svg", points)
     template = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     ).from_string((folder / "RESULTS.md.j2").read_text(encoding="utf-8"))
     found = list(records.values())
     text = template.render(
-        done=done, results=results, table=lambda one: table(results, one), records=found,
+        done=done, waiting=_waiting(results), cost=cost, points=points, results=results,
+        table=lambda one: table(results, one), records=found,
         machines=sorted({record.machine for record in found}),
         versions=sorted({", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in found}),
     )  # fmt: skip
     write_text(folder / "RESULTS.md", text)
+
+
+def _costs(results: Results) -> dict[str, tuple[float, float]]:
+    """Return the cost of the teacher and the students' accuracy at 1/255 for the rows of SRe2L's table."""
+    ratios, found = cost.ratios(), {}
+    for row, name in cost.ROWS.items():
+        values = list(results.values("sre2l", row, "student", 1).values())
+        if values:
+            found[row] = (ratios[name], statistics.fmean(values))
+    return found
+
+
+def _waiting(results: Results) -> list[str]:
+    """Return what the plans name and no record holds yet: experiments, with the runs that are missing."""
+    lines = []
+    for experiment in results.experiments.values():
+        missing = [run for run in experiment.runs() if run.name not in results.records]
+        if missing:
+            lines.append(f"{experiment.title}: {len(missing)} of {len(experiment.runs())} runs")
+    return lines
 
 
 def _head(kind: str, eps: float, before: str) -> str:

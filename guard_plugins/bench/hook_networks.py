@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from guard_plugins.networks.base import Network, NetworkRequest
-from guard_plugins.networks.catalogue import ConvNet3, ResNet18
+from guard_plugins.networks.catalogue import ConvNet3, ResNet18, SmallResNetNetwork
 
 _REQUEST: Final = NetworkRequest(image_shape=(3, 32, 32), classes=10)
 
@@ -29,6 +29,7 @@ def _built(network: type[Network]) -> Callable[[], nn.Module]:
 NETWORKS: Final[dict[str, Callable[[], nn.Module]]] = {
     "convnet3": _built(ConvNet3),
     "resnet18": _built(ResNet18),
+    "small-resnet": _built(SmallResNetNetwork),
     "vit-tiny": _vit_tiny,
 }
 """Builders by the name ``--networks`` takes."""

@@ -1,0 +1,26 @@
+"""What a step of the teacher costs in every row, from the hook's benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+BENCHMARK: Final = Path(__file__).parents[1] / "benchmarks/hook-cpu-small-resnet.json"
+ROWS: Final = {
+    "no hook": "plain", "hook": "hook, weight 1", "hook, every 4": "hook, every 4, weight 4",
+    "FGSM-RS teacher": "FGSM-RS",
+}  # fmt: skip
+"""What the benchmark calls the training of a row's teacher."""
+
+
+def benchmark() -> dict[str, Any]:
+    """Return the stored benchmark: command, machine and, in ``results``, costs by network and way to train."""
+    content: dict[str, Any] = json.loads(BENCHMARK.read_text(encoding="utf-8"))
+    return content
+
+
+def ratios() -> dict[str, float]:
+    """Return the time of a step by way to train, as a multiple of the plain teacher's."""
+    (costs,) = benchmark()["results"].values()
+    return {name: cost["ratio"] for name, cost in costs.items()}
