@@ -21,7 +21,7 @@ def margin_losses_agree(subject: Subject, *, tolerance: float = 0.05) -> Item:
     """Check that PGD on the CW and DLR margins breaks about as much as PGD on the cross-entropy.
 
     Margins do not saturate on confident logits. They are the better losses on many honest models too, by a few
-    points, hence the tolerance.
+    points, hence the tolerance and the confidence asked for.
     """
     plain = share(subject.robust(PGD(steps=subject.steps)))
     margins = {kind: share(subject.robust(kind(steps=subject.steps))) for kind in (MarginPGD, DLRPGD)}
@@ -29,7 +29,7 @@ def margin_losses_agree(subject: Subject, *, tolerance: float = 0.05) -> Item:
     cw, dlr = (points(margins[kind]) for kind in (MarginPGD, DLRPGD))
     return judged(
         "margin losses agree",
-        good=plain - lowest <= subject.slack(tolerance),
+        good=not subject.clearly_above(max(0.0, plain - lowest), tolerance),
         figure=f"cross-entropy {points(plain)}, CW {cw}, DLR {dlr} at {over_255(subject.eps)}",
         value=plain - lowest,
         suggests="the cross-entropy's gradient vanishes on this model: report margin attacks and AutoAttack",
@@ -86,7 +86,7 @@ def teacher_is_of_little_help(subject: Subject, *, tolerance: float = 0.05) -> I
     """Check that an attacker who also follows the teacher's gradients, and smooths ReLU, breaks hardly anything more.
 
     Compared with what PGD on the cross-entropy and on the margin leave; stronger attacks break a little more of any
-    honest model, hence the tolerance.
+    honest model, hence the tolerance and the confidence asked for.
     """
     name = "adaptive attack breaks little more"
     if subject.teacher is None:
@@ -96,7 +96,7 @@ def teacher_is_of_little_help(subject: Subject, *, tolerance: float = 0.05) -> I
     only = share(left & ~subject.robust(attack))
     return judged(
         name,
-        good=only <= subject.slack(tolerance),
+        good=not subject.clearly_above(only, tolerance),
         figure=f"{attack.label} breaks {points(only)} % of the images that white-box PGD on two losses did not",
         value=only,
         suggests="the teacher's or the smoothed gradients are more useful than the model's own, which are masked: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,13 @@ class Subject:
     def slack(self, share: float) -> float:
         """Return ``share``, or one image and a half where that is more: no check turns on a single image."""
         return max(share, 1.5 / len(self.labels))
+
+    def clearly_above(self, rate: float, limit: float) -> bool:
+        """Say whether a share of the images lies above ``limit`` with 95 % confidence (normal, one-sided).
+
+        For items whose limit honest models come near to: on a few dozen images a share is uncertain by several points.
+        """
+        return rate - 1.645 * math.sqrt(rate * (1 - rate) / len(self.labels)) > limit
 
 
 def share(mask: Tensor) -> float:

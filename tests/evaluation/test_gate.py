@@ -107,6 +107,17 @@ def test_a_masked_model_falls_to_an_attacker_who_knows_its_teacher(
     assert "report the adaptive attack" in item.suggests
 
 
+def test_a_share_is_clearly_above_a_limit_only_where_chance_does_not_explain_it(digits: tuple[Tensor, Tensor]) -> None:
+    def clearly(broken: int, images: int) -> bool:
+        few = Subject(
+            model=nn.Identity(), images=digits[0][:images], labels=digits[1][:images], eps=0.1, seeds=Seeds(0)
+        )
+        return few.clearly_above(broken / images, 0.05)
+
+    assert (clearly(0, 48), clearly(3, 48), clearly(6, 48), clearly(7, 48)) == (False, False, False, True)
+    assert (clearly(10, 200), clearly(16, 200), clearly(17, 200), clearly(200, 200)) == (False, False, True, True)
+
+
 def test_without_a_teacher_the_adaptive_attack_is_not_run(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     item = gate_probes.teacher_is_of_little_help(subject(digits_net, digits))
     assert (item.verdict, item.suggests) == ("not run", "")
