@@ -14,31 +14,32 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Engine:
-    """Device, process group and backward pass of a run.
+    """Device and backward pass of a run.
 
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        ConfigError: If the device asked for is not there.
+        ConfigError: If the device asked for is not there, or this is one of several processes.
     """
 
     def __init__(self, device: str = "auto") -> None:
         _require(device)
         self._accelerator = Accelerator(cpu=device == "cpu")
+        if self._accelerator.num_processes > 1:
+            raise ConfigError(
+                "A run works in one process",
+                seen=f"this is one of {self._accelerator.num_processes}, started by torchrun, accelerate launch or MPI",
+                do="Start the command itself; for several devices, start several runs (seeds, methods), one on each.",
+            )
 
     @property
     def device(self) -> torch.device:
         """The device of this process."""
         return cast(torch.device, self._accelerator.device)
 
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files and talks to the terminal."""
-        return bool(self._accelerator.is_main_process)
-
     def model(self, model: M) -> M:
-        """Return ``model`` on the device, wrapped for several processes where there are several."""
+        """Return ``model`` on the device, with the arithmetic Accelerate is configured for."""
         return cast(M, self._accelerator.prepare_model(model))
 
     def optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -53,7 +54,7 @@ class Engine:
         """Return what a manifest records about the machine's devices."""
         device = self.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return {"device": str(device), "name": name, "processes": self._accelerator.num_processes}
+        return {"device": str(device), "name": name}
 
 
 def _require(device: str) -> None:

@@ -94,7 +94,7 @@ class Job:
             GuardError: If anything goes wrong.
         """
         self.folder, self.ledger = folder, Ledger(folder.stages)
-        self.monitor = Monitor(folder.events, quiet=not self.engine.is_main)
+        self.monitor = Monitor(folder.events)
         self.checkpoints = Checkpoints(folder.checkpoints, every=self.config.checkpoint_every)
         riders = {} if self.hook is None else {"hook": self.hook}
         self.task = Task(
