@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_di
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger, file_hash, fingerprint
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card, save_teacher
+from guard_plugins.assessing import assess_kinds
 from guard_plugins.calling import HOOK_DOES_NOT_APPLY, calling, promised
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config import RunConfig
@@ -18,24 +20,25 @@ from guard_plugins.data.held_out import with_validation
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.engine import Engine
 from guard_plugins.errors import ConfigError
-from guard_plugins.evaluation.assess import Assessed, assess, step_length
+from guard_plugins.evaluation.assess import Assessed
 from guard_plugins.evaluation.protocols import find_protocol
 from guard_plugins.guarding import build_hook, hook_report, wrap_guarded
 from guard_plugins.host import PluginHost
+from guard_plugins.labels.relabel import promise_room, relabel, require_soft_labels
+from guard_plugins.labels.store import StoredLabels
 from guard_plugins.loop import Keeper
 from guard_plugins.monitor import Monitor
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.report.contact_sheet import save_contact_sheet
-from guard_plugins.report.figures import collect
 from guard_plugins.report.metrics import metrics_of
 from guard_plugins.report.model import HookReport, Models, Report
 from guard_plugins.report.publish import publish
-from guard_plugins.report.stored import FIGURES, save_figures
+from guard_plugins.report.stored import FIGURES
 from guard_plugins.resources import memory_asked_by
 from guard_plugins.seeds import Seeds
 from guard_plugins.stopping import StopRequest
 from guard_plugins.task import Task
-from guard_plugins.training.lessons import online
+from guard_plugins.training.lessons import Lessons, online
 from guard_plugins.training.student import train_students
 
 #: What the teacher depends on, apart from the method and the hook.
@@ -74,6 +77,7 @@ class Job:
         """
         self.engine = Engine(self.config.device)
         self.data = self._load()
+        require_soft_labels(self.config, self.method)
         quiet = Task(
             self.config, self.data, self.engine, Seeds(self.config.seed), Monitor(quiet=True), self.host.networks,
             Keeper(Checkpoints(None, every=self.config.checkpoint_every)),
@@ -104,14 +108,19 @@ class Job:
         unguarded = self.config.guarded and self.hook is None
         unhooked = HOOK_DOES_NOT_APPLY.format(name=self.method.name) if unguarded else ""
         introduce(self.task, folder, self.host, unhooked=unhooked)
+        if self.config.student.labels == "stored" and not folder.labels.exists():
+            self.monitor.say(promise_room(self.task, folder.labels))
         inputs = fingerprint("report", self.config.model_dump(mode="json"))
         if self.ledger.why_redo("report", inputs) is None:
             return Report.model_validate_json(folder.report.read_text(encoding="utf-8"))
         teacher, card = self._teacher() if self.method.uses_teacher else (None, self._card(None))
         distilled = self._distilled(teacher)
-        report = self._report(card, self._assess(card, self._models(teacher, distilled)))
+        models = self._models(teacher, distilled)
+        found = assess_kinds(self.task, models, self.protocol, self.host.attacks, card, figures=folder.path / FIGURES)
+        report = self._report(card, found)
         publish(self.folder, report)
-        earlier = [folder.path / name for stage in ("teacher", "distill") for name in self.ledger.hashes(stage)]
+        stages = ("teacher", "distill", "relabel")
+        earlier = [folder.path / name for stage in stages for name in self.ledger.hashes(stage)]
         self.ledger.finish("report", inputs, [folder.report, *earlier])
         self.checkpoints.forget()
         conclude(self.task, report)
@@ -191,40 +200,32 @@ class Job:
     def _data_inputs(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json", include={"dataset", "data_root", "data", "guard", "no_guard"})
 
+    def _soft_lessons(self, teacher: Normalised, distilled: DistilledSet) -> Callable[[str], Lessons]:
+        if self.config.student.labels == "online":
+            return online(self.task, distilled, teacher)
+        source = [self.ledger.hashes("distill"), file_hash(self.folder.teacher)]
+        settings = self.config.model_dump(mode="json", include={"student", "seed", "device"})
+        inputs, finished = self._open("relabel", source, settings, self._mode())
+        if not finished:
+            with self.monitor.stage("relabel"), memory_asked_by("--student.batch-size"):
+                files = relabel(self.task, distilled, teacher, self.folder.labels, inputs=inputs)
+                self.ledger.finish("relabel", inputs, files)
+        stored = StoredLabels(self.folder.labels, distilled.images.to(self.task.device))
+        return lambda stage: stored
+
     def _models(self, teacher: Normalised | None, distilled: DistilledSet) -> dict[str, list[Normalised]]:
+        soft = teacher if self.method.labels == "soft" else None
+        lessons = self._soft_lessons(soft, distilled) if soft else online(self.task, distilled, None)
         source = self.ledger.hashes("distill")
         settings = self.config.model_dump(mode="json", include={"student", "teacher", "seed", "evaluation", "device"})
         self._open("students", source, self._data_inputs, settings, self._mode())
         with self.monitor.stage("students"), memory_asked_by("--student.batch-size"):
-            soft = teacher if self.method.labels == "soft" else None
+            hard = online(self.task, load_pngs(self.folder.distilled), None)
             return {
                 "teacher": [teacher] if teacher else [],
-                "student": train_students(self.task, online(self.task, distilled, soft), name="student"),
-                "student_hard": train_students(
-                    self.task, online(self.task, load_pngs(self.folder.distilled), None), name="student-hard"
-                ),
+                "student": train_students(self.task, lessons, name="student"),
+                "student_hard": train_students(self.task, hard, name="student-hard"),
             }
-
-    def _assess(self, card: TeacherCard, kinds: dict[str, list[Normalised]]) -> dict[str, Assessed]:
-        guard = card.guard or self.config.guard.model_dump()
-        h = step_length(guard["h"], guard["h_rms"], self.data.image_shape)
-        undefended, known = kinds["student_hard"][0], {"student": next(iter(kinds["teacher"]), None)}
-        with self.monitor.stage("evaluation"), memory_asked_by("--evaluation.batch-size"):
-            found = {
-                name: assess(
-                    self.task, models, self.protocol, self.host.attacks, name=name.replace("_", "-"), h=h,
-                    hooked=name == "teacher" and card.guard is not None, probed=models[0] is not undefended,
-                    source=undefended, teacher=known.get(name),
-                )
-                for name, models in kinds.items()
-                if models
-            }  # fmt: skip
-        with self.monitor.stage("figures"):
-            shown = {name: kinds[name][0] for name in found if name != "student_hard"}
-            curvatures = {name: found[name].curvature for name in shown}
-            figures = collect(self.task, shown, curvatures, radii=found["student"].report.radii(), h=h)
-            save_figures(self.folder.path / FIGURES, figures)
-        return found
 
     def _report(self, card: TeacherCard, found: dict[str, Assessed]) -> Report:
         reports = {name: found[name].report if name in found else None for name in Models.model_fields}

@@ -117,6 +117,11 @@ class RunFolder:
         return self.path / "distilled.png"
 
     @property
+    def labels(self) -> Path:
+        """The stored soft labels."""
+        return self.path / "labels"
+
+    @property
     def report(self) -> Path:
         """The results as JSON; the Markdown lies beside it."""
         return self.path / "report.json"

@@ -1,0 +1,133 @@
+"""What stored soft labels consist of, and how many bytes that takes."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Final, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from guard_plugins.training.protocols import Recipe
+
+Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
+DType = Literal["float16", "float32"]
+Side = Annotated[int, Field(gt=0, le=2**15 - 1)]
+
+SHARD_BYTES: Final = 64 * 2**20
+"""A shard holds at most ten epochs, and no more of them than fit in here (but at least one)."""
+
+HEADER: Final = 2048
+"""Room for what a shard's file says of itself, at most, in bytes."""
+
+
+class Layout(BaseModel):
+    """The shape of stored soft labels.
+
+    Attributes:
+        images: Images in the distilled set.
+        classes: Logits per image.
+        size: (H, W) of the images.
+        epochs: Passes over the images.
+        per_epoch: Batches of a pass.
+        batch: Images of a batch.
+        shard: Passes per file.
+        window: Numbers that say what is cut out of an image: an offset (2), a box (4) or nothing.
+        flips: Whether images may be mirrored.
+        mix: How images are mixed.
+        dtype: Type of the logits.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    images: Count
+    classes: Count
+    size: Annotated[tuple[Side, Side], Field(strict=False)]
+    epochs: Count
+    per_epoch: Count
+    batch: Count
+    shard: Count
+    window: Literal[0, 2, 4]
+    flips: bool
+    mix: Literal["none", "mixup", "cutmix"]
+    dtype: DType
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, *, images: int, classes: int, size: tuple[int, int],
+        dtype: DType = "float16",
+    ) -> Layout:  # fmt: skip
+        """Return the layout that a recipe asks for.
+
+        Args:
+            recipe: How students are trained.
+            images: Images in the distilled set.
+            classes: Number of classes.
+            size: (H, W) of the images.
+            dtype: Type of the logits.
+        """
+        batch = min(recipe.batch_size, images)
+        layout = cls(
+            images=images, classes=classes, size=size, epochs=recipe.epochs, per_epoch=images // batch, batch=batch,
+            shard=1, window=0 if recipe.augment == "none" else 4 if recipe.augment == "resized-crop-flip" else 2,
+            flips=recipe.augment.endswith("flip"), dtype=dtype,
+            mix="cutmix" if recipe.cutmix else "mixup" if recipe.mixup else "none",
+        )  # fmt: skip
+        shard = min(max(SHARD_BYTES // layout.bytes_of(1), 1), 10, recipe.epochs)
+        return layout.model_copy(update={"shard": shard})
+
+    def tensors(self, epochs: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Return type and shape of every tensor of ``epochs`` passes; S is the number of their batches.
+
+        ``logits`` (S, B, K) of the teacher on the view; ``rows`` (S, B), the image; ``window`` (S, B, 2 or 4) and
+        ``flipped`` (S, B) as in :class:`~guard_plugins.training.augmentation.View`; ``partner`` (S, B), its position in
+        the batch; ``share`` (S,) and ``box`` (S, 4) as in :class:`~guard_plugins.data.mixing.Mix`.
+        """
+        steps, each = epochs * self.per_epoch, (epochs * self.per_epoch, self.batch)
+        found: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+            "logits": (getattr(torch, self.dtype), (*each, self.classes)),
+            "rows": (torch.int32, each),
+        }
+        if self.window:
+            found["window"] = (torch.int16, (*each, self.window))
+        if self.flips:
+            found["flipped"] = (torch.bool, each)
+        if self.mix != "none":
+            found |= {"partner": (torch.int32, each), "share": (torch.float64, (steps,))}
+        if self.mix == "cutmix":
+            found["box"] = (torch.int16, (steps, 4))
+        return found
+
+    def shards(self) -> dict[str, range]:
+        """Return the epochs of every file by its name."""
+        starts = range(0, self.epochs, self.shard)
+        return {name_of(start): range(start, min(start + self.shard, self.epochs)) for start in starts}
+
+    def bytes_of(self, epochs: int) -> int:
+        """Return the bytes of the tensors of ``epochs`` passes."""
+        return sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.tensors(epochs).values())
+
+    def cost(self) -> str:
+        """Return what all of it takes on disk, as a sum that can be checked."""
+        logits = self.classes * getattr(torch, self.dtype).itemsize
+        per_step = {"none": 0, "mixup": 8, "cutmix": 16}[self.mix]
+        total, images = self.bytes_of(self.epochs), self.per_epoch * self.batch
+        view = (self.bytes_of(1) - self.per_epoch * per_step) // images - logits
+        mixed = f" + {self.epochs * self.per_epoch} batches x {per_step}" if per_step else ""
+        return (
+            f"{self.epochs} epochs x {images} images x ({logits} bytes of {self.dtype} logits + {view} of view){mixed} "
+            f"= {total:,} bytes ({human(total)})"
+        )
+
+
+def name_of(epoch: int) -> str:
+    """Return the name of the shard that begins with an epoch."""
+    return f"epochs-{epoch:06d}.safetensors"
+
+
+def human(count: int) -> str:
+    """Return a number of bytes for people, in decimal units."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,152 @@
+"""One file of stored soft labels: written whole or not at all, and believed only after a look at every number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Final
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from guard_plugins.artifacts.atomic import replacing
+from guard_plugins.errors import ArtifactError
+from guard_plugins.labels.layout import Layout
+from guard_plugins.training.augmentation import largest_offset
+
+KEY: Final = "guard_labels"
+Digest = Annotated[str, Field(max_length=128)]
+
+
+class Card(Layout):
+    """What every shard says of the labels it is a part of.
+
+    Attributes:
+        source: Hash of the distilled images.
+        inputs: Fingerprint of everything the labels depend on.
+    """
+
+    source: Digest
+    inputs: Digest
+
+
+def write_shard(path: Path, card: Card, epochs: range, tensors: dict[str, Tensor]) -> None:
+    """Write the tensors of some epochs.
+
+    Args:
+        path: The file.
+        card: What they are a part of.
+        epochs: Which they are.
+        tensors: As :meth:`Layout.tensors` says.
+
+    Raises:
+        ArtifactError: If the file cannot be written.
+    """
+    about = {"card": card.model_dump(mode="json"), "epoch": epochs.start, "digest": _digest(card, epochs, tensors)}
+    with replacing(path) as part:
+        save_file(tensors, part, metadata={KEY: json.dumps(about)})
+
+
+def read_card(path: Path) -> Card:
+    """Return what a shard says of itself.
+
+    Raises:
+        ArtifactError: If it cannot be read, or is none.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Card.model_validate(json.loads((file.metadata() or {})[KEY])["card"])
+    except _UNREADABLE as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def read_shard(path: Path, card: Card, epochs: range) -> dict[str, Tensor]:
+    """Return the tensors of a shard, mapped from the file.
+
+    Args:
+        path: The file.
+        card: What it must be a part of.
+        epochs: Which it must hold.
+
+    Raises:
+        ArtifactError: If it is damaged, holds anything else, or a number in it makes no sense.
+    """
+    if read_card(path) != card:
+        raise _damaged(path, "it belongs to other images, another teacher or other settings")
+    expected = card.tensors(len(epochs))
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()[KEY])
+            names = set(file.keys())
+            if about["epoch"] != epochs.start or names != set(expected):
+                raise ValueError(f"epoch {about['epoch']!r}, tensors {', '.join(sorted(names))}")
+            tensors = {name: file.get_tensor(name) for name in expected}
+    except _UNREADABLE as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    for name, (dtype, shape) in expected.items():
+        if tensors[name].dtype != dtype or tuple(tensors[name].shape) != shape:
+            seen = f"{name} is {tensors[name].dtype} of {tuple(tensors[name].shape)}, not {dtype} of {shape}"
+            raise _damaged(path, seen)
+    if about.get("digest") != _digest(card, epochs, tensors):
+        raise _damaged(path, "its numbers do not match their hash")
+    wrong = _nonsense(card, tensors)
+    if wrong:
+        raise _damaged(path, wrong)
+    return tensors
+
+
+# What damaged or hostile files raise; pydantic's errors are ValueErrors.
+_UNREADABLE: Final = (
+    OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
+)  # fmt: skip
+
+
+def _damaged(path: Path, seen: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path} is not the part of the stored labels it should be, or it is damaged", seen=seen,
+        do="Delete it and go on with `guard-run --resume RUN`, which labels only what is missing.",
+    )  # fmt: skip
+
+
+def _digest(card: Card, epochs: range, tensors: dict[str, Tensor]) -> str:
+    state = hashlib.blake2b(f"{card.model_dump_json()} {epochs.start} {epochs.stop}".encode(), digest_size=16)
+    for name in sorted(tensors):
+        state.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def _nonsense(card: Card, tensors: dict[str, Tensor]) -> str:
+    """Return which numbers point outside of the images or are none, or an empty string."""
+    height, width = card.size
+    limits = {"rows": (0, card.images - 1), "partner": (0, card.batch - 1), "share": (0.0, 1.0)}
+    for name, (low, high) in limits.items():
+        if name in tensors and not _within(tensors[name], low, high):
+            return f"{name} outside of {low}..{high}"
+    if not bool(torch.isfinite(tensors["logits"]).all()):
+        return "logits that are not finite"
+    if card.window == 2 and not _within(tensors["window"], -largest_offset(card.size), largest_offset(card.size)):
+        return f"windows shifted by more than {largest_offset(card.size)} pixels"
+    if card.window == 4:
+        top, left, rows, columns = tensors["window"].unbind(-1)
+        empty = bool(((rows == 0) | (columns == 0)).any())
+        if empty or not (_spans(top, rows, height) and _spans(left, columns, width)):
+            return "windows that leave the image"
+    if card.mix == "cutmix":
+        top, bottom, left, right = tensors["box"].unbind(-1)
+        if not (_spans(top, bottom - top, height) and _spans(left, right - left, width)):
+            return "boxes that leave the image"
+    return ""
+
+
+def _within(values: Tensor, low: float, high: float) -> bool:
+    return bool(((values >= low) & (values <= high)).all())
+
+
+def _spans(start: Tensor, length: Tensor, size: int) -> bool:
+    """Tell whether every span (int16) lies within 0..size."""
+    start, length = start.int(), length.int()
+    return bool(((start >= 0) & (length >= 0) & (start + length <= size)).all())

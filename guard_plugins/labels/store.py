@@ -1,0 +1,136 @@
+"""Stored soft labels, replayed: any image of any epoch, in any order, without a teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from guard_plugins.data.mixing import Mix, mix
+from guard_plugins.errors import ArtifactError
+from guard_plugins.labels.shard import Card, read_card, read_shard
+from guard_plugins.training.augmentation import View
+from guard_plugins.training.lessons import Lesson
+
+
+class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
+    """The views of a student's training, each with the teacher's logits, as a map-style data set.
+
+    Item ``i`` is image ``i % batch`` of batch ``i // batch``: a view, shape (C, H, W), and float32 logits, shape (K,).
+    Items do not depend on each other: a ``DataLoader`` may take them in any order, with any batch size and number of
+    workers.
+
+    Attributes:
+        card: What the labels are of.
+        total: Number of stored batches, over all epochs.
+
+    Args:
+        folder: The files; each is checked whole.
+        images: The distilled images the labels were made for, shape (N, C, H, W), on the device to compute on.
+
+    Raises:
+        ArtifactError: If the labels are of other images, or a file is missing or damaged; the message names it.
+    """
+
+    def __init__(self, folder: Path, images: Tensor) -> None:
+        self.card = _card_of(folder)
+        self.total = self.card.epochs * self.card.per_epoch
+        if self.card.source != hash_of(images):
+            raise ArtifactError(
+                f"The stored labels in {folder} belong to other images than the distilled set",
+                seen=f"labels of {self.card.images} images {self.card.size}; the set has {tuple(images.shape)}",
+                do="Use the labels that lie beside the set in its run's folder.",
+            )
+        self._images = images
+        self._shards = [read_shard(folder / name, self.card, epochs) for name, epochs in self.card.shards().items()]
+
+    def __len__(self) -> int:
+        return self.total * self.card.batch
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= item < len(self):
+            raise IndexError(f"item {item} of {len(self)}")
+        images, logits = self.replay(torch.tensor([item]))
+        return images[0], logits[0]
+
+    def __getitems__(self, items: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Return several items, as a ``DataLoader`` asks for them."""
+        return list(zip(*self.replay(torch.tensor(items)), strict=True))
+
+    def lesson(self, step: int) -> Lesson:
+        """Return the lesson of step ``step``: a stored batch."""
+        start = step * self.card.batch
+        return Lesson(*self.replay(torch.arange(start, start + self.card.batch)), soft=True)
+
+    def replay(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the views (B, C, H, W) and logits (B, K, float32) of ``items``, int64 of shape (B,)."""
+        how, needed, where = None, items, torch.arange(len(items))
+        if self.card.mix != "none":
+            how = self._mix(items)
+            needed, where = torch.cat([items, how.partner]).unique(return_inverse=True)
+        window = self._each("window", needed).long() if self.card.window else None
+        view = View(window, self._each("flipped", needed) if self.card.flips else None)
+        device = self._images.device
+        images, where = view.of(self._images[self._each("rows", needed).to(device)]), where.to(device)
+        own = images[where[: len(items)]]
+        if how is not None:
+            own = mix(own, images[where[len(items) :]], how)
+        return own, self._each("logits", items).to(device).float()
+
+    def _mix(self, items: Tensor) -> Mix:
+        """Return how the items are mixed; partners as items."""
+        steps, partner = items // self.card.batch, self._each("partner", items)
+        if bool((steps == steps[0]).all()):
+            steps = steps[:1]  # one number for all, as it was online: the same operation, and so the same bits
+        box = self._at("box", steps).long() if self.card.mix == "cutmix" else None
+        return Mix(items - items % self.card.batch + partner, self._at("share", steps), box)
+
+    def _each(self, name: str, items: Tensor) -> Tensor:
+        """Return the entries of ``items`` of a tensor (S, B, ...)."""
+        return self._at(name, items // self.card.batch, items % self.card.batch)
+
+    def _at(self, name: str, steps: Tensor, *positions: Tensor) -> Tensor:
+        """Return the entries of ``steps`` of a tensor (S, ...), in the batch at ``positions`` where these are given."""
+        per_shard, first = self.card.shard * self.card.per_epoch, self._shards[0][name]
+        found = first.new_empty((len(steps), *first.shape[1 + len(positions) :]))
+        for shard in (steps // per_shard).unique().tolist():
+            here = steps // per_shard == shard
+            found[here] = self._shards[shard][name][steps[here] % per_shard, *(part[here] for part in positions)]
+        return found
+
+
+def hash_of(images: Tensor) -> str:
+    """Return a hash of images, float32 of shape (N, C, H, W)."""
+    state = hashlib.blake2b(repr(tuple(images.shape)).encode(), digest_size=16)
+    for image in images:
+        state.update(image.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def _card_of(folder: Path) -> Card:
+    """Return what the labels in a folder are of, after a look at whether all files are there.
+
+    Raises:
+        ArtifactError: If there are none, one is missing, or the first cannot be read.
+    """
+    present = {path.name for path in folder.glob("*.safetensors")}
+    if not present:
+        raise ArtifactError(
+            f"There are no stored labels in {folder}", do="Make them with `guard-run --student.labels stored`."
+        )
+    card = read_card(folder / min(present))
+    # Counted before they are listed: a stranger's file may claim any number of epochs.
+    expected = math.ceil(card.epochs / card.shard)
+    missing = sorted(set(card.shards()) - present) if expected <= 2 * len(present) + 100 else []
+    if missing or expected != len(present):
+        raise ArtifactError(
+            f"The stored labels in {folder} are not complete, or not of one piece",
+            seen=f"{len(present)} files of {expected}" + "".join(f"; {name} is missing" for name in missing[:3]),
+            do="Go on with `guard-run --resume RUN`, which labels only what is missing.",
+        )  # fmt: skip
+    return card
