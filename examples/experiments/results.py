@@ -59,6 +59,16 @@ class Results:
         """Return mean ± sd in percent."""
         return spread(list(self.values(experiment, row, kind, eps, attack).values()))
 
+    def has(self, experiment: str, *rows: str) -> bool:
+        """Say whether rows of an experiment have records, for at least one seed in common."""
+        return bool(self.seeds(experiment, *rows))
+
+    def seeds(self, experiment: str, *rows: str) -> int:
+        """Return the number of seeds that rows of an experiment share."""
+        if experiment not in self.experiments:
+            return 0
+        return len(set.intersection(*({seed for seed, _ in self.of(experiment, row)} for row in rows)))
+
     def gain(self, experiment: str, row: str, against: str, kind: str = "student", eps: float = 1) -> str:
         """Return the mean difference of two rows over the seeds they share, with its 95 % interval (Student's t)."""
         ours, theirs = (self.values(experiment, name, kind, eps) for name in (row, against))
