@@ -65,6 +65,7 @@ def _check_method(value: Any) -> None:
             do="Derive it from MethodConfig.",
         )
     run_config_class(value)
+    _check_labels(value)
     if isinstance(value.guarded, str):
         raise PluginError(
             f"`guarded` of the method {value.name!r} is the string {value.guarded!r}, not a tuple of names",
@@ -76,3 +77,17 @@ def _check_method(value: Any) -> None:
                 f"The method {value.name!r} wants {name!r} guarded, but has no such function",
                 do=f"Its authors must correct `guarded` of {value.__module__}.{value.__qualname__}.",
             )
+
+
+def _check_labels(value: Any) -> None:
+    whom = f"{value.__module__}.{value.__qualname__}"
+    if value.labels not in ("soft", "hard"):
+        raise PluginError(
+            f"The method {value.name!r} declares labels = {value.labels!r}, which is neither 'soft' nor 'hard'",
+            do=f"Its authors must correct `labels` of {whom}.",
+        )
+    if value.labels == "soft" and not value.uses_teacher:
+        raise PluginError(
+            f"The method {value.name!r} declares labels = 'soft', but uses_teacher = False: no teacher could give them",
+            do=f"Its authors must set labels = 'hard' in {whom}, or use a teacher.",
+        )

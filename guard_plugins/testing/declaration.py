@@ -38,12 +38,6 @@ def check_declaration(method: type[Method]) -> None:
     summary = getattr(method, "summary", "")
     if not summary.strip() or "\n" in summary:
         raise BrokenPromiseError("declaration", f"summary = {summary!r}", "Say in one line what the method does.")
-    if method.labels == "soft" and not method.uses_teacher:
-        raise BrokenPromiseError(
-            "declaration",
-            "labels = 'soft', but uses_teacher = False: no teacher could give soft labels",
-            "Set labels = 'hard', or use a teacher.",
-        )
     if "train_teacher" in method.guarded and not method.uses_teacher:
         raise BrokenPromiseError(
             "declaration",

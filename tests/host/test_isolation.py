@@ -49,6 +49,14 @@ def test_a_strangers_method_is_found_by_its_entry_point(install: Install) -> Non
         (GOOD.format(name="other"), "registers no method of that name"),
         (GOOD.format(name="bad").replace('    name = "bad"\n', ""), "has no `name`"),
         (GOOD.format(name="bad") + "\nimport sys; sys.exit(3)", "SystemExit"),
+        (
+            GOOD.format(name="bad").replace('"a toy"', '"a toy"; uses_teacher = False; guarded = ()'),
+            "declares labels = 'soft', but uses_teacher = False: no teacher could give them",
+        ),
+        (
+            GOOD.format(name="bad").replace('"a toy"', '"a toy"; labels = "sotf"'),
+            "declares labels = 'sotf', which is neither 'soft' nor 'hard'",
+        ),
     ],
 )
 def test_a_broken_plugin_is_named_and_the_others_work(install: Install, source: str, reason: str) -> None:
