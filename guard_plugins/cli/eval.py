@@ -23,6 +23,7 @@ examples:
       --mean 0.4914 0.4822 0.4465 --std 0.2470 0.2435 0.2616 --protocol standard --images 1000
   guard-eval --distilled runs/hook --student convnet3 --seeds 3    three students of another architecture
   guard-eval --distilled runs/hook --teacher runs/hook/teacher.safetensors --output students.html
+  guard-eval --distilled runs/kept --labels stored                 the soft labels a run stored, without its teacher
 
 protocols:
   quick      PGD-20 along the epsilon curve 0, 1, 2, 4, 8, 16, 32 over 255
@@ -70,7 +71,10 @@ def _distilled_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--student", metavar="NETWORK", help="network of the students (default: the data set's preset)")
     group.add_argument("--seeds", type=int, metavar="N", help="students to train; the table shows mean and sd (1)")
     group.add_argument("--teacher", type=Path, metavar="FILE",
-                       help="a run's teacher.safetensors to learn soft labels from (default: hard labels)")  # fmt: skip
+                       help="a run's teacher.safetensors to learn soft labels from, asked at every step")  # fmt: skip
+    group.add_argument("--labels", choices=("hard", "stored"),
+                       help="without --teacher: hard labels (default), or the soft labels that came with the set; "
+                       "those of a run with --student.labels stored bring views, batches and epochs along")  # fmt: skip
     group.add_argument("--recipe", metavar="NAME", help="training recipe, as guard-run's --student.protocol")
     group.add_argument("--epochs", type=int, metavar="N", help="passes over the distilled images")
 
@@ -101,7 +105,8 @@ def _eval(options: argparse.Namespace) -> int:
     found = evaluate(
         EvaluationRequest(
             checkpoint=options.checkpoint, distilled=options.distilled, teacher=options.teacher, arch=options.arch,
-            activation=options.activation, mean=options.mean, std=options.std, settings=_settings(options),
+            labels=options.labels or "hard", activation=options.activation, mean=options.mean, std=options.std,
+            settings=_settings(options),
         )
     )  # fmt: skip
     sys.stdout.write(evaluation_table(found) + "\n")
@@ -142,11 +147,17 @@ def _check(options: argparse.Namespace) -> None:
             "Give either a checkpoint or --distilled", seen="both" if options.checkpoint else "neither",
             do="For example: guard-eval runs/hook/teacher.safetensors, or guard-eval --distilled runs/hook",
         )  # fmt: skip
-    others = ("student", "seeds", "teacher", "recipe", "epochs") if options.checkpoint else ("arch", "mean", "std")
+    others = (
+        ("student", "seeds", "teacher", "labels", "recipe", "epochs") if options.checkpoint else ("arch", "mean", "std")
+    )
     alien = [f"--{name}" for name in others if getattr(options, name) is not None]
     if alien:
         subject = "students of a distilled set" if options.checkpoint else "a checkpoint"
         raise ConfigError(f"{', '.join(alien)} belongs to {subject}", do="Leave it out, or give what it belongs to.")
+    if options.labels and options.teacher:
+        raise ConfigError(
+            "--labels and --teacher exclude each other", do="A teacher's labels are soft; give one of them."
+        )
     for name in ("seeds", "epochs", "images", "batch_size", "image_size"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1", seen=str(getattr(options, name)))

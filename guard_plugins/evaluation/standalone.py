@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher
 from guard_plugins.checkpoints import Checkpoints
@@ -18,6 +18,7 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
+from guard_plugins.evaluation.teaching import lessons_of
 from guard_plugins.host import PluginHost
 from guard_plugins.interchange import read_any
 from guard_plugins.loop import Keeper
@@ -27,7 +28,6 @@ from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.report.model import Evaluation
 from guard_plugins.seeds import Seeds, preserved_streams
 from guard_plugins.task import Task
-from guard_plugins.training.lessons import online
 from guard_plugins.training.student import train_students
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class EvaluationRequest:
     Attributes:
         checkpoint: File of weights, or None.
         distilled: Folder of a distilled set to train students on, or None.
-        teacher: A teacher.safetensors whose labels the students learn from; None for hard labels.
+        teacher: A teacher.safetensors whose labels the students learn from, or None.
+        labels: What they learn from without a teacher: hard labels, or the soft ones that came with the set.
         arch: Architecture of a checkpoint that does not say it itself.
         activation: Its activation function.
         mean: Per-channel mean it normalises with; the data set's where None.
@@ -63,6 +64,7 @@ class EvaluationRequest:
     checkpoint: Path | None = None
     distilled: Path | None = None
     teacher: Path | None = None
+    labels: Literal["hard", "stored"] = "hard"
     arch: str | None = None
     activation: Any = "relu"
     mean: Sequence[float] | None = None
@@ -79,12 +81,13 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     config, host = compose(_NoMethod, [Layer("the command line", request.settings)]), PluginHost()
     attacks = {name: item.value for name, item in host.attacks.items.items()}
     protocol = find_protocol(config.evaluation.protocol, attacks, eps=config.evaluation.eps)
-    begin = time.perf_counter()
+    begin, notes = time.perf_counter(), list(protocol.notes)
     with preserved_streams():
         task = _task(config, host)
         if request.distilled is not None:
             subject, name = str(request.distilled), "student"
-            models, card = _students(task, request, request.distilled), None
+            models, said = _students(task, request, request.distilled)
+            notes, card = [*notes, said], None
         else:
             assert request.checkpoint is not None
             subject, name = str(request.checkpoint), "checkpoint"
@@ -93,7 +96,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         found = _assessed(task, host, models, card, protocol, name=name)
     return Evaluation(
         subject=subject, kind=name, dataset=task.data.name, seed=config.seed, protocol=protocol.name,
-        notes=list(protocol.notes), guard=card.guard if card else None, model=found.report, gate=found.gate,
+        notes=notes, guard=card.guard if card else None, model=found.report, gate=found.gate,
         curvature=found.summary(), seconds=round(time.perf_counter() - begin, 3),
     )  # fmt: skip
 
@@ -135,11 +138,13 @@ def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Nor
     return model.to(task.device).eval().requires_grad_(False), card
 
 
-def _students(task: Task, request: EvaluationRequest, path: Path) -> list[Normalised]:
+def _students(task: Task, request: EvaluationRequest, path: Path) -> tuple[list[Normalised], str]:
     distilled, teacher = _fitting(_distilled(path, task.data), task.data, path), None
     if request.teacher is not None:
         teacher, _ = _checkpoint(task, request, request.teacher)
-    return train_students(task, online(task, distilled, teacher), name="student")
+    epochs = request.settings.get("student", {}).get("epochs")
+    lessons, said = lessons_of(task, distilled, path, labels=request.labels, teacher=teacher, epochs=epochs)
+    return train_students(task, lessons, name="student"), said
 
 
 def _distilled(path: Path, data: Data) -> DistilledSet:

@@ -99,8 +99,35 @@ class OnlineLessons:
         images = images if drawn.mix is None else drawn.mix.of(images)
         if self._teacher is not None:
             return Lesson(images, self._teacher(images), soft=True)
+        return self._own(images, rows, drawn.mix)
+
+    def _own(self, images: Tensor, rows: Tensor, mix: Mix | None) -> Lesson:
+        """Return the lesson of the set's own labels."""
         targets = F.one_hot(self._labels[rows], self._classes).float()
-        return Lesson(images, targets if drawn.mix is None else drawn.mix.targets(targets), soft=False)
+        return Lesson(images, targets if mix is None else mix.targets(targets), soft=False)
+
+
+class FixedLessons(OnlineLessons):
+    """Lessons whose soft labels are the set's own: one for every image, whatever its view, and mixed like the images.
+
+    Args:
+        task: As for :class:`OnlineLessons`.
+        distilled: A set with ``soft_labels``.
+        stage: As for :class:`OnlineLessons`.
+    """
+
+    def __init__(self, task: Task, distilled: DistilledSet, *, stage: str) -> None:
+        recipe = recipe_of(task.config.student)
+        super().__init__(task, distilled, recipe, None, stage=stage)
+        assert distilled.soft_labels is not None
+        self._soft, self._temperature = distilled.soft_labels.to(task.device), recipe.temperature
+
+    def _own(self, images: Tensor, rows: Tensor, mix: Mix | None) -> Lesson:
+        """Return the logits whose softmax at the recipe's temperature is the mix of the softmaxes."""
+        if mix is None:
+            return Lesson(images, self._soft[rows], soft=True)
+        mixed = mix.targets(F.softmax(self._soft[rows] / self._temperature, dim=1))
+        return Lesson(images, self._temperature * mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log(), soft=True)
 
 
 def online(task: Task, distilled: DistilledSet, teacher: nn.Module | None) -> Callable[[str], OnlineLessons]:
