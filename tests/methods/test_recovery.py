@@ -72,6 +72,15 @@ def test_agrees_with_the_published_loop_written_out(make_task: MakeTask) -> None
     assert ours.labels.tolist() == [0, 1, 2, 0, 1, 2]
 
 
+def test_the_teacher_keeps_the_layout_of_its_weights(make_task: MakeTask) -> None:
+    """Another layout would round differently for whoever uses the teacher next, but not after a resume."""
+    task = make_task("sre2l", ipc=1, recover=QUICK)
+    teacher = frozen_teacher(task)
+    recover(task, teacher, RecoverConfig(**QUICK), crop_scale=lambda *_: 1.0)  # type: ignore[arg-type]
+    assert all(weight.is_contiguous() for weight in teacher.parameters())
+    assert not any(layer._forward_pre_hooks for layer in teacher.modules())
+
+
 def test_the_curriculum_decides_the_crops(make_task: MakeTask) -> None:
     task = make_task("sre2l", ipc=1, recover=QUICK)
     teacher, settings = frozen_teacher(task), RecoverConfig(**QUICK)  # type: ignore[arg-type]

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from guard_sre2l.statistics import StatisticsLoss, batchnorm_layers
+from guard_sre2l.statistics import StatisticsLoss, batchnorm_layers, channel_statistics
+
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def network() -> nn.Sequential:
@@ -60,3 +63,27 @@ def test_leaves_no_hook_and_no_graph_behind() -> None:
 
 def test_layers_without_running_statistics_do_not_count() -> None:
     assert batchnorm_layers(nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False), nn.GroupNorm(1, 2))) == []
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_statistics_and_their_gradients_are_those_of_the_definition(layout: torch.memory_format, device: str) -> None:
+    x = torch.randn(5, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(6)) * 3 + 1
+    x = x.to(device).contiguous(memory_format=layout).requires_grad_()
+    mean, variance = channel_statistics(x)
+    expected = x.mean((0, 2, 3))
+    spread = (x - expected.view(1, -1, 1, 1)).square().mean((0, 2, 3))
+    torch.testing.assert_close((mean, variance), (expected, spread), rtol=1e-12, atol=1e-12)
+    weights = torch.arange(1.0, 7.0, dtype=torch.float64, device=device)
+    (ours,) = torch.autograd.grad((weights * torch.cat([mean, variance.sqrt()])).sum(), x)
+    (slow,) = torch.autograd.grad((weights * torch.cat([expected, spread.sqrt()])).sum(), x)
+    torch.testing.assert_close(ours, slow, rtol=1e-12, atol=1e-12)
+    assert ours.is_contiguous(memory_format=layout)
+
+
+def test_statistics_of_a_large_mean_lose_no_digits() -> None:
+    """Mean of squares minus square of mean would give a variance off by several times itself here."""
+    x = torch.randn(20, 2, 8, 8, generator=torch.Generator().manual_seed(7)) + 10000
+    _, variance = channel_statistics(x.contiguous(memory_format=torch.channels_last))
+    exact = x.double().var((0, 2, 3), correction=0)
+    torch.testing.assert_close(variance.double(), exact, rtol=1e-3, atol=0)
