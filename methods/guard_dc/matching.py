@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from guard_dc.config import MatchConfig
 from guard_dc.distance import gradient_distance, matched_parameters
 from guard_dc.loops import Loops
+from guard_dc.parts import in_parts
 from guard_dc.real import RealImages
 from guard_plugins.data.dsa import siamese_augment
 from guard_plugins.networks.normalised import Normalised
@@ -102,7 +104,7 @@ class Matching:
 
     def _freeze_batchnorm(self, model: Normalised, number: int, outer: int) -> None:
         """Let BatchNorm layers see real images of all classes once, then keep them from learning and mixing batches."""
-        layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+        layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
         if not layers:
             return
         model.train()
@@ -123,7 +125,7 @@ class Matching:
                 x = images[index]
                 if settings.augment == "dsa":
                     x = siamese_augment(x, settings.strategy, seed=self.task.seeds.derive(*path, start))
-                loss = F.cross_entropy(model.network(x), self._labels[index])
+                loss = F.cross_entropy(in_parts(model.network, x), self._labels[index])
                 sgd.zero_grad()
                 loss.backward()
                 sgd.step()

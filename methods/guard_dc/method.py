@@ -13,6 +13,7 @@ from guard_dc.config import DCConfig
 from guard_dc.distance import matched_parameters
 from guard_dc.loops import Loops, loops_for
 from guard_dc.matching import Batch, Gradients, Matching
+from guard_dc.parts import in_parts
 from guard_dc.presets import DEFAULTS, PRESETS
 from guard_dc.real import RealImages
 from guard_plugins.data.dsa import parse_strategy
@@ -47,7 +48,8 @@ class DC(Method):
             batches: Real images (B, C, H, W) and labels (B,), one batch per class.
         """
         weights = matched_parameters(model.network, self.config.match.distance)
-        return [torch.autograd.grad(F.cross_entropy(model(images), labels), weights) for images, labels in batches]
+        losses = (F.cross_entropy(in_parts(model, images), labels) for images, labels in batches)
+        return [torch.autograd.grad(loss, weights) for loss in losses]
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
         """Match gradients over ``match.iterations`` fresh networks and return the images.

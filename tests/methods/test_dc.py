@@ -66,6 +66,31 @@ def test_with_the_hook_the_target_is_the_gradient_of_the_regularised_loss(make_t
     assert hook.summary().regularised_steps == 1
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("network", ["convnet3", "convnet3-bn"])
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, network: str, hooked: bool
+) -> None:
+    task, guarded = make_task("dc"), method(network=network)
+    model = task.network(network, stage="test").double().eval()
+    batches = [(images.double(), labels) for images, labels in class_batches(task)]
+    weights = matched_parameters(model.network, "layerwise")
+    if hooked:
+        wrap_guarded(guarded, CurvatureHook(h_rms=H_RMS, weight=WEIGHT))
+    calls: list[int] = []
+    model.register_forward_hook(lambda _model, args, _logits: calls.append(len(args[0])))
+    monkeypatch.setattr("guard_dc.parts.PART_PIXELS", 4 * 64)
+    targets = guarded.matching_target(model, batches)
+    assert calls[:2] == [4, 2]  # of the six images of a class
+    for target, (images, labels) in zip(targets, batches, strict=True):
+        whole = (
+            regularised_by_hand(model, images, labels, weights)
+            if hooked
+            else torch.autograd.grad(F.cross_entropy(model(images), labels), weights)
+        )
+        torch.testing.assert_close(list(target), list(whole), rtol=1e-9, atol=1e-11)
+
+
 def test_the_hook_acts_once_per_image_step_and_nowhere_else(make_task: MakeTask) -> None:
     hook, guarded = CurvatureHook(h_rms=H_RMS, weight=WEIGHT), method()
     wrap_guarded(guarded, hook)
