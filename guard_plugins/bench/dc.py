@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 import torch
 
-from guard_plugins.bench.distillation import best_seconds, convolution_share, parser, subject
+from guard_plugins.bench.distillation import best_seconds, parsed, parser, print_shares, rounded, subject
 from guard_plugins.bench.published_dc import published_dc
+from guard_plugins.bench.stored import store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,13 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--iterations", type=int, default=2, help="networks per round")
     options.add_argument("--outer", type=int, default=1, help="image steps per network")
     options.add_argument("--inner", type=int, default=1, help="epochs between image steps")
-    options.add_argument("--real-batch", type=int, default=64, help="real images per class and image step")
-    chosen = options.parse_args(arguments)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
+    options.add_argument("--real-batch", type=int, nargs="+", default=[64], help="real images per class and image step")
+    chosen = parsed(options, arguments)
+    steps = chosen.iterations * chosen.outer
+    seconds = {size: _seconds(chosen, size) for size in chosen.real_batch}
+    if chosen.json:
+        results = {f"real batch {size}": rounded(spent, per=steps) for size, spent in seconds.items()}
+        store(chosen.json, "guard_plugins.bench.dc", arguments, results, device=torch.device(chosen.device))
+    return 0
+
+
+def _seconds(chosen: argparse.Namespace, real_batch: int) -> dict[str, float]:
     shared = {
         "network": chosen.network or "convnet3", "iterations": chosen.iterations, "outer": chosen.outer,
-        "inner": chosen.inner, "real_batch": chosen.real_batch,
+        "inner": chosen.inner, "real_batch": real_batch,
     }  # fmt: skip
     ours = subject("dc", side=chosen.side, device=chosen.device, ipc=chosen.ipc, match=shared)
     runs = {
@@ -34,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = best_seconds(runs, rounds=chosen.rounds, clock=chosen.clock)
     for name, spent in seconds.items():
         step = spent / (chosen.iterations * chosen.outer)
-        sys.stdout.write(f"{name:<10} {step:8.3f} s per image step  {seconds['published'] / spent:.2f}x\n")
+        ratio = seconds["published"] / spent
+        sys.stdout.write(f"{name:<10} {step:8.3f} s per image step  {ratio:.2f}x  {real_batch} real per class\n")
     if chosen.profile:
-        for name, run in runs.items():
-            sys.stdout.write(f"{name:<10} {100 * convolution_share(run):5.1f} % of the time in convolutions\n")
-    return 0
+        print_shares(runs)
+    return seconds
 
 
 if __name__ == "__main__":

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
 
 from guard_plugins.checkpoints import Checkpoints
-from guard_plugins.config import configure
+from guard_plugins.config import RunConfig, configure
 from guard_plugins.data.base import Data
 from guard_plugins.data.splits import TensorSplit
 from guard_plugins.engine import Engine
@@ -51,15 +53,19 @@ def subject(name: str, *, side: int, device: str, **settings: Any) -> Subject:
         device: Where to compute.
         **settings: Options of the run by field name, as for :func:`guard_plugins.configure`.
     """
-    config = configure(name, dataset="folder", device=device, **settings)
-    host = PluginHost(only=[name])
     labels = torch.arange(CLASSES).repeat(PER_CLASS)
     pixels = torch.rand((len(labels), 3, side, side), generator=torch.Generator().manual_seed(0))
     split = TensorSplit(pixels, labels)
     data = Data("random", split, split, tuple(map(str, range(CLASSES))), (0.5,) * 3, (0.25,) * 3, (3, side, side))
+    return subject_on(data, configure(name, dataset="folder", device=device, **settings))
+
+
+def subject_on(data: Data, config: RunConfig) -> Subject:
+    """Return the configured method on some data."""
+    host = PluginHost(only=[config.method])
     keeper = Keeper(Checkpoints(None, every=float("inf")))
-    task = Task(config, data, Engine(device), Seeds(0), Monitor(quiet=True), host.networks, keeper)
-    method = host.method(name)
+    task = Task(config, data, Engine(config.device), Seeds(config.seed), Monitor(quiet=True), host.networks, keeper)
+    method = host.method(config.method)
     own = {field: getattr(config, field) for field in method.Config.model_fields}
     return Subject(task, method(method.Config.model_validate(own)))
 
@@ -105,8 +111,36 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
     options.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
     options.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: processor time of all threads")
     options.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute")
+    options.add_argument("--json", type=Path, help="also write the seconds to this file")
     options.add_argument("--profile", action="store_true", help="also print the share of time in convolutions")
     return options
+
+
+def parsed(options: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the parsed options, with the number of threads set."""
+    chosen = options.parse_args(arguments)
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    return chosen
+
+
+def print_shares(runs: Mapping[str, Callable[[], object]]) -> None:
+    """Print how much of each run is spent in convolutions."""
+    for name, run in runs.items():
+        sys.stdout.write(f"{name:<10} {100 * convolution_share(run):5.1f} % of the time in convolutions\n")
+
+
+def rounded(seconds: Mapping[str, float], *, per: int) -> dict[str, dict[str, float]]:
+    """Return milliseconds and the ratio to the published loop of each run, to be stored.
+
+    Args:
+        seconds: Of whole runs, ``published`` among them.
+        per: Units of work in a run; the milliseconds are those of one.
+    """
+    return {
+        name: {"ms": round(1000 * spent / per, 3), "faster": round(seconds["published"] / spent, 3)}
+        for name, spent in seconds.items()
+    }
 
 
 def _synchronise() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 
-from guard_plugins._version import __version__
 from guard_plugins.bench.hook_measure import CLOCKS, Cost, measure
 from guard_plugins.bench.hook_networks import NETWORKS
+from guard_plugins.bench.stored import store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,13 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.write(table(f"{name}, batch {options.batch}, {options.device}", results[name]) + "\n")
         if options.json:  # after each network, so that an interrupted run keeps what it measured
-            command = ["python", "-m", "guard_plugins.bench.hook", *(sys.argv[1:] if arguments is None else arguments)]
-            _store(options.json, {"command": " ".join(command), **machine(device), "results": _plain(results)})
+            store(options.json, "guard_plugins.bench.hook", arguments, _plain(results), device=device)
     return 0
-
-
-def _store(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,27 +52,6 @@ def table(title: str, costs: Mapping[str, Cost]) -> str:
         peak = "–" if cost.peak_mib is None else f"{cost.peak_mib:.0f}"
         lines.append(f"{name:<26}{cost.ms:>10.1f}{cost.ratio:>10.2f}{peak:>10}")
     return "\n".join(lines) + "\n"
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """Return what the numbers depend on: processor, threads, versions."""
-    return {
-        "processor": _processor(),
-        "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "guard_plugins": __version__,
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 def _plain(results: Mapping[str, Mapping[str, Cost]]) -> dict[str, Any]:

@@ -14,25 +14,33 @@ from guard_plugins.task import Task
 
 
 def published_dc(task: Task, *, network: str, iterations: int, outer: int, inner: int, real_batch: int) -> Tensor:
-    """Return the distilled images after some outer iterations, in normalised space."""
+    """Return the distilled images after some outer iterations, in normalised space.
+
+    Start, networks and real batches are those the plugin draws from the same seed, so that the two can be compared; the
+    order of the images between two image steps is drawn by a loader, as published.
+    """
     device, classes, ipc = task.device, task.classes, task.ipc
     everything = torch.arange(len(task.data.train))
-    frame = task.network(network, stage="published")
+    frame = task.network(network, stage="match/frame")
     real, labels = frame.normalise(task.data.train.images(everything).to(device)), task.data.train.labels
-    by_class = [np.flatnonzero((labels == label).numpy()) for label in range(classes)]
-    images = torch.randn((classes * ipc, *task.data.image_shape), device=device, requires_grad=True)
+    by_class = [torch.nonzero(labels == label).flatten() for label in range(classes)]
+    shape = (classes * ipc, *task.data.image_shape)
+    start = torch.randn(shape, generator=task.seeds.generator("match", "start"))
+    images = start.to(device).requires_grad_()
     targets = torch.arange(classes, device=device).repeat_interleave(ipc)
     optimizer = torch.optim.SGD([images], lr=0.1, momentum=0.5)
     criterion = nn.CrossEntropyLoss().to(device)
     for iteration in range(iterations):
-        net = task.network(network, stage=f"published/{iteration}").network.train()
+        net = task.network(network, stage=f"match/{iteration}").network.train()
         weights = list(net.parameters())
         sgd = torch.optim.SGD(weights, lr=0.01)
         total = 0.0
         for step in range(outer):
             loss = torch.zeros((), device=device)
             for label in range(classes):
-                x = real[torch.from_numpy(np.random.permutation(by_class[label])[:real_batch])]
+                generator = task.seeds.generator("match", "real", label, iteration, step)
+                chosen = torch.randperm(len(by_class[label]), generator=generator)[:real_batch]
+                x = real[by_class[label][chosen]]
                 y = torch.full((len(x),), label, device=device)
                 wanted = [g.detach().clone() for g in torch.autograd.grad(criterion(net(x), y), weights)]
                 own = images[label * ipc : (label + 1) * ipc]

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
+from torch import Tensor
 
-from guard_plugins.bench.distillation import CLASSES, Subject, best_seconds, convolution_share, parser, subject
+from guard_plugins.bench.distillation import (
+    CLASSES,
+    Subject,
+    best_seconds,
+    parsed,
+    parser,
+    print_shares,
+    rounded,
+    subject,
+)
 from guard_plugins.bench.published_recover import published_recover
+from guard_plugins.bench.stored import store
 from guard_plugins.networks.normalised import Normalised
 
 LR: Final = 0.25
@@ -21,34 +34,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Time both, and print images recovered per second (for as many steps as were run) and their ratio."""
     options = parser("guard_plugins.bench.recover", __doc__ or "")
     options.add_argument("--ipc", type=int, default=10, help="images per class")
-    options.add_argument("--steps", type=int, default=4, help="steps per image")
-    chosen = options.parse_args(arguments)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    recover = {"iterations": chosen.steps, "lr": LR, "r_bn": R_BN, "jitter": JITTER, "batch": 100}
-    ours = subject(
-        "sre2l", side=chosen.side, device=chosen.device, ipc=chosen.ipc, recover=recover,
-        teacher={"network": chosen.network or "resnet18"},
-    )  # fmt: skip
-    teacher = _teacher(ours)
-    runs = {
-        "published": lambda: published_recover(
-            teacher, classes=CLASSES, ipc=chosen.ipc, side=chosen.side, iterations=chosen.steps, lr=LR, r_bn=R_BN,
-            jitter=JITTER,
-        ),
-        "ours": lambda: ours.method.distill(ours.task, teacher),
-    }  # fmt: skip
+    options.add_argument("--steps", type=int, default=10, help="steps per image")
+    options.add_argument(
+        "--batch", type=int, nargs="+", default=[100], help="images at a time (published: one a class)"
+    )
+    chosen = parsed(options, arguments)
+    subjects = {f"batch {size}": _subject(chosen, size) for size in chosen.batch}
+    teacher = _teacher(next(iter(subjects.values())))
+    runs: dict[str, Callable[[], object]] = {"published": lambda: _published(chosen, teacher)}
+    for name, ours in subjects.items():
+        runs[name] = functools.partial(ours.method.distill, ours.task, teacher)
     seconds = best_seconds(runs, rounds=chosen.rounds, clock=chosen.clock)
-    images = CLASSES * chosen.ipc
+    steps = CLASSES * chosen.ipc * chosen.steps
     for name, spent in seconds.items():
-        rate, ratio = images * chosen.steps / spent, seconds["published"] / spent
+        rate, ratio = steps / spent, seconds["published"] / spent
         sys.stdout.write(
             f"{name:<10} {rate:8.1f} image steps/s  {rate / 1000:7.4f} images/s at 1000 steps  {ratio:.2f}x\n"
         )
     if chosen.profile:
-        for name, run in runs.items():
-            sys.stdout.write(f"{name:<10} {100 * convolution_share(run):5.1f} % of the time in convolutions\n")
+        print_shares(runs)
+    if chosen.json:
+        results = rounded(seconds, per=steps)
+        store(chosen.json, "guard_plugins.bench.recover", arguments, results, device=torch.device(chosen.device))
     return 0
+
+
+def _subject(chosen: argparse.Namespace, batch: int) -> Subject:
+    recover = {"iterations": chosen.steps, "lr": LR, "r_bn": R_BN, "jitter": JITTER, "batch": batch}
+    return subject(
+        "sre2l", side=chosen.side, device=chosen.device, ipc=chosen.ipc, recover=recover,
+        teacher={"network": chosen.network or "resnet18"},
+    )  # fmt: skip
+
+
+def _published(chosen: argparse.Namespace, teacher: Normalised) -> Tensor:
+    return published_recover(
+        teacher, classes=CLASSES, ipc=chosen.ipc, side=chosen.side, iterations=chosen.steps, lr=LR, r_bn=R_BN,
+        jitter=JITTER,
+    )  # fmt: skip
 
 
 def _teacher(ours: Subject) -> Normalised:
