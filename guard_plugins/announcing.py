@@ -6,6 +6,8 @@ from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.manifest import write_manifest
 from guard_plugins.config import RunConfig
 from guard_plugins.host import PluginHost
+from guard_plugins.method import Method
+from guard_plugins.rehearsal import LONG, rehearse
 from guard_plugins.report.model import Report
 from guard_plugins.report.verdicts import failures
 from guard_plugins.task import Task
@@ -31,6 +33,27 @@ def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str 
     if unhooked:
         task.monitor.say(unhooked)
     task.monitor.say(f"run folder: {folder.path}")
+
+
+def foretell(task: Task, folder: RunFolder, method: Method) -> None:
+    """Say what a new run will take if that is long; a resumed one has its progress to go by.
+
+    Args:
+        task: The run's.
+        folder: Where its artifacts go.
+        method: An instance that may be used up.
+
+    Raises:
+        ArtifactError: If the disk lacks the room.
+        TrainingError: If there is not enough memory for a stage.
+        StoppedError: If the run was asked to stop.
+    """
+    if folder.stages.exists() or folder.checkpoints.exists():
+        return
+    estimate = rehearse(task, method)
+    estimate.require_room(folder.path)
+    if sum(estimate.seconds.values()) > LONG:
+        task.monitor.say(estimate.sentence())
 
 
 def conclude(task: Task, report: Report) -> None:

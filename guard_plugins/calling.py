@@ -14,6 +14,7 @@ from torch import Tensor
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.errors import GuardError, PluginError
 from guard_plugins.host import Registered
+from guard_plugins.resources import out_of_memory
 from guard_plugins.task import Task
 
 HOOK_DOES_NOT_APPLY: Final = (
@@ -25,7 +26,7 @@ HOOK_DOES_NOT_APPLY: Final = (
 
 @contextlib.contextmanager
 def calling(plugin: Registered[Any], doing: str) -> Iterator[None]:
-    """Turn what a plugin's code raises into a PluginError; the project's own errors pass.
+    """Turn what a plugin's code raises into a PluginError; the project's own errors and exhausted memory pass.
 
     Args:
         plugin: Whose code is called.
@@ -37,10 +38,10 @@ def calling(plugin: Registered[Any], doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except (GuardError, torch.OutOfMemoryError):
+    except GuardError:
         raise
     except Exception as error:  # a stranger's code may raise anything
-        if os.environ.get("GUARD_STRICT_PLUGINS") == "1":
+        if out_of_memory(error) or os.environ.get("GUARD_STRICT_PLUGINS") == "1":
             raise
         distribution = plugin.origin.split()[0]
         raise PluginError(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from guard_plugins.announcing import conclude, introduce
+from guard_plugins.announcing import conclude, foretell, introduce
 from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_distilled
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger, file_hash, fingerprint
@@ -108,6 +108,7 @@ class Job:
         unguarded = self.config.guarded and self.hook is None
         unhooked = HOOK_DOES_NOT_APPLY.format(name=self.method.name) if unguarded else ""
         introduce(self.task, folder, self.host, unhooked=unhooked)
+        foretell(self.task, folder, Job(self.config, self.host).method)
         if self.config.student.labels == "stored" and not folder.labels.exists():
             self.monitor.say(promise_room(self.task, folder.labels))
         inputs = fingerprint("report", self.config.model_dump(mode="json"))

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 import torch
 
 from guard_plugins.errors import TrainingError
+
+# What PyTorch raises, as plain RuntimeErrors, where the CPU's allocator or a library on the GPU fails; a GPU that other
+# processes fill answers like the last two.
+_SAID: Final = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "ALLOC_FAILED")
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error means that memory ran out, on a device or on the host."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
 
 
 @contextlib.contextmanager
@@ -19,13 +31,10 @@ def memory_asked_by(option: str) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
         raise TrainingError(
             "Out of memory", seen=str(error).splitlines()[0] if str(error) else type(error).__name__,
             do=f"Lower {option}, then go on with --resume or start again; finished stages are kept.",
         ) from error  # fmt: skip
-    except RuntimeError as error:
-        # What PyTorch raises where the CPU's allocator fails.
-        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
-            raise
-        raise TrainingError("Out of memory", seen=str(error).splitlines()[0], do=f"Lower {option}.") from error

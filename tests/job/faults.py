@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ OWN = {
     "dc": ("--match.iterations", "20"),
 }
 
+BEFORE = "before the first stage"
 EVENTS = "events.jsonl"
 SAVED = ("stages.json", "checkpoints/*.safetensors")
 
@@ -40,30 +42,61 @@ def guard_run(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "guard_plugins.cli.run", *arguments]
 
 
-def uninterrupted(folder: Path, arguments: list[str]) -> float:
-    """Do the run without a fault and return how many seconds it worked, start-up aside."""
+@dataclass(frozen=True)
+class Timeline:
+    """When the stages of an uninterrupted run began, in seconds since it went to work, and when it ended."""
+
+    stages: dict[str, float]
+    end: float
+
+    @classmethod
+    def of(cls, folder: Path) -> Timeline:
+        """Read it from the events of a run."""
+        events = [json.loads(line) for line in (folder / EVENTS).read_text().splitlines()]
+        start = events[0]["time"]
+        stages = {event["stage"]: event["time"] - start for event in events if event["event"] == "stage begins"}
+        return cls({BEFORE: 0.0, **stages}, events[-1]["time"] - start)
+
+    def targets(self, kills: int, rng: random.Random) -> list[str]:
+        """Return the stages at random moments of the run, in order."""
+        moments = sorted(rng.uniform(0, self.end) for _ in range(kills))
+        return [[stage for stage, begin in self.stages.items() if begin <= moment][-1] for moment in moments]
+
+    def reached(self, folder: Path, stage: str) -> bool:
+        """Return whether a run is at a stage or past it."""
+        order = list(self.stages)
+        return order.index(stage_of(folder)) >= order.index(stage)
+
+
+def uninterrupted(folder: Path, arguments: list[str]) -> Timeline:
+    """Do the run without a fault."""
     subprocess.run(guard_run(*arguments, "--output", str(folder)), check=True, capture_output=True)
-    lines = (folder / EVENTS).read_text().splitlines()
-    return float(json.loads(lines[-1])["time"] - json.loads(lines[0])["time"])
+    return Timeline.of(folder)
 
 
-def interrupted(folder: Path, arguments: list[str], kills: int, window: float, rng: random.Random) -> list[str]:
-    """Kill and resume one run until it ends, at most ``kills`` times; return the stages that were hit.
+def interrupted(
+    folder: Path, arguments: list[str], timeline: Timeline, targets: list[str], rng: random.Random
+) -> list[str]:
+    """Kill and resume one run until it ends, at most once for every target; return the stages that were hit.
 
-    A process is killed up to ``window`` seconds after it started (one in ten), went to work (four), or first saved
-    something (five): without the last, kills at a high cadence on a busy machine would never let a run get on.
+    A process may go on to the stage that is the target, and is killed at random up to ``2 / kills`` of the run's time
+    after it started (one in ten), went to work (four) or first saved something (five): without the last, kills at a
+    high cadence on a busy machine would never let a run get on.
     """
     hit: list[str] = []
     log = folder.with_suffix(".log")
+    window = max(1.0, 2 * timeline.end / len(targets))
     while True:
         begun = (folder / "config.yaml").exists()
         command = guard_run("--resume", str(folder)) if begun else guard_run(*arguments, "--output", str(folder))
         with log.open("w") as err:
             process = subprocess.Popen([*command, "--checkpoint-every", "1"], stdout=subprocess.DEVNULL, stderr=err)
-        if len(hit) < kills:
+        if len(hit) < len(targets):
+            while process.poll() is None and not timeline.reached(folder, targets[len(hit)]):
+                time.sleep(0.02)
             _wait_for_change(process, rng.choices([(), (EVENTS,), SAVED], weights=[1, 4, 5])[0], folder)
         try:
-            process.wait(timeout=rng.uniform(0, window) if len(hit) < kills else 1800)
+            process.wait(timeout=rng.uniform(0, window) if len(hit) < len(targets) else 1800)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -91,7 +124,7 @@ def _wait_for_change(process: subprocess.Popen[bytes], patterns: tuple[str, ...]
 def stage_of(folder: Path) -> str:
     """Return the stage a killed run was in, from its events."""
     events = folder / EVENTS
-    stage = "before the run"
+    stage = BEFORE
     for line in events.read_text().splitlines() if events.exists() else []:
         try:
             event = json.loads(line)
@@ -131,10 +164,11 @@ def check(method: str, kills: int, seed: int, folder: Path, extra: tuple[str, ..
         AssertionError: If they differ, anything is left behind, or a resumed run fails.
     """
     arguments = ["--method", method, *(extra or (*TINY, *OWN.get(method, ())))]
-    work, hit, rng = uninterrupted(folder / "whole", arguments), Counter[str](), random.Random(seed)
+    timeline, hit, rng = uninterrupted(folder / "whole", arguments), Counter[str](), random.Random(seed)
+    targets = timeline.targets(kills, rng)
     while hit.total() < kills:
         killed = folder / f"killed-after-{hit.total()}"
-        hit.update(interrupted(killed, arguments, kills - hit.total(), max(1.0, 2 * work / kills), rng))
+        hit.update(interrupted(killed, arguments, timeline, targets[hit.total() :], rng))
         found = differences(folder / "whole", killed)
         if found:
             raise AssertionError(f"{method}: the resumed run differs: {', '.join(found)}; kills hit {dict(hit)}")
