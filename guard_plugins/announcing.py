@@ -9,6 +9,7 @@ from guard_plugins.host import PluginHost
 from guard_plugins.method import Method
 from guard_plugins.rehearsal import LONG, rehearse
 from guard_plugins.report.model import Report
+from guard_plugins.report.upkeep import Skipped
 from guard_plugins.report.verdicts import failures
 from guard_plugins.task import Task
 
@@ -32,6 +33,9 @@ def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str 
         task.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
     if unhooked:
         task.monitor.say(unhooked)
+    skipped = Skipped.of(task.data.skipped)
+    if skipped is not None:
+        task.monitor.say(f"warning: {skipped.sentence()}")
     task.monitor.say(f"run folder: {folder.path}")
 
 
@@ -57,8 +61,10 @@ def foretell(task: Task, folder: RunFolder, method: Method) -> None:
 
 
 def conclude(task: Task, report: Report) -> None:
-    """Say what the gate found and what the checkpoints cost."""
+    """Say what the gate found, what is missing from the data, and what the checkpoints cost."""
     for line in failures(report):
         task.monitor.say(line)
+    if report.skipped is not None:
+        task.monitor.say(report.skipped.sentence())
     if report.saves is not None:
         task.monitor.say(report.saves.sentence())

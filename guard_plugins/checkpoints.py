@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from guard_plugins.artifacts.tree import load_tree, save_tree
-from guard_plugins.report.model import Saves
+from guard_plugins.report.upkeep import Saves
 
 
 class Checkpoints:

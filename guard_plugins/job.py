@@ -34,6 +34,7 @@ from guard_plugins.report.metrics import metrics_of
 from guard_plugins.report.model import HookReport, Models, Report
 from guard_plugins.report.publish import publish
 from guard_plugins.report.stored import FIGURES
+from guard_plugins.report.upkeep import Skipped
 from guard_plugins.resources import memory_asked_by
 from guard_plugins.seeds import Seeds
 from guard_plugins.stopping import StopRequest
@@ -237,5 +238,5 @@ class Job:
             models=models, metrics=metrics_of(models, plain=plain),
             hook=card.hook or self.ledger.notes("distill").get("hook"), gate={n: one.gate for n, one in found.items()},
             curvature={name: one.summary() for name, one in found.items()}, seconds=self.monitor.seconds,
-            saves=self.checkpoints.cost(self.monitor.seconds),
+            saves=self.checkpoints.cost(self.monitor.seconds), skipped=Skipped.of(self.data.skipped),
         )  # fmt: skip

@@ -65,6 +65,9 @@ class DataConfig(Section):
     image_size: PositiveInt | None = Field(None, description="resize to this many pixels a side (default: as they are)")
     train_per_class: PositiveInt | None = Field(None, description="use at most this many training images per class")
     test_per_class: PositiveInt | None = Field(None, description="use at most this many test images per class")
+    skip_corrupt: CliToggleFlag[bool] = Field(
+        False, description="leave out image files that cannot be read, and count them (reads every file once more)"
+    )
     validation_per_class: PositiveInt | None = Field(
         None, description="set this many more training images per class aside and attack on them, not on test images"
     )

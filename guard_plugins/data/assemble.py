@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from guard_plugins.data import constants
 from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.data.decode import Header, Target
-from guard_plugins.data.files import read_headers, read_split
+from guard_plugins.data.files import read_headers, read_split, sound
 from guard_plugins.data.statistics import channel_statistics
 from guard_plugins.errors import DataError
 
@@ -44,13 +44,17 @@ def assemble(
         DataError: If a file is broken, or sizes differ and none was requested.
     """
     train, test = listing.train.limited(request.train_per_class), listing.test.limited(request.test_per_class)
+    skipped: tuple[str, ...] = ()
+    if request.skip_corrupt:
+        (train, broken), (test, more) = sound(train, listing.classes), sound(test, listing.classes)
+        skipped = tuple(map(str, (*broken, *more)))
     target = train_target or common_target((*train.paths, *test.paths), request.image_size)
     shape = (target.channels, target.height, target.width)
     in_memory = (len(train) + len(test)) * shape[0] * shape[1] * shape[2] <= IN_MEMORY_BYTES
     train_split = read_split(train, target, in_memory=in_memory)
     test_split = read_split(test, test_target or target, in_memory=in_memory)
     mean, std = statistics or channel_statistics(train_split)
-    return Data(name, train_split, test_split, listing.classes, mean, std, shape)
+    return Data(name, train_split, test_split, listing.classes, mean, std, shape, skipped)
 
 
 def common_target(paths: tuple[Path, ...], image_size: int | None) -> Target:

@@ -42,6 +42,7 @@ class Data:
         mean: Per-channel mean of the pixels in [0, 1], used inside the models.
         std: Per-channel standard deviation of the pixels in [0, 1].
         image_shape: (C, H, W) of every image.
+        skipped: Paths of the files that were left out because they cannot be read, as `DataRequest.skip_corrupt` asks.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Data:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image_shape: tuple[int, int, int]
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,7 @@ class DataRequest:
         image_size: Side in pixels to resize to, or None for the size the set has.
         train_per_class: Largest number of training images per class (the first in file order), or None for all.
         test_per_class: The same for test images.
+        skip_corrupt: Whether image files that cannot be read are left out instead of being an error.
 
     Raises:
         DataError: If a size or a limit is below one.
@@ -73,6 +76,7 @@ class DataRequest:
     image_size: int | None = None
     train_per_class: int | None = None
     test_per_class: int | None = None
+    skip_corrupt: bool = False
 
     def __post_init__(self) -> None:
         for field in ("image_size", "train_per_class", "test_per_class"):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+_SMALL: Final = Target(channels=3, height=1, width=1, crop=1.0)
 _RUN: Final = 128  # files a thread takes at a time: one task a file would cost more in queueing than small images do
 
 
@@ -74,6 +75,38 @@ def read_split(files: Files, target: Target, *, in_memory: bool) -> Split:
         DataError: If ``in_memory`` and any file is broken.
     """
     return TensorSplit(decode_all(files.paths, target), files.labels) if in_memory else FileSplit(files, target)
+
+
+def sound(files: Files, classes: Sequence[str]) -> tuple[Files, tuple[Path, ...]]:
+    """Return the files that can be decoded, and the paths of the others; each is read to its end.
+
+    Args:
+        files: Paths and labels.
+        classes: Names of the classes.
+
+    Raises:
+        DataError: If a class loses all its images.
+    """
+    kept = np.ones(len(files), bool)
+
+    def work(i: int) -> None:
+        try:
+            decode(files.paths[i], _SMALL)
+        except DataError:
+            kept[i] = False
+
+    _for_each(len(files), work, _RUN)
+    index = np.flatnonzero(kept)
+    left = Files(tuple(files.paths[i] for i in index), files.labels[torch.from_numpy(index)])
+    for label, name in enumerate(classes):
+        if not bool((left.labels == label).any()):
+            first = files.paths[int((files.labels == label).nonzero()[0])]
+            raise DataError(
+                f"No image of class {name!r} in {first.parent} can be read.",
+                seen=f"{len(files) - len(left)} of {len(files)} files are broken, such as {first}",
+                do="Get the images anew, or remove the class from every split.",
+            )
+    return left, tuple(path for path, good in zip(files.paths, kept, strict=True) if not good)
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header]:

@@ -40,6 +40,7 @@ def markdown(report: Report) -> str:
         f"{_guard(report)} Protocol `{report.protocol}`; accuracies in percent; L∞ radii ε in pixels of [0, 255].",
         table(report),
         *report.notes,
+        f"The run {report.skipped.sentence()}." if report.skipped else "",
         _hook(report),
         _drops(report),
         *(_curvature(KINDS[kind], found) for kind, found in report.curvature.items()),

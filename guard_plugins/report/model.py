@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from guard_plugins.report.upkeep import Saves, Skipped
+
 
 class Part(BaseModel):
     """Base of the report's parts: frozen, and unknown keys are errors."""
@@ -160,24 +162,6 @@ class Models(Part):
     student_hard: ModelReport
 
 
-class Saves(Part):
-    """What it cost to keep the run resumable, in the process that finished it.
-
-    Attributes:
-        count: Number of saves of a loop's state.
-        seconds: Time they took.
-        share: The same as a fraction of the time of all stages.
-    """
-
-    count: int
-    seconds: float
-    share: float
-
-    def sentence(self) -> str:
-        """Return the cost in words."""
-        return f"checkpoints: {self.count} saves took {self.seconds:.1f} s, {100 * self.share:.2f} % of the run"
-
-
 class Report(Part):
     """The results of a run.
 
@@ -197,6 +181,7 @@ class Report(Part):
         notes: What a reader of the protocol's numbers must know.
         metrics: Summary metrics of the students.
         saves: What checkpoints cost.
+        skipped: Images of the data set that were left out; None where there are none.
     """
 
     method: str
@@ -214,6 +199,7 @@ class Report(Part):
     notes: list[str] = []
     metrics: Metrics | None = None
     saves: Saves | None = None
+    skipped: Skipped | None = None
 
 
 class Evaluation(Part):
