@@ -109,9 +109,9 @@ class Job:
         unguarded = self.config.guarded and self.hook is None
         unhooked = HOOK_DOES_NOT_APPLY.format(name=self.method.name) if unguarded else ""
         introduce(self.task, folder, self.host, unhooked=unhooked)
-        foretell(self.task, folder, Job(self.config, self.host).method)
         if self.config.student.labels == "stored" and not folder.labels.exists():
             self.monitor.say(promise_room(self.task, folder.labels))
+        foretell(self.task, folder, Job(self.config, self.host).method)
         inputs = fingerprint("report", self.config.model_dump(mode="json"))
         if self.ledger.why_redo("report", inputs) is None:
             return Report.model_validate_json(folder.report.read_text(encoding="utf-8"))
