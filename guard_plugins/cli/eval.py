@@ -89,7 +89,7 @@ def _test_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--eps", nargs="+", type=float, metavar="R",
                        help="radii of an attack alone: over 255 in L-inf, in pixels in L2 (the curve)")  # fmt: skip
     group.add_argument("--images", type=int, metavar="N", help="attack N test images, spread over the set (all)")
-    group.add_argument("--batch-size", type=int, default=500, metavar="N", help="images attacked at a time (500)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="images attacked at a time (by device and size)")
     group.add_argument("--seed", type=int, default=0, metavar="S", help="seed of attacks and students (0)")
     group.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     group.add_argument("--output", type=Path, metavar="FILE", help="write the results to FILE.json or FILE.html too")

@@ -131,7 +131,9 @@ class EvaluationConfig(Section):
     eps: tuple[PositiveFloat, ...] | None = Field(
         None, description="radii where the protocol is an attack's name: over 255 in L-inf, in pixels in L2; as 1,2"
     )
-    batch_size: PositiveInt = Field(500, description="images attacked at a time")
+    batch_size: PositiveInt | None = Field(
+        None, description="images attacked at a time (default: 500; on a CPU as many as have 131,072 pixels together)"
+    )
 
 
 class RunConfig(Section):

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
+from guard_plugins.evaluation.batching import attack_batch
 from guard_plugins.evaluation.curvature import Curvature, measure_curvature
 from guard_plugins.evaluation.gate import Item, Subject, examine, review
 from guard_plugins.evaluation.measure import Measured, attacked_images, condensed, measure
@@ -147,14 +148,14 @@ def _subject(
     images, labels = attacked_images(task, THOROUGH.get(protocol.name, PROBE_IMAGES))
     return Subject(
         model=model, images=images, labels=labels, eps=telling_radius(measured), source=source, teacher=teacher,
-        seeds=task.seeds.child("gate", name), batch_size=task.config.evaluation.batch_size,
+        seeds=task.seeds.child("gate", name), batch_size=attack_batch(task),
         steps=100 if protocol.name in THOROUGH else 20,
     )  # fmt: skip
 
 
 def _curvature(task: Task, model: nn.Module, *, h: float, name: str) -> Curvature:
     images, labels = attacked_images(task, CURVATURE_IMAGES)
-    size, seeds = min(64, task.config.evaluation.batch_size), task.seeds.child("curvature", name)
+    size, seeds = min(64, attack_batch(task)), task.seeds.child("curvature", name)
     work = WorkList[Curvature](task.keeper, f"curvature/{name}", read=lambda values: Curvature(**values), write=vars)
     if not work.results:
         work.add(measure_curvature(model, images, labels, h=h, batch_size=size, seeds=seeds), last=True)

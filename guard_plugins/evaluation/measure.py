@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from guard_plugins.attacks.base import Attack
 from guard_plugins.evaluation.accuracy import AttackResult, attack_accuracy, clean_accuracy
+from guard_plugins.evaluation.batching import attack_batch
 from guard_plugins.evaluation.protocols import Protocol
 from guard_plugins.evaluation.worklist import WorkList
 from guard_plugins.host import Registry
@@ -64,12 +65,12 @@ def measure(
     with task.monitor.track(f"attack {name}", len(items) * len(labels), done=len(work.results) * len(labels)) as bar:
         for number, attack, eps in items[len(work.results) :]:
             result = attack_accuracy(
-                models[number], attack, images, labels, eps=eps, batch_size=task.config.evaluation.batch_size,
+                models[number], attack, images, labels, eps=eps, batch_size=attack_batch(task),
                 seeds=task.seeds.child("evaluation", name, number),
                 progress=_ticks(bar.advance, task.keeper.stop.check),
             )  # fmt: skip
             work.add(result, last=len(work.results) + 1 == len(items))
-    size, per_model = task.config.evaluation.batch_size, len(items) // len(models)
+    size, per_model = attack_batch(task), len(items) // len(models)
     return [
         Measured(
             clean_accuracy(model, images, labels, batch_size=size),
