@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.errors import exit_code
+from guard_plugins.cli.memory import keep_freed_memory
 from guard_plugins.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _test_options(group: argparse._ArgumentGroup) -> None:
 
 def _eval(options: argparse.Namespace) -> int:
     _check(options)
+    keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
     from guard_plugins.evaluation.standalone import EvaluationRequest, evaluate
     from guard_plugins.report.markdown import evaluation_table

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.errors import exit_code
+from guard_plugins.cli.memory import keep_freed_memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +28,7 @@ def _run(arguments: Sequence[str]) -> int:
 
         sys.stdout.write(yaml.safe_dump(request.config.model_dump(mode="json"), sort_keys=False))
         return 0
+    keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
     from guard_plugins.pipeline import resume, run
     from guard_plugins.report.markdown import table
