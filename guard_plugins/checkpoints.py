@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from guard_plugins.artifacts.atomic import made
 from guard_plugins.artifacts.tree import load_tree, save_tree
 from guard_plugins.report.upkeep import Saves
 
@@ -56,8 +57,7 @@ class Checkpoints:
         if self.folder is None:
             return
         start = time.monotonic()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_tree(self._path(self.folder, loop), {"done": done, "inputs": self.inputs, "state": state()})
+        save_tree(self._path(made(self.folder), loop), {"done": done, "inputs": self.inputs, "state": state()})
         self._last = time.monotonic()
         self.seconds += self._last - start
         self.count += 1

@@ -20,7 +20,7 @@ class Engine:
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        ConfigError: If the device asked for is not there, or this is one of several processes.
+        ConfigError: If the device asked for is not there or cannot be used, or this is one of several processes.
     """
 
     def __init__(self, device: str = "auto") -> None:
@@ -32,6 +32,8 @@ class Engine:
                 seen=f"this is one of {self._accelerator.num_processes}, started by torchrun, accelerate launch or MPI",
                 do="Start the command itself; for several devices, start several runs (seeds, methods), one on each.",
             )
+
+        _try(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -67,3 +69,14 @@ def _require(device: str) -> None:
             seen=f"torch {torch.__version__}, built for CUDA {torch.version.cuda}",
             do="Use --device auto or cpu, or install a driver and a PyTorch build that fit the device.",
         )
+
+
+def _try(device: torch.device) -> None:
+    """Refuse a device that is there but does no work, before any is given to it."""
+    try:
+        torch.zeros(1, device=device).add_(1)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"The device {str(device)!r} cannot be used (--device)", seen=str(error).splitlines()[0],
+            do="Wait until other processes leave it, choose another with CUDA_VISIBLE_DEVICES, or use --device cpu.",
+        ) from error  # fmt: skip

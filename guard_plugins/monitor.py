@@ -12,6 +12,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from guard_plugins.artifacts.atomic import writing
+
 PLAIN_EVERY: Final = 20.0
 """Seconds between two progress lines where stderr is not a terminal."""
 
@@ -64,10 +66,14 @@ class Monitor:
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
     def event(self, kind: str, **values: Any) -> None:
-        """Append one event with its time stamp."""
+        """Append one event with its time stamp.
+
+        Raises:
+            ArtifactError: If it cannot be written.
+        """
         if self._events is not None:
             line = json.dumps({"time": round(time.time(), 3), "event": kind, **values})
-            with self._events.open("a", encoding="utf-8") as file:
+            with writing(self._events), self._events.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
     def say(self, text: str) -> None:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from guard_plugins.artifacts.atomic import cannot_write, replacing, write_text
+from guard_plugins.artifacts.atomic import made, replacing, write_text
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
 
@@ -36,13 +36,10 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
         ArtifactError: If something cannot be written.
     """
     names = _file_names(distilled.labels, classes)
-    try:
-        for name, pixels in zip(names, _as_bytes(distilled.images), strict=True):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with replacing(folder / name) as part:
-                Image.fromarray(pixels).save(part, "PNG")
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    for name, pixels in zip(names, _as_bytes(distilled.images), strict=True):
+        made((folder / name).parent)
+        with replacing(folder / name) as part:
+            Image.fromarray(pixels).save(part, "PNG")
     lines = [
         json.dumps({"file_name": name, "label": int(label), "class": classes[int(label)]})
         for name, label in zip(names, distilled.labels, strict=True)

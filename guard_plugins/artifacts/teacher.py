@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from guard_plugins.artifacts.atomic import replacing
-from guard_plugins.errors import ArtifactError, ConfigError
+from guard_plugins.errors import ArtifactError, ConfigError, TrainingError
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.report.model import HookReport
 
@@ -45,8 +46,16 @@ def save_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
 
     Raises:
         ArtifactError: If the file cannot be written.
+        TrainingError: If a weight is not a finite number: the last step went wrong, and no later loss told.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise TrainingError(
+            "The teacher's training ended in weights that are not finite numbers",
+            seen=f"{len(bad)} of {len(tensors)} tensors, such as {bad[0]}",
+            do="Lower --teacher.lr, or the weight of the curvature term (--guard.weight).",
+        )
     with replacing(path) as part:
         save_file(tensors, part, metadata={"format": "pt", "teacher": card.model_dump_json()})
 

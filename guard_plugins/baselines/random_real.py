@@ -19,6 +19,15 @@ class RandomReal(Method):
     name = "random"
     summary = "baseline: randomly drawn real images (the yardstick)"
 
+    def check(self, task: Task, teacher: Normalised | None) -> None:
+        """Refuse a class with fewer images than are asked for, before a teacher is trained.
+
+        Raises:
+            DataError: If there is one.
+        """
+        for label in range(task.classes):
+            _draw(task, label)
+
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
         """Return ``task.ipc`` real images per class.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from guard_plugins.data.base import Split
+from guard_plugins.errors import DataError
 
 
 class Classwise:
@@ -27,11 +28,20 @@ class Classwise:
         """Return ``count`` random images of a class, as many different ones as there are, shape (count, C, H, W).
 
         Args:
-            label: The class; it must have images.
+            label: The class.
             count: Number of images.
             generator: Source of the choice, on the CPU.
+
+        Raises:
+            DataError: If it has none.
         """
         members = self.members[label]
+        if not len(members):
+            raise DataError(
+                f"Class number {label} has no training images",
+                seen=f"{len(self._split)} images in {len(self.members)} classes",
+                do="Add some, or remove the class.",
+            )
         rounds = -(-count // len(members))
         order = torch.cat([torch.randperm(len(members), generator=generator) for _ in range(rounds)])
         return self._split.images(members[order[:count]])

@@ -7,6 +7,7 @@ from typing import Final
 
 from torch import Tensor
 
+from guard_plugins.artifacts.atomic import made
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError
 from guard_plugins.interchange.torch_files import images_of, labels_of, read_torch, write_torch
@@ -39,6 +40,6 @@ def write_dd_ranking(folder: Path, distilled: DistilledSet) -> None:
     Raises:
         ArtifactError: If something cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    made(folder)
     write_torch(folder / IMAGES, distilled.images)
     write_torch(folder / LABELS, distilled.labels if distilled.soft_labels is None else distilled.soft_labels)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from guard_plugins.artifacts.atomic import cannot_write
+from guard_plugins.artifacts.atomic import made, replacing
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError
 
@@ -45,14 +45,12 @@ def write_sre2l(folder: Path, distilled: DistilledSet) -> None:
     """
     copies: dict[int, int] = {}
     pixels = (distilled.images * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
-    try:
-        for image, label in zip(pixels.numpy(), distilled.labels.tolist(), strict=True):
-            copy = copies[label] = copies.get(label, -1) + 1
-            path = folder / f"new{label:03d}" / f"class{label:03d}_id{copy:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    for image, label in zip(pixels.numpy(), distilled.labels.tolist(), strict=True):
+        copy = copies[label] = copies.get(label, -1) + 1
+        path = folder / f"new{label:03d}" / f"class{label:03d}_id{copy:03d}.png"
+        made(path.parent)
+        with replacing(path) as part:
+            Image.fromarray(image).save(part, "PNG")
 
 
 def _pixels(path: Path) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guard_plugins.artifacts.atomic import replacing
+from guard_plugins.artifacts.atomic import cannot_write, replacing
 from guard_plugins.errors import ArtifactError
 
 
@@ -46,7 +46,10 @@ def write_torch(path: Path, value: Any) -> None:
         ArtifactError: If it cannot be written.
     """
     with replacing(path) as part:
-        torch.save(value, part)
+        try:
+            torch.save(value, part)
+        except RuntimeError as error:  # what its archive writer makes of a failed write
+            raise cannot_write(path, error) from error
 
 
 def images_of(value: Any, path: Path) -> Tensor:

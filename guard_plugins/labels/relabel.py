@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from guard_plugins.artifacts.atomic import made
 from guard_plugins.config import RunConfig
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, ConfigError, TrainingError
@@ -99,7 +100,7 @@ def relabel(
         TrainingError: If a logit is no finite number of that type.
         StoppedError: If the run was asked to stop; finished shards stay.
     """
-    folder.mkdir(exist_ok=True)
+    made(folder)
     recipe, size = recipe_of(task.config.student), (distilled.images.shape[-2], distilled.images.shape[-1])
     layout = Layout.of(recipe, images=len(distilled.images), classes=task.classes, size=size, dtype=dtype)
     card = Card(**layout.model_dump(), source=hash_of(distilled.images), inputs=inputs)

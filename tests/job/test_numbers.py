@@ -1,0 +1,79 @@
+"""Numbers and data that go wrong in a run end it with the step or the class, and the likely cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from guard_plugins import Report
+from guard_plugins.data.classwise import Classwise
+from guard_plugins.data.splits import TensorSplit
+from guard_plugins.errors import DataError, TrainingError
+
+TinyRun = Callable[..., tuple[Report, Path]]
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        pytest.param({"h_rms": 0.06, "weight": 1e30}, id="a finite term that explodes"),
+        pytest.param({"h_rms": 1e38}, id="a term that is no number"),
+    ],
+)
+def test_a_term_out_of_hand_stops_the_next_step_and_is_named(tiny_run: TinyRun, guard: dict[str, float]) -> None:
+    with pytest.raises(TrainingError, match=r"loss of stage 'teacher' is no longer a finite number at step \d of") as e:
+        tiny_run("noise", "run", guard=guard)
+    assert "the weight of the curvature term" in e.value.do
+
+
+def test_a_term_out_of_hand_in_the_only_step_is_found_before_the_teacher_is_used(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="ended in weights that are not finite numbers") as caught:
+        tiny_run("noise", "run", guard={"h_rms": 1e38}, teacher={"epochs": 1, "batch_size": 100_000})
+    assert "--guard.weight" in caught.value.do
+    assert not (tmp_path / "run" / "teacher.safetensors").exists()
+
+
+def test_random_images_a_class_does_not_have_are_missed_before_a_teacher_is_trained(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="The class '0' has fewer training images than --ipc asks for") as caught:
+        tiny_run("random", "run", ipc=1000)
+    assert "--ipc 1000" in caught.value.seen
+    assert not (tmp_path / "run").exists()
+
+
+def test_drawing_from_a_small_class_repeats_it_and_from_an_empty_one_is_an_error() -> None:
+    pixels = torch.arange(3).view(3, 1, 1, 1).to(torch.uint8)
+    classwise = Classwise(TensorSplit(pixels, torch.tensor([0, 0, 2])), 3)
+    drawn = classwise.draw(0, 5, torch.Generator().manual_seed(0)).mul(255).flatten().tolist()
+    assert sorted(drawn[:2]) == sorted(drawn[2:4]) == [0.0, 1.0], "each once before any twice"
+    with pytest.raises(DataError, match="Class number 1 has no training images"):
+        classwise.draw(1, 1, torch.Generator())
+
+
+@pytest.mark.slow
+def test_pixels_of_every_kind_and_an_odd_size_make_a_whole_run(tiny_run: TinyRun, tmp_path: Path) -> None:
+    rng, kinds = np.random.default_rng(0), {"L": 1, "RGB": 3, "RGBA": 4, "I;16": 1}
+    for split, count in (("train", 8), ("test", 4)):
+        for name in ("a", "b"):
+            folder = tmp_path / "set" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                mode, channels = list(kinds.items())[i % 4]
+                depth = np.uint16 if mode == "I;16" else np.uint8
+                values = rng.integers(0, np.iinfo(depth).max, (13, 9, channels), depth)
+                Image.fromarray(values.squeeze(2) if channels == 1 else values).save(folder / f"{i}.png")
+    report, folder = tiny_run(
+        "sre2l", "run", dataset="folder", data_root=tmp_path / "set",
+        teacher={"network": "small-resnet", "epochs": 1, "batch_size": 4}, student={"epochs": 1},
+    )  # fmt: skip
+    assert report.models.student.clean in [share / 8 for share in range(9)]
+    with Image.open(next((folder / "distilled").glob("*/*.png"))) as image:
+        assert (image.size, image.mode) == ((9, 13), "RGB")
