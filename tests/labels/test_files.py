@@ -103,19 +103,33 @@ def test_a_stopped_relabelling_goes_on_at_the_next_shard(world: Worlds, monkeypa
     assert contents(one.root / "labels") == contents(whole)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "one bit", "swapped", "gone"])
-def test_a_damaged_shard_is_named_and_only_it_is_labelled_again(world: Worlds, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "seen"),
+    [
+        ("truncated", "SafetensorError"),
+        ("one bit", "its numbers do not match their hash"),
+        ("swapped", "epoch 0, tensors box"),
+        ("of another teacher", "it belongs to other images, another teacher or other settings"),
+        ("gone", "2 files of 3; epochs-000010.safetensors is missing"),
+    ],
+)
+def test_a_damaged_shard_is_named_and_only_it_is_labelled_again(world: Worlds, damage: str, seen: str) -> None:
     one = world("published")
     folder, expected = one.write(), contents(one.write("whole"))
     path, other = folder / "epochs-000010.safetensors", folder / "epochs-000000.safetensors"
     data = path.read_bytes()
     flipped = bytearray(data)
     flipped[-3] ^= 1
-    new = {"truncated": data[:-20], "one bit": bytes(flipped), "swapped": other.read_bytes(), "gone": None}[damage]
+    foreign = one.write("foreign", inputs="y") / path.name
+    new = {
+        "truncated": data[:-20], "one bit": bytes(flipped), "swapped": other.read_bytes(),
+        "of another teacher": foreign.read_bytes(), "gone": None,
+    }[damage]  # fmt: skip
     path.unlink() if new is None else path.write_bytes(new)
     with pytest.raises(ArtifactError) as caught:
         StoredLabels(folder, one.distilled.images)
     assert "epochs-000010.safetensors" in str(caught.value)
+    assert seen in caught.value.seen
     assert "guard-run --resume" in caught.value.do
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     one.write()
