@@ -26,7 +26,7 @@ to do it again. Folders of runs (teachers, images) stay below --work; stopped ru
 
 def main() -> int:
     """Run the command and return its exit code: 1 if a run failed."""
-    options = _parser().parse_args()
+    options = _parser().parse_intermixed_args()
     experiments = load(HERE / "plans")
     known = [run for experiment in experiments for run in experiment.runs()]
     wanted = _chosen(known, options.names)
