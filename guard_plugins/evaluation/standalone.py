@@ -86,14 +86,14 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         task = _task(config, host)
         if request.distilled is not None:
             subject, name = str(request.distilled), "student"
-            models, said = _students(task, request, request.distilled)
+            models, teacher, said = _students(task, request, request.distilled)
             notes, card = [*notes, said], None
         else:
             assert request.checkpoint is not None
             subject, name = str(request.checkpoint), "checkpoint"
             model, card = _checkpoint(task, request, request.checkpoint)
-            models = [model]
-        found = _assessed(task, host, models, card, protocol, name=name)
+            models, teacher = [model], None
+        found = _assessed(task, host, models, card, protocol, teacher=teacher, name=name)
     return Evaluation(
         subject=subject, kind=name, dataset=task.data.name, seed=config.seed, protocol=protocol.name,
         notes=notes, guard=card.guard if card else None, model=found.report, gate=found.gate,
@@ -110,12 +110,13 @@ def _task(config: RunConfig, host: PluginHost) -> Task:
 
 
 def _assessed(
-    task: Task, host: PluginHost, models: list[Normalised], card: TeacherCard | None, protocol: Protocol, *, name: str
-) -> Assessed:
+    task: Task, host: PluginHost, models: list[Normalised], card: TeacherCard | None, protocol: Protocol, *,
+    teacher: Normalised | None, name: str,
+) -> Assessed:  # fmt: skip
     guard = (card.guard if card else None) or task.config.guard.model_dump()
     h = step_length(guard["h"], guard["h_rms"], task.data.image_shape)
     hooked = card is not None and card.guard is not None
-    return assess(task, models, protocol, host.attacks, name=name, h=h, hooked=hooked)
+    return assess(task, models, protocol, host.attacks, name=name, h=h, hooked=hooked, teacher=teacher)
 
 
 def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Normalised, TeacherCard | None]:
@@ -138,13 +139,14 @@ def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Nor
     return model.to(task.device).eval().requires_grad_(False), card
 
 
-def _students(task: Task, request: EvaluationRequest, path: Path) -> tuple[list[Normalised], str]:
+def _students(task: Task, request: EvaluationRequest, path: Path) -> tuple[list[Normalised], Normalised | None, str]:
+    """Return students, their teacher where there is one, and a sentence on what they learned from."""
     distilled, teacher = _fitting(_distilled(path, task.data), task.data, path), None
     if request.teacher is not None:
         teacher, _ = _checkpoint(task, request, request.teacher)
     epochs = request.settings.get("student", {}).get("epochs")
     lessons, said = lessons_of(task, distilled, path, labels=request.labels, teacher=teacher, epochs=epochs)
-    return train_students(task, lessons, name="student"), said
+    return train_students(task, lessons, name="student"), teacher, said
 
 
 def _distilled(path: Path, data: Data) -> DistilledSet:

@@ -38,10 +38,9 @@ def lessons_of(
         GuardError: If stored labels are asked for and there are none, or they do not fit.
     """
     if teacher is not None:
-        return online(
-            task, distilled, teacher
-        ), "Students learned from the soft labels of a teacher, asked at every step."
-    folder = next((it for it in (path / "labels", path.parent / "labels") if it.is_dir()), None)
+        said = "Students learned from the soft labels of a teacher, asked at every step."
+        return online(task, distilled, teacher), said
+    folder = _stored_beside(path)
     if labels == "hard":
         if folder is not None or distilled.soft_labels is not None:
             task.monitor.say(

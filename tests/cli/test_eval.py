@@ -105,7 +105,12 @@ def test_students_of_a_distilled_set_as_mean_and_deviation(
         "fgsm",
         *FEW,
     ]
-    assert command.main([*again, "--teacher", str(run / "teacher.safetensors")]) == 0
+    output = tmp_path / "soft.json"
+    assert command.main([*again, "--teacher", str(run / "teacher.safetensors"), "--output", str(output)]) == 0
+    gates = [found.gate, Evaluation.model_validate_json(output.read_text()).gate]
+    adaptive = [next(item for item in gate if item.name.startswith("adaptive")) for gate in gates]
+    assert adaptive[0].verdict == "not run"
+    assert "+teacher breaks" in adaptive[1].figure
 
 
 class Payload:
