@@ -45,6 +45,9 @@ from guard_plugins.training.student import train_students
 #: What the teacher depends on, apart from the method and the hook.
 TEACHER_INPUTS = ("dataset", "data_root", "data", "seed", "teacher", "guard", "no_guard", "method", "device")
 
+#: What the images depend on, apart from the teacher's weights and the method's own options.
+DISTILL_INPUTS = ("method", "ipc", "seed", "device", "dataset", "data_root", "data", "guard", "no_guard", "teacher")
+
 
 class Job:
     """One run. :meth:`prepare` finds every mistake that can be found before anything is written or trained.
@@ -182,8 +185,8 @@ class Job:
         )  # fmt: skip
 
     def _distilled(self, teacher: Normalised | None) -> DistilledSet:
-        source = file_hash(self.folder.teacher) if teacher else self._data_inputs
-        settings = self.config.model_dump(mode="json", include={*self.own_options, "method", "ipc", "seed", "device"})
+        source = file_hash(self.folder.teacher) if teacher else None
+        settings = self.config.model_dump(mode="json", include={*self.own_options, *DISTILL_INPUTS})
         inputs, finished = self._open("distill", source, settings, self._mode())
         if finished:
             return load_distilled(self.folder.distilled)

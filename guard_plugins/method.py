@@ -35,6 +35,8 @@ class Method(ABC):
         guarded: Names of the methods of this class in which a loss on real data is differentiated.
         uses_teacher: Whether ``distill`` needs a trained teacher.
         labels: The labels its students learn from by default.
+        rehearsable: Whether ``train_teacher`` and ``distill`` may be called once more before a run, to estimate what it
+            will take: all that takes long is in loops of ``task.steps`` or ``task.monitor.track``, which end early.
 
     Args:
         config: The validated options.
@@ -48,6 +50,7 @@ class Method(ABC):
     guarded: ClassVar[tuple[str, ...]] = ("train_teacher",)
     uses_teacher: ClassVar[bool] = True
     labels: ClassVar[Literal["soft", "hard"]] = "soft"
+    rehearsable: ClassVar[bool] = False
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config

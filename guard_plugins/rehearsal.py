@@ -18,12 +18,14 @@ from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.engine import Engine
 from guard_plugins.errors import ArtifactError, GuardError
+from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.loop import Keeper
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.resources import memory_asked_by, out_of_memory
 from guard_plugins.seeds import preserved_streams
-from guard_plugins.stopwatch import SampledMonitor, Stopwatch, TimedTask
+from guard_plugins.stopping import StoppedError
+from guard_plugins.stopwatch import EnoughError, SampledMonitor, Stopwatch, TimedTask
 from guard_plugins.task import Task
 from guard_plugins.training.lessons import online
 from guard_plugins.training.student import train_students
@@ -76,7 +78,8 @@ def rehearse(task: Task, method: Method) -> Estimate:
     """Return what the stages of a run will take.
 
     The method's own functions run on networks and images that are thrown away; every kind of loop does a few steps.
-    Random streams, ``task`` and its networks are left as found.
+    Functions of a method that is not ``rehearsable`` are not called, and the estimate is a lower bound. Random streams,
+    ``task`` and its networks are left as found.
 
     Args:
         task: The run's.
@@ -86,28 +89,34 @@ def rehearse(task: Task, method: Method) -> Estimate:
         TrainingError: If there is not enough memory for a stage.
         StoppedError: If the run was asked to stop.
     """
-    watch = Stopwatch(least=task.config.guard.every)
+    watch = Stopwatch(task.device, task.keeper.stop)
     timed = TimedTask(
         task.config, task.data, Engine(task.config.device), task.seeds, SampledMonitor(watch), task.networks,
-        Keeper(Checkpoints(None, every=math.inf)), watch,
+        Keeper(Checkpoints(None, every=math.inf), task.keeper.stop), watch,
     )  # fmt: skip
     estimate, model = Estimate(), None
     with preserved_streams():
         if method.uses_teacher:
             model = timed.network(stage="teacher")
             if not task.config.teacher.path:
+                # The hook may act on every k-th step only.
+                watch.least = task.config.guard.every if task.config.guarded else 1
                 with _part(estimate, watch, "teacher", "--teacher.batch-size"):
+                    _require(method.rehearsable or type(method).train_teacher is Method.train_teacher)
                     method.train_teacher(timed, model)
-                task.keeper.stop.check()
+                watch.least = 1
             model.eval().requires_grad_(False)
             estimate.disk += sum(tensor.nbytes for tensor in model.state_dict().values())
         with _part(estimate, watch, "distill", "the method's batch size, or --ipc"):
+            _require(method.rehearsable)
             method.distill(timed, model)
-        task.keeper.stop.check()
         with _part(estimate, watch, "students", "--student.batch-size"):
             _students(timed, model if method.labels == "soft" else None)
     pixels = task.classes * task.ipc * math.prod(task.data.image_shape)
     estimate.disk += watch.saved + 5 * pixels  # float32 and the 8 bits of the PNGs
+    if task.config.student.labels == "stored":
+        layout = layout_of(task)
+        estimate.disk += bytes_needed(layout, layout.epochs)
     estimate.memory = _peaks(task.device)
     estimate.complete = estimate.complete and watch.complete
     return estimate
@@ -120,11 +129,18 @@ def _part(estimate: Estimate, watch: Stopwatch, name: str, option: str) -> Itera
     try:
         with memory_asked_by(option):
             yield
+    except StoppedError:
+        raise
     except Exception as error:  # of a stranger's code, whose loops ended early
         if isinstance(error, GuardError) and out_of_memory(error.__cause__):
             raise
         estimate.complete = False
     estimate.seconds[name] = watch.seconds - before
+
+
+def _require(rehearsable: bool) -> None:
+    if not rehearsable:
+        raise EnoughError
 
 
 def _students(timed: TimedTask, teacher: Normalised | None) -> None:

@@ -36,5 +36,5 @@ def memory_asked_by(option: str) -> Iterator[None]:
             raise
         raise TrainingError(
             "Out of memory", seen=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            do=f"Lower {option}, then go on with --resume or start again; finished stages are kept.",
+            do=f"Lower {option} in a new run; --teacher RUN/teacher.safetensors reuses a finished teacher.",
         ) from error  # fmt: skip

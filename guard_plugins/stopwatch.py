@@ -14,6 +14,7 @@ from torch import Tensor
 from guard_plugins.loop import LoopState, Step
 from guard_plugins.monitor import Monitor, Tracker
 from guard_plugins.seeds import Seeds
+from guard_plugins.stopping import StopRequest
 from guard_plugins.task import Task
 
 TIMED: Final = 3
@@ -36,12 +37,16 @@ class Stopwatch:
     the first of a kind is timed, the others do no step at all.
 
     Attributes:
+        device: Where the steps compute.
+        stop: Tells when to stop.
         least: Steps to time after the first, whatever they take (the hook may act on every k-th only).
         seconds: Estimated duration of all loops so far.
         saved: Bytes of their last states.
         complete: Whether all that ran could be timed.
     """
 
+    device: torch.device
+    stop: StopRequest
     least: int = 1
     seconds: float = 0.0
     saved: int = 0
@@ -49,11 +54,20 @@ class Stopwatch:
     _kinds: dict[str, tuple[float, int]] = field(default_factory=dict)
     _begun: float = field(default_factory=time.monotonic)
 
+    @property
+    def spent(self) -> bool:
+        """Whether no more time may go into the estimate."""
+        return time.monotonic() - self._begun > BUDGET
+
     def steps(self, stage: str, total: int, state: LoopState, seeds: Seeds) -> Iterator[Step]:
-        """Yield the few steps that are timed, if any, and count what all ``total`` will take."""
+        """Yield the few steps that are timed, if any, and count what all ``total`` will take.
+
+        Raises:
+            StoppedError: If the run was asked to stop.
+        """
         kind = stage.split("/")[0]
         if kind not in self._kinds:
-            if time.monotonic() - self._begun > BUDGET:
+            if self.spent:
                 self.complete = False
                 return
             taken: list[float] = []
@@ -61,10 +75,11 @@ class Stopwatch:
             for index in range(total):
                 seeds.reset(stage, index)
                 yield Step(index)
-                _wait_for_devices()
+                _wait_for(self.device)
+                self.stop.check()
                 taken.append(time.monotonic() - last)
                 last += taken[-1]
-                if len(taken) > self.least and (len(taken) > TIMED or sum(taken) > LONGEST):
+                if self.spent or (len(taken) > self.least and (len(taken) > TIMED or sum(taken) > LONGEST)):
                     break
             timed = taken[1:] or taken
             self._kinds[kind] = sum(timed) / max(len(timed), 1), _size(state.capture())
@@ -100,12 +115,14 @@ class _Sampled(Tracker):
         """Count ``count`` more units as done.
 
         Raises:
-            EnoughError: Where the units so far tell how long all take.
+            EnoughError: Where the units so far tell how long all take, or no more time may go into the estimate.
+            StoppedError: If the run was asked to stop.
         """
+        self._watch.stop.check()
         self.done += count
-        if time.monotonic() - self._start > LONGEST or self.done >= self.total:
+        if time.monotonic() - self._start > LONGEST or self.done >= self.total or self._watch.spent:
             self._watch.seconds += (self.total - self._begun) / self._rate()
-            if self.done < self.total:
+            if self.done < self.total or self._watch.spent:
                 raise EnoughError
 
 
@@ -124,9 +141,11 @@ class TimedTask(Task):
         return self.watch.steps(stage, total, state, self.seeds)
 
 
-def _wait_for_devices() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def _size(tree: Any) -> int:

@@ -16,6 +16,7 @@ class Noise(Method):
 
     name = "noise"
     summary = "baseline: images of pure noise (what soft labels alone can teach)"
+    rehearsable = True
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
         """Return ``task.ipc`` noise images per class; labels are nominal."""

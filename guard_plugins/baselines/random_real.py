@@ -18,6 +18,7 @@ class RandomReal(Method):
 
     name = "random"
     summary = "baseline: randomly drawn real images (the yardstick)"
+    rehearsable = True
 
     def check(self, task: Task, teacher: Normalised | None) -> None:
         """Refuse a class with fewer images than are asked for, before a teacher is trained.

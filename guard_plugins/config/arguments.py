@@ -35,8 +35,12 @@ class Request:
     resume: Path | None = None
 
 
-def parse(argv: Sequence[str]) -> Request:
+def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
     """Return what ``argv`` asks for; ``--help`` prints and exits.
+
+    Args:
+        argv: The arguments.
+        surroundings: Whether environment variables count.
 
     Raises:
         ConfigError: If anything given is wrong.
@@ -46,7 +50,8 @@ def parse(argv: Sequence[str]) -> Request:
     if early.resume:
         return _resumed(early.resume, rest)
     file = yaml_file(early.config) if early.config else Layer("", {})
-    name = early.method or os.environ.get(f"{ENV_PREFIX}METHOD") or file.values.get("method")
+    named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
+    name = early.method or named or file.values.get("method")
     if any(flag in rest for flag in ("-h", "--help")) and not name:
         command_line(RunConfig, ["--help"], _parser())
     if not name:
@@ -58,7 +63,7 @@ def parse(argv: Sequence[str]) -> Request:
     claims_of(str(name), catalogue())  # before anything is imported, since a typing error deserves a quick answer
     method = PluginHost(only=[str(name)]).method(str(name))
     model = run_config_class(method)
-    layers = [file, environment(model), command_line(model, rest, _parser())]
+    layers = [file, *([environment(model)] if surroundings else []), command_line(model, rest, _parser())]
     return Request(compose(method, layers), early.print_config)
 
 
@@ -75,7 +80,7 @@ def _resumed(path: Path, rest: Sequence[str]) -> Request:
             f"A resumed run keeps its configuration: {other[0]} cannot be given with --resume",
             do="Leave it out, or start a new run with --config and another --output.",
         )
-    return Request(parse([f"--config={config}", *rest]).config, resume=path)
+    return Request(parse([f"--config={config}", *rest], surroundings=False).config, resume=path)
 
 
 def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:

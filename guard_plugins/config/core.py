@@ -69,7 +69,8 @@ class DataConfig(Section):
         False, description="leave out image files that cannot be read, and count them (reads every file once more)"
     )
     validation_per_class: PositiveInt | None = Field(
-        None, description="set this many more training images per class aside and attack on them, not on test images"
+        None,
+        description="set this many more training images per class aside and attack all of them; no test image is used",
     )
 
 

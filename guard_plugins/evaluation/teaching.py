@@ -13,6 +13,7 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.task import Task
 from guard_plugins.training.lessons import FixedLessons, Lessons, online
+from guard_plugins.training.protocols import recipe_of
 
 
 def lessons_of(
@@ -55,7 +56,10 @@ def lessons_of(
                 f"The soft labels in {folder} are stored for another number of epochs (--epochs)",
                 seen=f"{stored.card.epochs} stored, {epochs} asked for", do="Leave --epochs out.",
             )  # fmt: skip
-        return lambda stage: stored, f"Students learned from the soft labels in {folder}, with their views and batches."
+        recipe = recipe_of(task.config.student)
+        said = f"Students learned from the soft labels in {folder}, with their views and batches, "
+        said += f"by the recipe {task.config.student.protocol} (--recipe) at T = {recipe.temperature:g}."
+        return lambda stage: stored, said
     if distilled.soft_labels is None:
         raise ConfigError(
             f"The distilled set {path} comes with no soft labels (--labels)",

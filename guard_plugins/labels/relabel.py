@@ -50,12 +50,22 @@ def promise_room(task: Task, folder: Path) -> str:
     Raises:
         ArtifactError: If the disk has no room for them.
     """
-    layout = Layout.of(
+    layout = layout_of(task)
+    require_room(folder.parent, layout, epochs=layout.epochs)
+    return f"soft labels will be stored in {folder}: {layout.cost()}"
+
+
+def layout_of(task: Task) -> Layout:
+    """Return what a task's stored labels will consist of."""
+    return Layout.of(
         recipe_of(task.config.student), images=task.ipc * task.classes, classes=task.classes,
         size=task.data.image_shape[1:],
     )  # fmt: skip
-    require_room(folder.parent, layout, epochs=layout.epochs)
-    return f"soft labels will be stored in {folder}: {layout.cost()}"
+
+
+def bytes_needed(layout: Layout, epochs: int) -> int:
+    """Return the bytes that ``epochs`` passes of a layout take on the disk."""
+    return layout.bytes_of(epochs) + HEADER * len(layout.shards())
 
 
 def require_room(folder: Path, layout: Layout, *, epochs: int) -> None:
@@ -69,7 +79,7 @@ def require_room(folder: Path, layout: Layout, *, epochs: int) -> None:
     Raises:
         ArtifactError: If it has not.
     """
-    need = layout.bytes_of(epochs) + HEADER * len(layout.shards())
+    need = bytes_needed(layout, epochs)
     free = shutil.disk_usage(folder).free
     if free < need:
         raise ArtifactError(

@@ -17,6 +17,7 @@ class CDA(SRe2L):
 
     name = "cda"
     summary = "SRe2L with a curriculum from whole images to small crops (arXiv 2311.18838)"
+    rehearsable = True
     Config: ClassVar[type[MethodConfig]] = CDAConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: CDAConfig

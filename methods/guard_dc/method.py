@@ -32,6 +32,7 @@ class DC(Method):
 
     name = "dc"
     summary = "images whose gradients on fresh networks match those of real images (arXiv 2006.05929, 2102.08259)"
+    rehearsable = True
     Config: ClassVar[type[MethodConfig]] = DCConfig
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS

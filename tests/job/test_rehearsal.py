@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections import namedtuple
 from collections.abc import Callable
@@ -15,16 +16,22 @@ from safetensors.torch import load_file
 from guard_plugins import Method, Report, announcing
 from guard_plugins.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
+from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.loop import LoopState
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.rehearsal import Estimate, rehearse
 from guard_plugins.seeds import Seeds
+from guard_plugins.stopping import StoppedError, StopRequest
 from guard_plugins.stopwatch import TIMED, Stopwatch
 from guard_plugins.task import Task
 from guard_plugins.testing.world import tiny_task
 from tests.job.conftest import numbers
 
 TinyRun = Callable[..., tuple[Report, Path]]
+
+
+def watch_of(least: int = 1) -> Stopwatch:
+    return Stopwatch(torch.device("cpu"), StopRequest(), least)
 
 
 def drain(watch: Stopwatch, stage: str, total: int, pause: float = 0.0) -> int:
@@ -36,16 +43,16 @@ def drain(watch: Stopwatch, stage: str, total: int, pause: float = 0.0) -> int:
 
 
 def test_a_loop_is_left_after_a_few_steps_and_the_rest_is_extrapolated() -> None:
-    watch = Stopwatch()
+    watch = watch_of()
     assert drain(watch, "teacher", 1000, pause=0.02) == TIMED + 1
     assert 20 <= watch.seconds < 60  # 1000 steps of at least 0.02 s
     assert watch.saved == 40
 
 
 def test_loops_of_one_kind_are_timed_once_and_counted_each() -> None:
-    watch = Stopwatch()
+    watch = watch_of()
     assert [drain(watch, f"recover/{item}", 100, pause=0.01) for item in range(3)] == [TIMED + 1, 0, 0]
-    one = Stopwatch()
+    one = watch_of()
     drain(one, "recover/0", 100, pause=0.01)
     assert watch.seconds == pytest.approx(3 * one.seconds, rel=0.5)
     assert watch.saved == 3 * one.saved
@@ -53,15 +60,15 @@ def test_loops_of_one_kind_are_timed_once_and_counted_each() -> None:
 
 def test_slow_steps_and_short_loops_are_timed_by_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("guard_plugins.stopwatch.LONGEST", 0.01)
-    assert drain(Stopwatch(), "slow", 100, pause=0.02) == 2
-    assert drain(Stopwatch(least=4), "hooked every fourth step", 100, pause=0.02) == 5
-    assert drain(Stopwatch(), "short", 1) == 1
-    assert drain(Stopwatch(), "none", 0) == 0
+    assert drain(watch_of(), "slow", 100, pause=0.02) == 2
+    assert drain(watch_of(least=4), "hooked every fourth step", 100, pause=0.02) == 5
+    assert drain(watch_of(), "short", 1) == 1
+    assert drain(watch_of(), "none", 0) == 0
 
 
 def test_past_the_budget_the_estimate_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("guard_plugins.stopwatch.BUDGET", -1.0)
-    watch = Stopwatch()
+    watch = watch_of()
     assert drain(watch, "teacher", 100) == 0
     assert not watch.complete
 
@@ -107,6 +114,7 @@ class Failing(Method):
 
     name = "failing"
     summary = "fails"
+    rehearsable = True
     error: type[Exception] = ValueError
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
@@ -148,6 +156,81 @@ def test_a_loop_that_only_tells_the_monitor_is_left_too(monkeypatch: pytest.Monk
     assert len(done) < 20
     assert 20 <= estimate.seconds["distill"] < 80
     assert not estimate.complete
+
+
+def test_a_method_that_did_not_agree_is_not_called_and_the_estimate_is_a_lower_bound() -> None:
+    class Own(Failing):
+        rehearsable = False
+
+        def train_teacher(self, task: Task, model: Normalised) -> None:
+            raise AssertionError("called")
+
+        def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+            raise AssertionError("called")
+
+    estimate = rehearse(tiny_task(Failing), Own(Own.Config()))
+    assert not estimate.complete
+    assert (estimate.seconds["teacher"], estimate.seconds["distill"]) == (0, 0)
+    assert estimate.seconds["students"] > 0
+    plain = type("Plain", (Failing,), {"rehearsable": False})
+    assert rehearse(tiny_task(Failing), plain(plain.Config())).seconds["teacher"] > 0, "the host's own loop is known"
+
+
+def test_many_watched_loops_end_with_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+
+    class PerClass(Failing):
+        def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+            for label in range(100):
+                with task.monitor.track("scores", 2) as bar:
+                    for _ in range(2):
+                        time.sleep(0.01)
+                        bar.advance()
+                done.append(label)
+            raise AssertionError
+
+    monkeypatch.setattr("guard_plugins.stopwatch.BUDGET", 0.2)
+    assert not rehearse(tiny_task(Failing), PerClass(PerClass.Config())).complete
+    assert len(done) < 15
+
+
+def test_slow_steps_end_with_the_budget_whatever_the_hook_s_rhythm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guard_plugins.stopwatch.BUDGET", 0.1)
+    assert drain(watch_of(least=1000), "teacher", 1000, pause=0.02) < 10
+
+
+@pytest.mark.parametrize("way", ["steps", "track"])
+def test_a_stop_signal_ends_a_rehearsal(way: str) -> None:
+    class Asked(Failing):
+        def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+            task.keeper.stop.number = signal.SIGTERM
+            if way == "track":
+                with task.monitor.track("scores", 10) as bar:
+                    bar.advance()
+            for _ in task.steps("mine", 10, state=LoopState(x=torch.zeros(1))):
+                pass
+            raise AssertionError
+
+    with pytest.raises(StoppedError):
+        rehearse(tiny_task(Failing), Asked(Asked.Config()))
+
+
+def test_a_full_gpu_is_nothing_to_a_run_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", full)
+    assert drain(watch_of(), "teacher", 10) == TIMED + 1
+
+
+def test_stored_labels_count_among_what_the_disk_must_hold() -> None:
+    online, stored = (
+        rehearse(tiny_task(Failing, settings={"student": {"labels": labels}}), Failing(Failing.Config())).disk
+        for labels in ("online", "stored")
+    )
+    layout = layout_of(tiny_task(Failing))
+    assert stored - online == bytes_needed(layout, layout.epochs) > 0
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(9.0, "9 s"), (720.0, "12 min"), (9000.0, "2.5 h")])

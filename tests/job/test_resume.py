@@ -171,3 +171,24 @@ def test_the_cost_of_checkpoints_is_told(tiny_run: TinyRun, capsys: pytest.Captu
     told = f"checkpoints: {report.saves.count} saves took"
     assert told in capsys.readouterr().err
     assert told in (folder / "report.md").read_text()
+
+
+def test_a_resumed_run_keeps_its_configuration_whatever_the_environment_says(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUARD_RUN_EVALUATION__IMAGES", "7")
+    monkeypatch.setenv("GUARD_RUN_METHOD", "cda")
+    config = parse(["--resume", str(whole)]).config
+    assert (config.method, config.evaluation.images) == ("sre2l", 20)
+
+
+def test_images_are_distilled_again_where_the_network_they_match_changes(tiny_run: TinyRun) -> None:
+    settings = {"match": {"iterations": 1, "outer": 1}, "evaluation": {"images": 5}}
+    report, folder = tiny_run("dc", "run", **settings)
+    config = parse(["--resume", str(folder)]).config
+    again = resume(
+        folder, config.model_copy(update={"teacher": config.teacher.model_copy(update={"activation": "silu"})})
+    )
+    said = (folder / "events.jsonl").read_text()
+    assert "distill is done again: its settings or inputs changed" in said
+    assert again.models.student != report.models.student

@@ -39,7 +39,8 @@ def test_stored_labels_are_found_beside_the_images(world: Worlds) -> None:
     for path in (one.root, one.root / "distilled"):
         lessons, said = chosen(one, path, "stored", epochs=2)
         assert isinstance(lessons, StoredLabels)
-        assert said == f"Students learned from the soft labels in {folder}, with their views and batches."
+        assert said.startswith(f"Students learned from the soft labels in {folder}, with their views and batches, by ")
+        assert said.endswith(" (--recipe) at T = 20.")
     with pytest.raises(ConfigError, match=r"stored for another number of epochs \(--epochs\)") as caught:
         chosen(one, one.root, "stored", epochs=3)
     assert caught.value.seen == "2 stored, 3 asked for"

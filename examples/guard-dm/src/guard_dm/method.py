@@ -25,6 +25,7 @@ class DM(Method):
 
     name = "dm"
     summary = "images with the mean embeddings of real ones under random networks (arXiv 2110.04181)"
+    rehearsable = True
     Config: ClassVar[type[MethodConfig]] = DMConfig
     defaults: ClassVar[Mapping[str, Any]] = {"student": {"network": "convnet3", "protocol": "dc"}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -22,6 +22,7 @@ class RDED(Method):
 
     name = "rded"
     summary = "real patches the teacher finds most realistic (arXiv 2312.03526)"
+    rehearsable = True
     Config: ClassVar[type[MethodConfig]] = RDEDConfig
     config: RDEDConfig
 
