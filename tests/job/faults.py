@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import random
 import subprocess
@@ -166,13 +167,17 @@ def check(method: str, kills: int, seed: int, folder: Path, extra: tuple[str, ..
     arguments = ["--method", method, *(extra or (*TINY, *OWN.get(method, ())))]
     timeline, hit, rng = uninterrupted(folder / "whole", arguments), Counter[str](), random.Random(seed)
     targets = timeline.targets(kills, rng)
-    while hit.total() < kills:
-        killed = folder / f"killed-after-{hit.total()}"
+    for attempt in itertools.count():
+        if hit.total() == kills:
+            return hit
+        if attempt > 2 * kills + 10:
+            raise AssertionError(f"{method}: {attempt} runs ended before {kills} kills were spent; hit {dict(hit)}")
+        killed = folder / f"killed-{attempt}"
         hit.update(interrupted(killed, arguments, timeline, targets[hit.total() :], rng))
         found = differences(folder / "whole", killed)
         if found:
             raise AssertionError(f"{method}: the resumed run differs: {', '.join(found)}; kills hit {dict(hit)}")
-    return hit
+    raise AssertionError
 
 
 def main() -> int:
