@@ -49,16 +49,7 @@ def lessons_of(
             )
         return online(task, distilled, None), "Students learned from hard labels."
     if folder is not None:
-        stored = StoredLabels(folder, distilled.images.to(task.device))
-        _require_classes(stored.card.classes, task, path)
-        if epochs not in (None, stored.card.epochs):
-            raise ConfigError(
-                f"The soft labels in {folder} are stored for another number of epochs (--epochs)",
-                seen=f"{stored.card.epochs} stored, {epochs} asked for", do="Leave --epochs out.",
-            )  # fmt: skip
-        recipe = recipe_of(task.config.student)
-        said = f"Students learned from the soft labels in {folder}, with their views and batches, "
-        said += f"by the recipe {task.config.student.protocol} (--recipe) at T = {recipe.temperature:g}."
+        stored, said = _stored(task, distilled, path, folder, epochs)
         return lambda stage: stored, said
     if distilled.soft_labels is None:
         raise ConfigError(
@@ -67,6 +58,22 @@ def lessons_of(
         )
     _require_classes(distilled.soft_labels.shape[1], task, path)
     return lambda stage: FixedLessons(task, distilled, stage=stage), "Students learned from one soft label per image."
+
+
+def _stored(
+    task: Task, distilled: DistilledSet, path: Path, folder: Path, epochs: int | None
+) -> tuple[StoredLabels, str]:
+    stored = StoredLabels(folder, distilled.images.to(task.device))
+    _require_classes(stored.card.classes, task, path)
+    if epochs not in (None, stored.card.epochs):
+        raise ConfigError(
+            f"The soft labels in {folder} are stored for another number of epochs (--epochs)",
+            seen=f"{stored.card.epochs} stored, {epochs} asked for", do="Leave --epochs out.",
+        )  # fmt: skip
+    recipe = recipe_of(task.config.student)
+    said = f"Students learned from the soft labels in {folder}, with their views and batches, "
+    said += f"by the recipe {task.config.student.protocol} (--recipe) at T = {recipe.temperature:g}."
+    return stored, said
 
 
 def _stored_beside(path: Path) -> Path | None:
