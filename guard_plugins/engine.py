@@ -32,7 +32,6 @@ class Engine:
                 seen=f"this is one of {self._accelerator.num_processes}, started by torchrun, accelerate launch or MPI",
                 do="Start the command itself; for several devices, start several runs (seeds, methods), one on each.",
             )
-
         _try(self.device)
 
     @property
