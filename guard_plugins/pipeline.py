@@ -11,6 +11,7 @@ import yaml
 from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.config import RunConfig, configure
+from guard_plugins.engine import repeatable
 from guard_plugins.host import PluginHost
 from guard_plugins.job import Job
 from guard_plugins.report.model import Report
@@ -33,7 +34,7 @@ def run(config: RunConfig | Mapping[str, Any]) -> Report:
         GuardError: If anything is wrong; the message says what, what was seen, and what to do.
     """
     config = config if isinstance(config, RunConfig) else configure(**config)
-    with preserved_streams():
+    with preserved_streams(), repeatable():
         job = Job(config, PluginHost())
         job.prepare()
         folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
@@ -51,7 +52,7 @@ def resume(path: Path, config: RunConfig) -> Report:
     Raises:
         GuardError: If there is no run, another process is at work on it, or anything else is wrong.
     """
-    with preserved_streams():
+    with preserved_streams(), repeatable():
         job = Job(config, PluginHost())
         job.prepare()
         return _finish(job, RunFolder(path))

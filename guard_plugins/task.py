@@ -74,7 +74,7 @@ class Task:
         model = build_normalised(
             self.networks[name or teacher.network](), self.data, activation=activation or teacher.activation
         )
-        return model.to(self.device)
+        return self.engine.placed(model)
 
     def steps(self, stage: str, total: int, *, state: LoopState) -> Iterator[Step]:
         """Yield the ``total`` steps of a loop; each begins with the global random streams seeded for it alone.

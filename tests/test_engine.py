@@ -6,8 +6,68 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from accelerate.state import PartialState
+from torch import nn
+
+from guard_plugins.engine import Engine, repeatable
+
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def _settings() -> tuple[bool, bool, bool]:
+    memory: Any = torch.utils.deterministic  # a property the stubs do not know
+    return (
+        torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
+        memory.fill_uninitialized_memory,
+    )  # fmt: skip
+
+
+def _fail_inside() -> None:
+    with repeatable():
+        assert _settings() == (True, True, False)
+        raise ZeroDivisionError
+
+
+def test_a_process_may_work_on_one_device_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate remembers the first device it was asked for, a GPU here, and refuses to be told another."""
+    Engine("cpu")
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("cuda"))
+    engine = Engine("cpu")
+    net = engine.model(nn.Linear(2, 1))
+    optimizer = engine.optimizer(torch.optim.SGD(net.parameters(), lr=1.0))
+    engine.backward(net(torch.ones(1, 2)).sum())
+    optimizer.step()
+    assert engine.device == torch.device("cpu")
+    assert {weight.device.type for weight in net.parameters()} == {"cpu"}
+
+
+@NEEDS_CUDA
+def test_the_cpu_can_be_asked_for_after_the_gpu() -> None:
+    first, second = Engine("cuda"), Engine("cpu")
+    assert (first.device.type, second.device.type, Engine("auto").device.type) == ("cuda", "cpu", "cuda")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+def test_a_network_is_placed_in_the_layout_of_the_device(device: str) -> None:
+    net = Engine(device).placed(nn.Conv2d(3, 4, 3))  # type: ignore[arg-type]
+    assert net.weight.device.type == device
+    assert net.weight.is_contiguous(memory_format=torch.channels_last) == (device == "cuda")
+
+
+def test_arithmetic_is_repeatable_on_a_gpu_while_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _settings()
+    with repeatable():
+        assert torch.cuda.is_available() or _settings() == before
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    with pytest.raises(ZeroDivisionError):
+        _fail_inside()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"  # the user's own choice stands
+    assert _settings() == before
 
 
 @pytest.mark.slow

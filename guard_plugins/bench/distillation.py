@@ -90,15 +90,18 @@ def best_seconds(runs: Mapping[str, Callable[[], object]], *, rounds: int, clock
 
 
 def convolution_share(run: Callable[[], object]) -> float:
-    """Return the share of a run's operator time that is spent in convolutions, forward and backward."""
+    """Return the share of a run's operator time that is spent in convolutions, forward and backward.
+
+    The time is that of the GPU where it did anything.
+    """
     cuda = torch.cuda.is_available()
     kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if cuda else [])]
     with torch.profiler.profile(activities=kinds) as profile:
         run()
     events = profile.key_averages()
-    times: dict[str, float] = {
-        event.key: event.self_device_time_total if cuda else event.self_cpu_time_total for event in events
-    }
+    times: dict[str, float] = {event.key: event.self_device_time_total for event in events}
+    if not any(times.values()):
+        times = {event.key: event.self_cpu_time_total for event in events}
     return sum(spent for name, spent in times.items() if "conv" in name) / sum(times.values())
 
 

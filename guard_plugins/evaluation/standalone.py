@@ -13,7 +13,7 @@ from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config.compose import Layer, compose
 from guard_plugins.data.base import Data
 from guard_plugins.data.held_out import with_validation
-from guard_plugins.engine import Engine
+from guard_plugins.engine import Engine, repeatable
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
@@ -82,7 +82,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     attacks = {name: item.value for name, item in host.attacks.items.items()}
     protocol = find_protocol(config.evaluation.protocol, attacks, eps=config.evaluation.eps)
     begin, notes = time.perf_counter(), list(protocol.notes)
-    with preserved_streams():
+    with preserved_streams(), repeatable():
         task = _task(config, host)
         if request.distilled is not None:
             subject, name = str(request.distilled), "student"
@@ -136,7 +136,7 @@ def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Nor
                        std=_per_channel(request.std, task.data.std, task.data, "--std"))  # fmt: skip
         model = build_normalised(task.networks[request.arch](), data, activation=request.activation)
         fill(model, read_weights(path), path)
-    return model.to(task.device).eval().requires_grad_(False), card
+    return task.engine.placed(model).eval().requires_grad_(False), card
 
 
 def _students(task: Task, request: EvaluationRequest, path: Path) -> tuple[list[Normalised], Normalised | None, str]:

@@ -93,7 +93,7 @@ def test_a_long_run_says_what_it_will_take(
     tiny_run("sre2l", "run")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("estimate")]
     assert line.startswith("estimate, from a few timed steps: teacher ")
-    for part in (", distill ", ", students ", ", then the attacks; memory ", " GiB so far; disk ", " MB"):
+    for part in (", distill ", ", students ", ", then the attacks; memory ", " GiB", " so far; disk ", " MB"):
         assert part in line
 
 
