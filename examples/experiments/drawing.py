@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from examples.experiments.record import Landscape
 from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.report.model import ModelReport
 
@@ -59,6 +60,27 @@ def accuracy_against_cost(path: Path, points: Mapping[str, tuple[float, float]])
         axes.set(xlabel="time of the teacher, plain = 1", ylabel="students at ε = 1/255, %", xlim=(0.8, 2.5))
         axes.margins(y=0.2)
         axes.grid(alpha=0.3)
+        _save(figure, path)
+
+
+def landscapes(path: Path, rows: Mapping[str, Mapping[str, Landscape]]) -> None:
+    """Draw the loss along the gradient for teachers and students, one line per row.
+
+    Args:
+        path: The SVG to write.
+        rows: By row and kind of model.
+    """
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(7, 3.2), layout="constrained")
+        for axes, kind in zip(figure.subplots(1, 2, sharex=True), ("teacher", "student"), strict=True):
+            for row, found in rows.items():
+                if kind in found:
+                    one = found[kind]
+                    last = len(one.loss) - 1
+                    axes.plot([one.reach * (2 * n / last - 1) for n in range(last + 1)], one.loss, label=row)
+            axes.set(title=f"{kind}s", xlabel="L2 distance along the gradient, pixels in [0, 1]", ylabel="loss")
+            axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
         _save(figure, path)
 
 

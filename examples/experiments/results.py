@@ -13,9 +13,9 @@ import jinja2
 from scipy import stats
 
 from examples.experiments import cost
-from examples.experiments.drawing import accuracy_against_cost, curves
+from examples.experiments.drawing import accuracy_against_cost, curves, landscapes
 from examples.experiments.plan import Experiment
-from examples.experiments.record import Record
+from examples.experiments.record import Landscape, Record
 from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.report.model import GateItem, ModelReport
 
@@ -73,6 +73,17 @@ class Results:
         """Return the mean difference of two rows over the seeds they share, with its 95 % interval (Student's t)."""
         ours, theirs = (self.values(experiment, name, kind, eps) for name in (row, against))
         return difference([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
+
+    def curvature(self, experiment: str, row: str, kind: str) -> dict[str, float]:
+        """Return slope ‖g‖, curvature κ along it and largest |λ|, the mean over seeds of medians over test images."""
+        found = [record.report.curvature[kind] for _, record in self.of(experiment, row) if record.report is not None]
+        columns = {"g": "gradient_norm", "kappa": "along_gradient", "lambda": "eigenvalue"}
+        return {short: statistics.fmean(getattr(one, name) for one in found) for short, name in columns.items()}
+
+    def where(self, experiment: str) -> list[str]:
+        """Return machines and versions of an experiment's runs."""
+        found = [record for row in self.experiments[experiment].rows for _, record in self.of(experiment, row)]
+        return sorted({f"{one.machine}; {', '.join(f'{k} {v}' for k, v in one.versions.items())}" for one in found})
 
     def gate(self, experiment: str, row: str) -> str:
         """Return what the gate found on the row's students, or the one model evaluated."""
@@ -155,6 +166,9 @@ def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapp
         rows = {row: [record for _, record in results.of(experiment.name, row)] for row in experiment.rows}
         drawn = {row: [model_of(record, "student") for record in found] for row, found in rows.items() if found}
         curves(folder / "figures" / f"{experiment.name}.svg", experiment.title, drawn)
+    slices = _slices(results) if "sre2l" in results.experiments else {}
+    if slices:
+        landscapes(folder / "figures/landscape.svg", slices)
     points = _costs(results) if "sre2l" in results.experiments else {}
     if points:
         accuracy_against_cost(folder / "figures/cost.svg", points)
@@ -164,7 +178,7 @@ def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapp
     found = list(records.values())
     text = template.render(
         done=done, waiting=_waiting(results), cost=cost, points=points, results=results,
-        table=lambda one: table(results, one), records=found,
+        table=lambda one: table(results, one), records=found, slices=slices,
         machines=sorted({record.machine for record in found}),
         versions=sorted({", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in found}),
     )  # fmt: skip
@@ -179,6 +193,12 @@ def _costs(results: Results) -> dict[str, tuple[float, float]]:
         if values:
             found[row] = (ratios[name], statistics.fmean(values))
     return found
+
+
+def _slices(results: Results) -> dict[str, dict[str, Landscape]]:
+    """Return the landscapes of SRe2L's table, of the first seed that has one, by row and kind of model."""
+    found = {row: [one.landscape for _, one in results.of("sre2l", row)] for row in results.experiments["sre2l"].rows}
+    return {row: known[0] for row, known in found.items() if known and known[0]}
 
 
 def _waiting(results: Results) -> list[str]:

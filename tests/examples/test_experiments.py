@@ -9,13 +9,16 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from examples.experiments.plan import Experiment, Run, load
-from examples.experiments.record import Record
+from examples.experiments.record import Record, landscape, machine
 from examples.experiments.results import Results, difference, write_results
 from examples.experiments.runner import Runner, records
 from guard_plugins.config.arguments import parse
+from guard_plugins.report.stored import About, Figures, save_figures
 
 HERE = Path(__file__).parents[2] / "examples/experiments"
 
@@ -203,3 +206,35 @@ def test_a_record_without_a_gate_is_not_called_passed(plans: list[Experiment], r
     content["report"]["gate"] = {}
     record = Record.model_validate(content)
     assert Results({"first": plans[0]}, {"first/plain-0": record}).gate("first", "plain") == "not run"
+
+
+def test_a_landscape_is_the_mean_slice_along_the_gradient(tmp_path: Path) -> None:
+    slices = np.arange(2 * 3 * 3, dtype=np.float32).reshape(2, 3, 3)  # example, along the gradient, across it
+    about = About(classes=["a"], radii=[0.1], attack="pgd-20", h=0.5)
+    save_figures(tmp_path / "figures.safetensors", Figures(about, {"student/slices": slices}))
+    found = landscape(tmp_path / "figures.safetensors")
+    assert list(found) == ["student"]
+    assert found["student"].reach == 1.0
+    assert found["student"].loss == [(1 + 10) / 2, (4 + 13) / 2, (7 + 16) / 2]
+
+
+def test_curvature_is_the_mean_over_seeds(plans: list[Experiment], runner: Runner, tmp_path: Path) -> None:
+    known = every(plans)
+    runner.do(known, known)
+    found = records(known, tmp_path / "raw")
+    for seed in (0, 1):
+        content = found[f"first/plain-{seed}"].model_dump(mode="json")
+        measured = {"h": 1.0, "images": 1, "gradient_norm": 1.0 + seed, "along_gradient": -seed, "eigenvalue": 3.0}
+        content["report"]["curvature"] = {"student": measured}
+        found[f"first/plain-{seed}"] = Record.model_validate(content)
+    results = Results({plan.name: plan for plan in plans}, found)
+    assert results.curvature("first", "plain", "student") == {"g": 1.5, "kappa": -0.5, "lambda": 3.0}
+    assert results.where("first") == results.where("second")
+
+
+def test_the_gpu_of_a_machine_is_named_where_runs_can_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    assert machine().startswith("Some GPU, ")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "GPU" not in machine()
