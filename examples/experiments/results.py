@@ -23,6 +23,8 @@ KINDS = {"student": "student", "student_hard": "student, hard labels", "teacher"
 RADII = {"student": (1, 2, 4, 8), "student_hard": (1,), "teacher": (1, 4)}
 """Radii over 255 shown for every kind of model."""
 NOTHING = "–"
+MOST_LINES = 10
+"""Rows above which an experiment gets no figure: nobody could tell its lines apart."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapp
     for experiment in done:
         rows = {row: [record for _, record in results.of(experiment.name, row)] for row in experiment.rows}
         drawn = {row: [model_of(record, "student") for record in found] for row, found in rows.items() if found}
-        curves(folder / "figures" / f"{experiment.name}.svg", experiment.title, drawn)
+        if len(experiment.rows) <= MOST_LINES:
+            curves(folder / "figures" / f"{experiment.name}.svg", experiment.title, drawn)
     slices = _slices(results) if "sre2l" in results.experiments else {}
     if slices:
         landscapes(folder / "figures/landscape.svg", slices)
@@ -179,6 +182,7 @@ def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapp
     text = template.render(
         done=done, waiting=_waiting(results), cost=cost, points=points, results=results,
         table=lambda one: table(results, one), records=found, slices=slices,
+        most_lines=MOST_LINES,
         machines=sorted({record.machine for record in found}),
         versions=sorted({", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in found}),
     )  # fmt: skip
