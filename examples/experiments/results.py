@@ -71,9 +71,22 @@ class Results:
             return 0
         return len(set.intersection(*({seed for seed, _ in self.of(experiment, row)} for row in rows)))
 
-    def gain(self, experiment: str, row: str, against: str, kind: str = "student", eps: float = 1) -> str:
-        """Return the mean difference of two rows over the seeds they share, with its 95 % interval (Student's t)."""
-        ours, theirs = (self.values(experiment, name, kind, eps) for name in (row, against))
+    def gain(
+        self,
+        experiment: str,
+        row: str,
+        against: str,
+        kind: str = "student",
+        eps: float = 1,
+        *,
+        other: str | None = None,
+    ) -> str:
+        """Return the mean difference of two rows over the seeds they share, with its 95 % interval (Student's t).
+
+        ``other`` is the experiment of the second row, where it is not the same.
+        """
+        places = ((experiment, row), (other or experiment, against))
+        ours, theirs = (self.values(*place, kind, eps) for place in places)
         return difference([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
 
     def curvature(self, experiment: str, row: str, kind: str) -> dict[str, float]:

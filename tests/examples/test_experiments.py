@@ -218,6 +218,15 @@ def test_a_landscape_is_the_mean_slice_along_the_gradient(tmp_path: Path) -> Non
     assert found["student"].loss == [(1 + 10) / 2, (4 + 13) / 2, (7 + 16) / 2]
 
 
+def test_rows_of_two_experiments_are_compared_seed_by_seed(
+    plans: list[Experiment], runner: Runner, tmp_path: Path
+) -> None:
+    known = every(plans)
+    runner.do(known, known)
+    results = Results({plan.name: plan for plan in plans}, records(known, tmp_path / "raw"))
+    assert results.gain("first", "plain", "plain", other="second") == "-10.0"  # of the one seed they share
+
+
 def test_curvature_is_the_mean_over_seeds(plans: list[Experiment], runner: Runner, tmp_path: Path) -> None:
     known = every(plans)
     runner.do(known, known)
