@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import is_initialized
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from guard_plugins.errors import ConfigError
@@ -34,7 +35,13 @@ class Engine:
         _require(device)
         # Accelerate keeps one device for the whole process: it can be told "CPU" by the first to ask only.
         self._accelerator = Accelerator(cpu=device == "cpu" and not is_initialized())
-        self.device = _device(device)
+        self.device = _device(device, self._accelerator.device)
+        if self._accelerator.mixed_precision != "no" and self._accelerator.device.type != self.device.type:
+            raise ConfigError(
+                "Mixed precision works on one device in a process, the first that was used",
+                seen=f"{self._accelerator.mixed_precision} on {self._accelerator.device}, and now {self.device}",
+                do="Start a process for each device, or leave ACCELERATE_MIXED_PRECISION out.",
+            )
         if self._accelerator.num_processes > 1:
             raise ConfigError(
                 "A run works in one process",
@@ -74,7 +81,9 @@ class Engine:
 def repeatable() -> Iterator[None]:
     """While open, the same work gives the same bits on a CUDA device too, as it does on a CPU.
 
-    So a resumed run ends as the uninterrupted one. Operations that have no repeatable form there warn and go on.
+    So a resumed run ends as the uninterrupted one. Operations without a repeatable form there warn and go on, such as the
+    gradient of ``grid_sample`` in DC's DSA. These are settings of the process: runs in several threads at a time would
+    undo each other's.
     """
     if not torch.cuda.is_available():
         yield
@@ -82,21 +91,25 @@ def repeatable() -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first use
     known, lenient = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic  # a property the stubs do not know
-    filled = memory.fill_uninitialized_memory
+    filled, chosen = memory.fill_uninitialized_memory, torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True, warn_only=True)
-    memory.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(known, warn_only=lenient)
-        memory.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory, torch.backends.cudnn.benchmark = filled, chosen
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, known: torch.device) -> torch.device:
+    """Return the device of a name, where ``known`` is what Accelerate took for this process."""
+    if name == known.type:
+        return known
     if name != "auto":
         return torch.device(name)
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found or torch.device("cpu")
+    if known.type != "cpu" or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available():
+        return known
+    return torch.accelerator.current_accelerator() or known  # the CPU was only the first to be asked for
 
 
 def _require(device: str) -> None:

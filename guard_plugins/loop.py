@@ -57,10 +57,20 @@ class LoopState:
                     part.copy_(captured[name])
             else:
                 part.load_state_dict(captured[name])
+                if isinstance(part, torch.optim.Optimizer):
+                    _lay_out(part)
 
 
 def _state_of(part: Tensor | Stateful) -> Any:
     return part.detach() if isinstance(part, Tensor) else part.state_dict()
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimiser's averages the memory layout of their weights, as they had before they were stored."""
+    for weight, averages in optimizer.state.items():
+        for name, value in averages.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                averages[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _copied(tree: Any) -> Any:

@@ -13,22 +13,23 @@ import torch
 from accelerate.state import PartialState
 from torch import nn
 
-from guard_plugins.engine import Engine, repeatable
+from guard_plugins.engine import Engine, _device, repeatable
+from guard_plugins.errors import ConfigError
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
-def _settings() -> tuple[bool, bool, bool]:
+def _settings() -> tuple[bool, ...]:
     memory: Any = torch.utils.deterministic  # a property the stubs do not know
     return (
         torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
-        memory.fill_uninitialized_memory,
+        memory.fill_uninitialized_memory, torch.backends.cudnn.benchmark,
     )  # fmt: skip
 
 
 def _fail_inside() -> None:
     with repeatable():
-        assert _settings() == (True, True, False)
+        assert _settings() == (True, True, False, False)
         raise ZeroDivisionError
 
 
@@ -45,6 +46,38 @@ def test_a_process_may_work_on_one_device_after_another(monkeypatch: pytest.Monk
     assert {weight.device.type for weight in net.parameters()} == {"cpu"}
 
 
+def test_mixed_precision_of_another_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast would be switched on for the first device and leave this one at full precision, silently."""
+    Engine("cpu")
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("cuda"))
+    monkeypatch.setattr("accelerate.Accelerator.mixed_precision", "bf16")
+    with pytest.raises(ConfigError, match="one device in a process") as caught:
+        Engine("cpu")
+    assert "bf16 on cuda, and now cpu" in caught.value.seen
+    assert "ACCELERATE_MIXED_PRECISION" in caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "there", "environment", "device"),
+    [
+        ("auto", "cuda:1", True, "", "cuda:1"),  # what Accelerate chose, such as by ACCELERATE_TORCH_DEVICE
+        ("cuda", "cuda:1", True, "", "cuda:1"),
+        ("cpu", "cuda:1", True, "", "cpu"),
+        ("cuda", "cpu", True, "", "cuda"),
+        ("auto", "cpu", False, "", "cpu"),
+        ("auto", "cpu", True, "", "cuda"),  # a run on the CPU came first
+        ("auto", "cpu", True, "true", "cpu"),
+    ],
+)
+def test_the_device_is_accelerate_s_unless_another_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, name: str, known: str, there: bool, environment: str, device: str
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: there)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", environment or "false")
+    assert _device(name, torch.device(known)) == torch.device(device)
+
+
 @NEEDS_CUDA
 def test_the_cpu_can_be_asked_for_after_the_gpu() -> None:
     first, second = Engine("cuda"), Engine("cpu")
@@ -59,6 +92,7 @@ def test_a_network_is_placed_in_the_layout_of_the_device(device: str) -> None:
 
 
 def test_arithmetic_is_repeatable_on_a_gpu_while_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)  # as many people's scripts do
     before = _settings()
     with repeatable():
         assert torch.cuda.is_available() or _settings() == before

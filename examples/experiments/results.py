@@ -215,7 +215,8 @@ def _costs(results: Results) -> dict[str, tuple[float, float]]:
 def _slices(results: Results) -> dict[str, dict[str, Landscape]]:
     """Return the landscapes of SRe2L's table, of the first seed that has one, by row and kind of model."""
     found = {row: [one.landscape for _, one in results.of("sre2l", row)] for row in results.experiments["sre2l"].rows}
-    return {row: known[0] for row, known in found.items() if known and known[0]}
+    first = {row: next((known for known in landscapes if known), {}) for row, landscapes in found.items()}
+    return {row: known for row, known in first.items() if known}
 
 
 def _waiting(results: Results) -> list[str]:

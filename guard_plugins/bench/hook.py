@@ -14,6 +14,7 @@ import torch
 from guard_plugins.bench.hook_measure import CLOCKS, Cost, measure
 from guard_plugins.bench.hook_networks import NETWORKS
 from guard_plugins.bench.stored import store
+from guard_plugins.engine import repeatable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,9 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device(options.device)
     results: dict[str, Mapping[str, Cost]] = {}
     for name in options.networks:
-        results[name] = measure(
-            NETWORKS[name], batch=options.batch, rounds=options.rounds, device=device, clock=options.clock
-        )
+        with repeatable():  # as in a run
+            results[name] = measure(
+                NETWORKS[name], batch=options.batch, rounds=options.rounds, device=device, clock=options.clock
+            )
         sys.stdout.write(table(f"{name}, batch {options.batch}, {options.device}", results[name]) + "\n")
         if options.json:  # after each network, so that an interrupted run keeps what it measured
             store(options.json, "guard_plugins.bench.hook", arguments, _plain(results), device=device)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from guard_plugins.bench.hook_steps import VARIANTS, Training
+from guard_plugins.engine import Engine
 
 Clock = Literal["wall", "cpu"]
 CLOCKS: Final[dict[Clock, Callable[[], float]]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -41,7 +42,7 @@ class Cost:
 def training(build: Callable[[], nn.Module], *, batch: int, device: torch.device) -> Training:
     """Return a freshly seeded network in training mode on one random batch."""
     torch.manual_seed(0)
-    net = build().to(device).train()
+    net = Engine(device.type).placed(build()).train()
     x = torch.randn(batch, 3, 32, 32, device=device)
     y = torch.randint(0, 10, (batch,), device=device)
     return Training(net, torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9), x, y)

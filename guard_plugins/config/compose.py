@@ -108,9 +108,16 @@ def _expanded(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _weaker(preset: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Drop the preset's length of z where the user gives it in the other unit."""
-    guard = given.get("guard")
-    if isinstance(guard, Mapping) and (guard.get("h") is not None or guard.get("h_rms") is not None):
-        kept = {key: value for key, value in preset.get("guard", {}).items() if key not in ("h", "h_rms")}
-        return {**preset, "guard": kept}
+    """Drop what of a preset stands in the way of the user's choice under another name.
+
+    That is the length of z where it is given in the other unit, and CutMix, which takes the place of MixUp, where the
+    user asks for MixUp or names a recipe.
+    """
+    for section, asked, dropped in (
+        ("guard", ("h", "h_rms"), ("h", "h_rms")), ("student", ("mixup", "protocol"), ("cutmix",)),
+    ):  # fmt: skip
+        theirs = given.get(section)
+        if isinstance(theirs, Mapping) and any(theirs.get(name) is not None for name in asked):
+            kept = {key: value for key, value in preset.get(section, {}).items() if key not in dropped}
+            preset = {**preset, section: kept}
     return preset

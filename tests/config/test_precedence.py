@@ -49,6 +49,20 @@ def test_h_given_by_the_user_replaces_the_presets_h_rms() -> None:
     assert (guard.h, guard.h_rms) == (0.5, None)
 
 
+@pytest.mark.parametrize(
+    ("student", "cutmix"),
+    [
+        ({}, 1.0), ({"epochs": 9}, 1.0), ({"mixup": 0.8}, None), ({"protocol": "sre2l-cifar"}, None),
+        ({"protocol": "sre2l-cifar", "cutmix": 0.5}, 0.5), ({"mixup": 0.8, "cutmix": 1.0}, 1.0),
+    ],
+)  # fmt: skip
+def test_a_preset_s_cutmix_gives_way_to_the_user_s_mixup_or_recipe(
+    student: dict[str, object], cutmix: float | None
+) -> None:
+    settings = {"dataset": "folder", "preset": "fast", "student": student}
+    assert configure("sre2l", **settings).student.cutmix == cutmix
+
+
 def test_teacher_path_has_a_short_form() -> None:
     flags = ("--teacher.path", "--teacher")
     long, short = (parse(["--method", "noise", flag, "t.safetensors"]).config for flag in flags)

@@ -218,6 +218,24 @@ def test_a_landscape_is_the_mean_slice_along_the_gradient(tmp_path: Path) -> Non
     assert found["student"].loss == [(1 + 10) / 2, (4 + 13) / 2, (7 + 16) / 2]
 
 
+def test_the_page_shows_the_first_landscape_a_row_has(plans: list[Experiment], runner: Runner, tmp_path: Path) -> None:
+    known = every(plans)
+    runner.do(known, known)
+    found = {name.replace("first/", "sre2l/"): one for name, one in records(known, tmp_path / "raw").items()}
+    measured = {"h": 1.0, "images": 1, "gradient_norm": 1.25, "along_gradient": 0.5, "eigenvalue": 3.0}
+    for seed in (0, 1):
+        content = found[f"sre2l/plain-{seed}"].model_dump(mode="json")
+        content["report"]["curvature"] = {"teacher": measured, "student": measured}
+        content["landscape"] = {"student": {"reach": 1.0, "loss": [0.0, 1.0, 2.0]}} if seed else {}
+        found[f"sre2l/plain-{seed}"] = Record.model_validate(content)
+    shutil.copy(HERE / "RESULTS.md.j2", tmp_path)
+    write_results(tmp_path, [plans[0].model_copy(update={"name": "sre2l"})], found)
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "| plain | 1.25 | 0.5 | 3 | 1.25 | 0.5 | 3 |" in page
+    assert "| hook, h 3 | 1.25" not in page  # has none
+    assert (tmp_path / "figures/landscape.svg").exists()
+
+
 def test_rows_of_two_experiments_are_compared_seed_by_seed(
     plans: list[Experiment], runner: Runner, tmp_path: Path
 ) -> None:
