@@ -81,9 +81,9 @@ class Engine:
 def repeatable() -> Iterator[None]:
     """While open, the same work gives the same bits on a CUDA device too, as it does on a CPU.
 
-    So a resumed run ends as the uninterrupted one. Operations without a repeatable form there warn and go on, such as the
-    gradient of ``grid_sample`` in DC's DSA. These are settings of the process: runs in several threads at a time would
-    undo each other's.
+    So a resumed run ends as the uninterrupted one. Operations without a repeatable form there warn and go on, such as
+    the gradient of ``grid_sample`` in DC's DSA. These are settings of the process: runs in several threads at a time
+    would undo each other's.
     """
     if not torch.cuda.is_available():
         yield

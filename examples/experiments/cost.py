@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 BENCHMARK: Final = Path(__file__).parents[1] / "benchmarks/hook-cpu-small-resnet.json"
+GPU: Final = BENCHMARK.with_name("hook-h100.json")
 ROWS: Final = {
     "no hook": "plain", "hook": "hook, weight 1", "hook, every 4": "hook, every 4, weight 4",
     "FGSM-RS teacher": "FGSM-RS",
@@ -23,4 +24,10 @@ def benchmark() -> dict[str, Any]:
 def ratios() -> dict[str, float]:
     """Return the time of a step by way to train, as a multiple of the plain teacher's."""
     (costs,) = benchmark()["results"].values()
+    return {name: cost["ratio"] for name, cost in costs.items()}
+
+
+def gpu_ratios() -> dict[str, float]:
+    """Return the same for the same network on a GPU."""
+    costs = json.loads(GPU.read_text(encoding="utf-8"))["results"]["small-resnet"]
     return {name: cost["ratio"] for name, cost in costs.items()}
