@@ -10,6 +10,7 @@ import yaml
 
 from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.lock import locked
 from guard_plugins.config import RunConfig, configure
 from guard_plugins.engine import repeatable
 from guard_plugins.host import PluginHost
@@ -59,8 +60,8 @@ def resume(path: Path, config: RunConfig) -> Report:
 
 
 def _finish(job: Job, folder: RunFolder) -> Report:
-    with folder.locked(), StopRequest().listening() as stop:
+    with locked(folder.path), StopRequest().listening() as stop:
         try:
             return job.run(folder, stop)
         except StoppedError as error:
-            raise StoppedError(error.number, folder.path) from None
+            raise StoppedError(error.number, do=f"Go on with: guard-run --resume {folder.path}") from None

@@ -6,7 +6,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 
 from guard_plugins.errors import GuardError
@@ -17,13 +16,12 @@ class StoppedError(GuardError):
 
     Args:
         number: The signal.
-        folder: Folder of the run, where it is known.
+        do: How to go on.
     """
 
-    def __init__(self, number: int, folder: Path | None = None) -> None:
+    def __init__(self, number: int, *, do: str = "Go on with: guard-run --resume FOLDER") -> None:
         self.number = number
-        name = signal.Signals(number).name
-        super().__init__(f"Stopped by {name}", do=f"Go on with: guard-run --resume {folder or 'FOLDER'}")
+        super().__init__(f"Stopped by {signal.Signals(number).name}", do=do)
         self.exit_code = 128 + number  # type: ignore[misc]
 
 

@@ -9,10 +9,11 @@ from typing import Any, Final
 BENCHMARK: Final = Path(__file__).parents[1] / "benchmarks/hook-cpu-small-resnet.json"
 GPU: Final = BENCHMARK.with_name("hook-h100.json")
 ROWS: Final = {
-    "no hook": "plain", "hook": "hook, weight 1", "hook, every 4": "hook, every 4, weight 4",
-    "FGSM-RS teacher": "FGSM-RS",
+    ("sre2l", "no hook"): "plain", ("sre2l", "hook"): "hook, weight 1",
+    ("sre2l", "hook, every 4"): "hook, every 4, weight 4", ("sre2l", "FGSM-RS teacher"): "FGSM-RS",
+    ("other-teachers", "gradient form"): "hook, gradient (CURE)", ("other-teachers", "PGD teacher"): "PGD-10",
 }  # fmt: skip
-"""What the benchmark calls the training of a row's teacher."""
+"""What the benchmark calls the training of the teacher of an experiment's row."""
 
 
 def benchmark() -> dict[str, Any]:

@@ -185,7 +185,7 @@ def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapp
     slices = _slices(results) if "sre2l" in results.experiments else {}
     if slices:
         landscapes(folder / "figures/landscape.svg", slices)
-    points = _costs(results) if "sre2l" in results.experiments else {}
+    points = _costs(results)
     if points:
         accuracy_against_cost(folder / "figures/cost.svg", points)
     template = jinja2.Environment(
@@ -203,12 +203,11 @@ def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapp
 
 
 def _costs(results: Results) -> dict[str, tuple[float, float]]:
-    """Return the cost of the teacher and the students' accuracy at 1/255 for the rows of SRe2L's table."""
+    """Return the cost of the teacher and the accuracy at 1/255 of SRe2L's students, by row."""
     ratios, found = cost.ratios(), {}
-    for row, name in cost.ROWS.items():
-        values = list(results.values("sre2l", row, "student", 1).values())
-        if values:
-            found[row] = (ratios[name], statistics.fmean(values))
+    for (experiment, row), name in cost.ROWS.items():
+        if results.has(experiment, row):
+            found[row] = (ratios[name], statistics.fmean(results.values(experiment, row, "student", 1).values()))
     return found
 
 

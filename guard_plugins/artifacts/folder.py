@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guard_plugins.artifacts.atomic import PART, cannot_write
+from guard_plugins.artifacts.atomic import PART
 from guard_plugins.errors import ConfigError
 
 
@@ -46,30 +43,6 @@ class RunFolder:
                 seen=error.strerror or str(error), do="Choose a folder you may write to.",
             ) from error  # fmt: skip
         return cls(path)
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes out of the folder while the context is open, and sweep up half-written files.
-
-        Raises:
-            ConfigError: If another process is at work on it.
-            ArtifactError: If the folder cannot be written.
-        """
-        try:
-            lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"Another process is at work on the run in {self.path}", do="Wait for it, or stop it first."
-                ) from None
-            for part in self.path.rglob(f"*{PART}"):
-                part.unlink()
-            yield
-            (self.path / ".lock").unlink(missing_ok=True)
 
     @staticmethod
     def default(method: str, dataset: str) -> Path:

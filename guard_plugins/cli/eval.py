@@ -93,29 +93,35 @@ def _test_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch-size", type=int, metavar="N", help="images attacked at a time (by device and size)")
     group.add_argument("--seed", type=int, default=0, metavar="S", help="seed of attacks and students (0)")
     group.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
-    group.add_argument("--output", type=Path, metavar="FILE", help="write the results to FILE.json or FILE.html too")
+    group.add_argument("--output", type=Path, metavar="FILE",
+                       help="write the results to FILE.json or FILE.html too; the same command then goes on where it "
+                       "was stopped or killed, its state being in FILE.unfinished/ until it is done")  # fmt: skip
 
 
 def _eval(options: argparse.Namespace) -> int:
     _check(options)
     keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
+    from guard_plugins.checkpoints import Checkpoints
     from guard_plugins.evaluation.standalone import EvaluationRequest, evaluate
     from guard_plugins.report.markdown import evaluation_table
     from guard_plugins.report.verdicts import failed_lines
 
+    unfinished = options.output and options.output.with_suffix(".unfinished")
     found = evaluate(
         EvaluationRequest(
             checkpoint=options.checkpoint, distilled=options.distilled, teacher=options.teacher, arch=options.arch,
             labels=options.labels or "hard", activation=options.activation, mean=options.mean, std=options.std,
             settings=_settings(options),
-        )
+        ),
+        keep=unfinished,
     )  # fmt: skip
     sys.stdout.write(evaluation_table(found) + "\n")
     for line in failed_lines(found.kind, found.gate):
         sys.stderr.write(line + "\n")
     if options.output is not None:
         _write(found, options.output)
+        Checkpoints(unfinished, every=0).forget()
     return 0
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from guard_plugins._version import __version__
+from guard_plugins.artifacts.ledger import fingerprint
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config.compose import Layer, compose
@@ -18,7 +20,8 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
-from guard_plugins.evaluation.teaching import lessons_of
+from guard_plugins.evaluation.teaching import images_in, lessons_of, stored_beside
+from guard_plugins.evaluation.unfinished import kept, stamps
 from guard_plugins.host import PluginHost
 from guard_plugins.interchange import read_any
 from guard_plugins.loop import Keeper
@@ -72,18 +75,25 @@ class EvaluationRequest:
     settings: dict[str, Any]
 
 
-def evaluate(request: EvaluationRequest) -> Evaluation:
+def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluation:
     """Attack the models asked for, and put them through the gate.
+
+    Args:
+        request: What to evaluate.
+        keep: Folder for the state of the evaluation while it is not finished, with which the same request goes on. It
+            stays until the caller removes it, who knows when the result is safe. None keeps nothing.
 
     Raises:
         GuardError: If a file, name or number does not fit; or logits are not finite.
+        StoppedError: If a signal asked to stop.
     """
     config, host = compose(_NoMethod, [Layer("the command line", request.settings)]), PluginHost()
     attacks = {name: item.value for name, item in host.attacks.items.items()}
     protocol = find_protocol(config.evaluation.protocol, attacks, eps=config.evaluation.eps)
     begin, notes = time.perf_counter(), list(protocol.notes)
-    with preserved_streams(), repeatable():
-        task = _task(config, host)
+    with preserved_streams(), repeatable(), kept(keep) as stop:
+        task = _task(config, host, Keeper(Checkpoints(keep, every=config.checkpoint_every), stop))
+        task.keeper.checkpoints.inputs = _inputs(request, task)
         if request.distilled is not None:
             subject, name = str(request.distilled), "student"
             models, teacher, said = _students(task, request, request.distilled)
@@ -101,11 +111,19 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     )  # fmt: skip
 
 
-def _task(config: RunConfig, host: PluginHost) -> Task:
+def _inputs(request: EvaluationRequest, task: Task) -> str:
+    """Return a fingerprint of all that the evaluation depends on."""
+    distilled = request.distilled
+    files = [path for path in (request.checkpoint, distilled and images_in(distilled), request.teacher) if path]
+    if distilled is not None and (labels := stored_beside(distilled)) is not None:
+        files.append(labels)
+    return fingerprint(__version__, vars(request), str(task.device), stamps(*(path for path in files if path.exists())))
+
+
+def _task(config: RunConfig, host: PluginHost, keeper: Keeper) -> Task:
     data = with_validation(
         host.datasets[config.dataset]().load(config.data_request()), config.data.validation_per_class
     )
-    keeper = Keeper(Checkpoints(None, every=config.checkpoint_every))
     return Task(config, data, Engine(config.device), Seeds(config.seed), Monitor(), host.networks, keeper)
 
 
@@ -155,8 +173,7 @@ def _distilled(path: Path, data: Data) -> DistilledSet:
         raise ConfigError(
             f"There is no distilled set {path} (--distilled)", do="Give a run, or a folder or file of distilled images."
         )
-    inside = path / "distilled"
-    return read_any(inside if inside.is_dir() else path, mean=data.mean, std=data.std)
+    return read_any(images_in(path), mean=data.mean, std=data.std)
 
 
 def _fitting(distilled: DistilledSet, data: Data, path: Path) -> DistilledSet:

@@ -41,7 +41,7 @@ def lessons_of(
     if teacher is not None:
         said = "Students learned from the soft labels of a teacher, asked at every step."
         return online(task, distilled, teacher), said
-    folder = _stored_beside(path)
+    folder = stored_beside(path)
     if labels == "hard":
         if folder is not None or distilled.soft_labels is not None:
             task.monitor.say(
@@ -76,7 +76,13 @@ def _stored(
     return stored, said
 
 
-def _stored_beside(path: Path) -> Path | None:
+def images_in(path: Path) -> Path:
+    """Return the ``distilled`` folder of a run, or ``path`` itself."""
+    inside = path / "distilled"
+    return inside if inside.is_dir() else path
+
+
+def stored_beside(path: Path) -> Path | None:
     """Return the folder of stored labels of a run, or of the run whose ``distilled`` folder ``path`` is."""
     folder = (path.parent if path.name == "distilled" else path) / "labels"
     return folder if any(folder.glob("epochs-*.safetensors")) else None

@@ -216,7 +216,7 @@ class Evaluation(Part):
         model: Accuracies.
         gate: Findings of the release gate.
         curvature: Curvature of the loss on test images.
-        seconds: Duration.
+        seconds: Duration; of the last process, where several did it.
     """
 
     subject: str

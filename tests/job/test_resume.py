@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from guard_plugins import Report
-from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.lock import locked
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config.arguments import parse
 from guard_plugins.errors import ArtifactError, ConfigError
@@ -125,9 +125,9 @@ def test_changed_settings_redo_their_stage_and_say_so(tiny_run: TinyRun, capsys:
 def test_a_second_process_is_kept_out(tiny_run: TinyRun) -> None:
     _, folder = tiny_run("noise", "run")
     with (
-        RunFolder(folder).locked(),
+        locked(folder),
         pytest.raises(ConfigError, match="Another process is at work"),
-        RunFolder(folder).locked(),
+        locked(folder),
     ):
         pytest.fail("the lock was taken twice")
 
