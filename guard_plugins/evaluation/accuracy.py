@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from guard_plugins.attacks.base import Attack, Norm
     from guard_plugins.seeds import Seeds
 
-__all__ = ["AttackResult", "attack_accuracy", "attack_left", "clean_accuracy"]
+__all__ = ["AttackResult", "Underway", "attack_accuracy", "clean_accuracy"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number of images to do."""
@@ -63,6 +63,35 @@ class AttackResult:
         return self.attacked / self.images
 
 
+@dataclass
+class Underway:
+    """How far an attack on a model has come: all that going on with it needs.
+
+    Attributes:
+        robust: Which images are correct and not broken yet, bool of shape (N,), on the CPU.
+        attacked: Number of images classified correctly before the attack.
+        standing: Which images the part at work attacks, like ``robust``.
+        batches: Number of batches of them it is done with.
+        parts: Label of every finished part and the accuracy after it.
+    """
+
+    robust: Tensor
+    attacked: int
+    standing: Tensor
+    batches: int = 0
+    parts: list[tuple[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, correct: Tensor) -> Underway:
+        """Return the state before the first part, from the images classified correctly."""
+        return cls(correct, int(correct.sum()), correct.clone())
+
+    def finish(self, label: str) -> None:
+        """Note a part as finished; the next one attacks what it left."""
+        self.parts.append((label, float(self.robust.float().mean())))
+        self.standing, self.batches = self.robust.clone(), 0
+
+
 def attack_accuracy(
     model: nn.Module,
     attack: Attack,
@@ -73,6 +102,8 @@ def attack_accuracy(
     batch_size: int,
     seeds: Seeds,
     progress: Progress | None = None,
+    begun: Underway | None = None,
+    save: Callable[[Underway], None] | None = None,
 ) -> AttackResult:
     """Attack ``model`` on every image it classifies correctly.
 
@@ -89,6 +120,8 @@ def attack_accuracy(
         batch_size: Images per batch.
         seeds: Source of all randomness.
         progress: Called after every batch; each part of an attack counts for its share of the images.
+        begun: How far an earlier call with the same arguments came, to go on from.
+        save: Called after every batch, before ``progress``.
 
     Raises:
         DataError: If there is nothing to evaluate or the lengths differ.
@@ -96,50 +129,46 @@ def attack_accuracy(
         TrainingError: If a logit is not finite.
     """
     check_pairs(images, labels)
-    robust = correct_mask(model, images, labels, batch_size=batch_size)
-    attacked, parts, trail = int(robust.sum()), attack.parts(), []
+    state = begun or Underway.begin(correct_mask(model, images, labels, batch_size=batch_size))
+    parts = attack.parts()
     with borrowed(model):
-        for number, part in enumerate(parts):
-            rng = seeds.child(attack.label, repr(float(eps)), part.label)
+        for number in range(len(state.parts), len(parts)):
+            rng = seeds.child(attack.label, repr(float(eps)), parts[number].label)
             tell = _in_parts(progress, number, len(parts))
             if eps:  # a ball of radius 0 holds the image alone
-                attack_left(
-                    model, part, images, labels, robust, eps=eps, batch_size=batch_size, seeds=rng, progress=tell
-                )
-            trail.append((part.label, float(robust.float().mean())))
+                batches = _batches(parts[number], model, images, labels, state, eps=eps, size=batch_size, seeds=rng)
+                for done in batches:
+                    if save is not None:
+                        save(state)
+                    if tell is not None:
+                        tell(done, len(state.robust))
+            state.finish(parts[number].label)
     if progress is not None:
-        progress(len(robust), len(robust))
-    return AttackResult(attack.label, attack.norm, float(eps), robust, attacked, tuple(trail))
+        progress(len(state.robust), len(state.robust))
+    return AttackResult(attack.label, attack.norm, float(eps), state.robust, state.attacked, tuple(state.parts))
 
 
-def attack_left(
-    model: nn.Module,
-    attack: Attack,
-    images: Tensor,
-    labels: Tensor,
-    robust: Tensor,
-    *,
-    eps: float,
-    batch_size: int,
+def _batches(
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, state: Underway, *, eps: float, size: int,
     seeds: Seeds,
-    progress: Progress | None = None,
-) -> None:
-    """Attack the images that ``robust`` (bool, shape (N,), on the CPU) marks, and unmark those that break.
+) -> Iterator[int]:  # fmt: skip
+    """Attack what is standing batch by batch; yield how many images are done before the first and after every one.
 
-    The model must be :func:`~guard_plugins.evaluation.state.borrowed`. A batch's stream is its index in ``seeds``.
+    A batch's stream is its index in ``seeds``.
     """
-    device, left = device_of(model), robust.nonzero().squeeze(1)
-    done = len(robust) - len(left)
-    if progress is not None:
-        progress(done, len(robust))
-    for number, index in enumerate(left.split(batch_size) if len(left) else ()):  # an empty tensor splits into itself
+    device, left = device_of(model), state.standing.nonzero().squeeze(1)
+    done = len(state.robust) - len(left) + min(state.batches * size, len(left))
+    yield done
+    rest = list(left.split(size))[state.batches :] if len(left) else []  # an empty tensor splits into itself
+    for index in rest:
         x, y = images[index.to(images.device)].to(device), labels[index.to(labels.device)].to(device)
-        adversarial = attack.perturb(model, x, y, eps=eps, generator=seeds.generator(number, device=device))
+        generator = seeds.generator(state.batches, device=device)
+        adversarial = attack.perturb(model, x, y, eps=eps, generator=generator)
         logits = logits_of(model, checked(attack, x, adversarial, eps=eps), what=f"images by {attack.label}")
-        robust[index] = (logits.argmax(dim=1) == y).cpu()
+        state.robust[index] = (logits.argmax(dim=1) == y).cpu()
+        state.batches += 1
         done += len(index)
-        if progress is not None:
-            progress(done, len(robust))
+        yield done
 
 
 def _in_parts(progress: Progress | None, number: int, parts: int) -> Progress | None:

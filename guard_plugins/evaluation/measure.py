@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.attacks.base import Attack
-from guard_plugins.evaluation.accuracy import AttackResult, attack_accuracy, clean_accuracy
+from guard_plugins.evaluation.accuracy import AttackResult, Underway, attack_accuracy, clean_accuracy
 from guard_plugins.evaluation.batching import attack_batch
 from guard_plugins.evaluation.protocols import Protocol
 from guard_plugins.evaluation.worklist import WorkList
@@ -56,7 +56,7 @@ def measure(
     Raises:
         ConfigError: If an attack is not registered.
         TrainingError: If a model's logits are not finite.
-        StoppedError: If the run was asked to stop; finished items are kept where they were saved.
+        StoppedError: If the run was asked to stop; what is done is saved.
     """
     images, labels = attacked_images(task)
     known = {name: item.value for name, item in attacks.items.items()}
@@ -67,7 +67,8 @@ def measure(
             result = attack_accuracy(
                 models[number], attack, images, labels, eps=eps, batch_size=attack_batch(task),
                 seeds=task.seeds.child("evaluation", name, number),
-                progress=_ticks(bar.advance, task.keeper.stop.check),
+                progress=_ticks(bar.advance, task.keeper.stop.check), begun=_underway(work.underway),
+                save=lambda state: work.keep(vars(state)),
             )  # fmt: skip
             work.add(result, last=len(work.results) + 1 == len(items))
     size, per_model = attack_batch(task), len(items) // len(models)
@@ -82,6 +83,12 @@ def measure(
 
 def _result(saved: dict[str, Any]) -> AttackResult:
     return AttackResult(**{**saved, "parts": tuple((label, accuracy) for label, accuracy in saved["parts"])})
+
+
+def _underway(saved: Mapping[str, Any] | None) -> Underway | None:
+    if saved is None:
+        return None
+    return Underway(**{**saved, "parts": [(label, accuracy) for label, accuracy in saved["parts"]]})
 
 
 def attacked_images(task: Task, most: int | None = None) -> tuple[Tensor, Tensor]:

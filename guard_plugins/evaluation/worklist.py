@@ -15,6 +15,7 @@ class WorkList(Generic[T]):
 
     Attributes:
         results: What is finished, from an earlier process or this one.
+        underway: State of the item an earlier process was at, as given to :meth:`keep`, or None.
 
     Args:
         keeper: Where the list is saved.
@@ -26,9 +27,23 @@ class WorkList(Generic[T]):
     def __init__(
         self, keeper: Keeper, name: str, *, read: Callable[[dict[str, Any]], T], write: Callable[[T], Mapping[str, Any]]
     ) -> None:
-        self._checkpoints, self._name, self._write = keeper.checkpoints, name, write
-        saved = self._checkpoints.load(name)
+        self._keeper, self._name, self._write = keeper, name, write
+        saved = keeper.checkpoints.load(name)
         self.results: list[T] = [read(entry) for entry in saved[1]["results"]] if saved else []
+        self.underway: Mapping[str, Any] | None = saved[1].get("underway") if saved else None
+
+    def keep(self, underway: Mapping[str, Any]) -> None:
+        """Save the state of the item at work, at the cadence of the run's checkpoints and when the run is to stop.
+
+        Args:
+            underway: Tensors, and what JSON can hold.
+
+        Raises:
+            ArtifactError: If it cannot be written.
+        """
+        self.underway = underway
+        if self._keeper.checkpoints.due or self._keeper.stop.number is not None:
+            self._save()
 
     def add(self, result: T, *, last: bool) -> None:
         """Append a result; saved at the cadence of the run's checkpoints, and with the ``last`` one.
@@ -37,8 +52,13 @@ class WorkList(Generic[T]):
             ArtifactError: If it cannot be written.
         """
         self.results.append(result)
-        if last or self._checkpoints.due:
-            self._checkpoints.save(self._name, len(self.results), self._written)
+        self.underway = None
+        if last or self._keeper.checkpoints.due:
+            self._save()
+
+    def _save(self) -> None:
+        self._keeper.checkpoints.save(self._name, len(self.results), self._written)
 
     def _written(self) -> dict[str, Any]:
-        return {"results": [dict(self._write(entry)) for entry in self.results]}
+        underway = None if self.underway is None else dict(self.underway)
+        return {"results": [dict(self._write(entry)) for entry in self.results], "underway": underway}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from guard_plugins.artifacts.lock import locked
+from guard_plugins.attacks.fgsm import FGSM
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.cli import eval as command
 from guard_plugins.evaluation import measure
@@ -92,6 +93,34 @@ def test_an_evaluation_goes_on_where_it_was_killed_and_finds_the_same(
         assert work == whole[after - 1 :]
         assert found(output) == found(tmp_path / "whole.json")
         assert not output.with_suffix(".unfinished").exists()
+
+
+def test_a_long_attack_goes_on_at_its_batch(
+    run: Path, tmp_path: Path, work: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perturb, output = FGSM.perturb, tmp_path / "x.json"
+
+    def counted(*arguments: Any, **keys: Any) -> Any:
+        result = perturb(*arguments, **keys)
+        batches.append(keys["eps"])
+        return result
+
+    batches: list[float] = []
+    monkeypatch.setattr(FGSM, "perturb", counted)
+    small = ["--batch-size", "2"]
+    assert command.main(students(run, tmp_path / "whole.json", *small)) == 0
+    whole = list(batches)
+    assert whole.count(2 / 255) > 1
+    with monkeypatch.context() as patch:
+        dying = whole.count(1 / 255) + 2
+        patch.setattr(FGSM, "perturb", lambda *a, **k: killed() if len(batches) == dying else counted(*a, **k))
+        batches.clear()
+        with pytest.raises(SystemError):
+            command.main(students(run, output, *small))
+    batches.clear()
+    assert command.main(students(run, output, *small)) == 0
+    assert batches == whole[dying:]
+    assert found(output) == found(tmp_path / "whole.json")
 
 
 def test_another_command_does_not_go_on_with_it(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from guard_plugins.attacks.base import Attack, Norm
 from guard_plugins.attacks.pgd import PGD
 from guard_plugins.errors import DataError, PluginError, TrainingError
-from guard_plugins.evaluation.accuracy import AttackResult, attack_accuracy, clean_accuracy
+from guard_plugins.evaluation.accuracy import AttackResult, Underway, attack_accuracy, clean_accuracy
 from guard_plugins.seeds import Seeds
 from tests.attacks.oracle import Linear, inner_images
 
@@ -173,3 +174,36 @@ def test_refuses_an_empty_or_unequal_selection(linear: Linear, data: tuple[Tenso
         clean_accuracy(linear, data[0][:0], data[1][:0], batch_size=16)
     with pytest.raises(DataError, match="one label for every image"):
         run(linear, (data[0], data[1][:-1]), PGD())
+
+
+def test_goes_on_after_any_batch_and_finds_the_same(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits[0][1300:1360], digits[1][1300:1360]
+    perturbed: list[int] = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Counted(PGD):
+        def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> Tensor:
+            perturbed.append(len(images))
+            return super().perturb(model, images, labels, **options)
+
+    class Both(Recorder):
+        def parts(self) -> tuple[Attack, ...]:
+            return (Counted(steps=1, step_size=1e-4), Counted(steps=2))  # the first is its random start alone
+
+    def attack(**options: Any) -> AttackResult:
+        return attack_accuracy(
+            digits_net, Both(), images, labels, eps=48 / 255, batch_size=16, seeds=Seeds(0), **options
+        )
+
+    states: list[Underway] = []
+    whole = attack(save=lambda state: states.append(copy.deepcopy(state)))
+    batches = list(perturbed)
+    assert whole.parts[0][1] > whole.parts[1][1] > 0
+    assert len(states) == len(batches) + 2  # before the first batch of each part too
+    for state in states:
+        done = state.batches + (len(batches) - -(-int(state.standing.sum()) // 16) if state.parts else 0)
+        perturbed.clear()
+        result = attack(begun=state)
+        assert perturbed == batches[done:]
+        assert torch.equal(result.robust, whole.robust)
+        assert (result.parts, result.attacked) == (whole.parts, whole.attacked)
