@@ -19,6 +19,7 @@ from examples.experiments.results import Results, difference, write_results
 from examples.experiments.runner import Runner, records
 from guard_plugins.config.arguments import parse
 from guard_plugins.report.stored import About, Figures, save_figures
+from tests.distributions import installed
 
 HERE = Path(__file__).parents[2] / "examples/experiments"
 
@@ -176,7 +177,11 @@ def test_differences_of_one_seed_have_no_interval() -> None:
     assert (difference([]), difference([1.25]), difference([1.0, 1.0])) == ("–", "+1.2", "+1.0 [+1.0, +1.0]")
 
 
-def test_every_command_of_the_project_s_plans_is_understood() -> None:
+def test_every_command_of_the_project_s_plans_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (HERE.parent / "guard-dm", HERE.parent / "guard-rded"):
+        installed(folder, tmp_path)
+        monkeypatch.syspath_prepend(folder / "src")
+    monkeypatch.syspath_prepend(tmp_path)
     known = [run for experiment in load(HERE / "plans") for run in experiment.runs()]
     names = {run.name for run in known}
     assert len(names) == len(known)
