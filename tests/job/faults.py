@@ -63,6 +63,10 @@ class Timeline:
         moments = sorted(rng.uniform(0, self.end) for _ in range(kills))
         return [[stage for stage, begin in self.stages.items() if begin <= moment][-1] for moment in moments]
 
+    def left(self, stage: str) -> float:
+        """Return the seconds from the beginning of a stage to the end of the run."""
+        return self.end - self.stages[stage]
+
     def reached(self, folder: Path, stage: str) -> bool:
         """Return whether a run is at a stage or past it."""
         order = list(self.stages)
@@ -82,7 +86,7 @@ def interrupted(
 
     A process may go on to the stage that is the target, and is killed at random up to ``2 / kills`` of the run's time
     after it started (one in ten), went to work (four) or first saved something (five): without the last, kills at a
-    high cadence on a busy machine would never let a run get on.
+    high cadence on a busy machine would never let a run get on. Late stages have no more time than is left.
     """
     hit: list[str] = []
     log = folder.with_suffix(".log")
@@ -97,7 +101,8 @@ def interrupted(
                 time.sleep(0.02)
             _wait_for_change(process, rng.choices([(), (EVENTS,), SAVED], weights=[1, 4, 5])[0], folder)
         try:
-            process.wait(timeout=rng.uniform(0, window) if len(hit) < len(targets) else 1800)
+            most = min(window, timeline.left(targets[len(hit)])) if len(hit) < len(targets) else 0
+            process.wait(timeout=rng.uniform(0, most) if most else 1800)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
