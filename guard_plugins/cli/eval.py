@@ -39,7 +39,7 @@ numbers should not be quoted then.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 2 for wrong input, 1 for other errors, 130 after Ctrl-C."""
+    """Run the command and return its exit code: 0, 2 for wrong input, 1 for other errors, 128 + n after signal n."""
     options = _parser().parse_args(argv)
     return exit_code(lambda: _eval(options))
 
@@ -102,8 +102,8 @@ def _eval(options: argparse.Namespace) -> int:
     _check(options)
     keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
-    from guard_plugins.checkpoints import Checkpoints
     from guard_plugins.evaluation.standalone import EvaluationRequest, evaluate
+    from guard_plugins.evaluation.unfinished import discard
     from guard_plugins.report.markdown import evaluation_table
     from guard_plugins.report.verdicts import failed_lines
 
@@ -121,7 +121,7 @@ def _eval(options: argparse.Namespace) -> int:
         sys.stderr.write(line + "\n")
     if options.output is not None:
         _write(found, options.output)
-        Checkpoints(unfinished, every=0).forget()
+        discard(unfinished)
     return 0
 
 

@@ -121,7 +121,7 @@ def attack_accuracy(
         seeds: Source of all randomness.
         progress: Called after every batch; each part of an attack counts for its share of the images.
         begun: How far an earlier call with the same arguments came, to go on from.
-        save: Called after every batch, before ``progress``.
+        save: Called whenever ``progress`` is, just before it.
 
     Raises:
         DataError: If there is nothing to evaluate or the lengths differ.
@@ -143,6 +143,8 @@ def attack_accuracy(
                     if tell is not None:
                         tell(done, len(state.robust))
             state.finish(parts[number].label)
+    if save is not None:
+        save(state)
     if progress is not None:
         progress(len(state.robust), len(state.robust))
     return AttackResult(attack.label, attack.norm, float(eps), state.robust, state.attacked, tuple(state.parts))

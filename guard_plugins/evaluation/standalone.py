@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from guard_plugins._version import __version__
 from guard_plugins.artifacts.ledger import fingerprint
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher
@@ -21,7 +23,7 @@ from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.evaluation.teaching import images_in, lessons_of, stored_beside
-from guard_plugins.evaluation.unfinished import kept, stamps
+from guard_plugins.evaluation.unfinished import kept, require_own, stamps
 from guard_plugins.host import PluginHost
 from guard_plugins.interchange import read_any
 from guard_plugins.loop import Keeper
@@ -93,7 +95,9 @@ def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluat
     begin, notes = time.perf_counter(), list(protocol.notes)
     with preserved_streams(), repeatable(), kept(keep) as stop:
         task = _task(config, host, Keeper(Checkpoints(keep, every=config.checkpoint_every), stop))
-        task.keeper.checkpoints.inputs = _inputs(request, task)
+        task.keeper.checkpoints.inputs = _inputs(request, task, without=keep)
+        if keep is not None and require_own(keep, task.keeper.checkpoints.inputs):
+            task.monitor.say(f"going on with the evaluation in {keep}")
         if request.distilled is not None:
             subject, name = str(request.distilled), "student"
             models, teacher, said = _students(task, request, request.distilled)
@@ -111,13 +115,19 @@ def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluat
     )  # fmt: skip
 
 
-def _inputs(request: EvaluationRequest, task: Task) -> str:
-    """Return a fingerprint of all that the evaluation depends on."""
-    distilled = request.distilled
-    files = [path for path in (request.checkpoint, distilled and images_in(distilled), request.teacher) if path]
-    if distilled is not None and (labels := stored_beside(distilled)) is not None:
-        files.append(labels)
-    return fingerprint(__version__, vars(request), str(task.device), stamps(*(path for path in files if path.exists())))
+def _inputs(request: EvaluationRequest, task: Task, *, without: Path | None) -> str:
+    """Return a fingerprint of request, versions, device, test labels and of the files that the models are made from."""
+    files = [_weights(path) for path in (request.checkpoint, request.teacher) if path is not None]
+    if request.distilled is not None:
+        files += [images_in(request.distilled), *filter(None, [stored_beside(request.distilled)])]
+    seen = stamps(*(path for path in files if path.exists()), without=without)
+    labels = task.data.test.labels.tolist()
+    return fingerprint(__version__, torch.__version__, vars(request), str(task.device), labels, seen)
+
+
+def _weights(path: Path) -> Path:
+    """Return the file of weights that ``path``, a file or a run, stands for."""
+    return path / "teacher.safetensors" if path.is_dir() else path
 
 
 def _task(config: RunConfig, host: PluginHost, keeper: Keeper) -> Task:
@@ -138,7 +148,7 @@ def _assessed(
 
 
 def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Normalised, TeacherCard | None]:
-    path = path / "teacher.safetensors" if path.is_dir() else path
+    path = _weights(path)
     card = card_of(path)
     if card is not None:
         model = build_normalised(task.networks[card.network](), task.data, activation=_activation(card))

@@ -46,14 +46,14 @@ class WorkList(Generic[T]):
             self._save()
 
     def add(self, result: T, *, last: bool) -> None:
-        """Append a result; saved at the cadence of the run's checkpoints, and with the ``last`` one.
+        """Append a result; saved at the cadence of the run's checkpoints, with the ``last`` one, and before a stop.
 
         Raises:
             ArtifactError: If it cannot be written.
         """
         self.results.append(result)
         self.underway = None
-        if last or self._keeper.checkpoints.due:
+        if last or self._keeper.checkpoints.due or self._keeper.stop.number is not None:
             self._save()
 
     def _save(self) -> None:

@@ -123,22 +123,42 @@ def test_a_long_attack_goes_on_at_its_batch(
     assert found(output) == found(tmp_path / "whole.json")
 
 
-def test_another_command_does_not_go_on_with_it(
-    run: Path, tmp_path: Path, work: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_another_command_is_refused_and_nothing_is_lost(
+    run: Path, tmp_path: Path, work: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "x.json"
+    state = output.with_suffix(".unfinished")
     with monkeypatch.context() as patch:
         dying(patch, [], killed, after=4)
         with pytest.raises(SystemError):
             command.main(students(run, output))
-    assert output.with_suffix(".unfinished").exists()
+    (state / "notes.txt").write_text("not ours")
+    for other in (students(run, output, "--seed", "1"), students(run, output.with_suffix(".html"), "--images", "10")):
+        capsys.readouterr()
+        assert command.main(other) == 2
+        message = capsys.readouterr().err
+        assert f"{state} holds the state of another unfinished evaluation (--output)" in message
+        assert "name another --output" in message
     work.clear()
-    assert command.main(students(run, output, "--seed", "1")) == 0
-    begun = list(work)
+    assert command.main(students(run, output)) == 0
+    assert f"going on with the evaluation in {state}" in capsys.readouterr().err
+    assert work.count("step") < 6
+    assert [path.name for path in state.iterdir()] == ["notes.txt"]
+
+
+def test_the_output_may_lie_in_the_run_that_is_evaluated(
+    run: Path, work: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = run / "inside.json"
+    arguments = [*students(run, output), "--teacher", str(run)]
+    with monkeypatch.context() as patch:
+        dying(patch, [], killed, after=4)
+        with pytest.raises(SystemError):
+            command.main(arguments)
     work.clear()
-    assert command.main(students(run, tmp_path / "fresh.json", "--seed", "1")) == 0
-    assert work == begun
-    assert found(output) == found(tmp_path / "fresh.json")
+    assert command.main(arguments) == 0
+    assert work.count("step") == 3
+    assert not output.with_suffix(".unfinished").exists()
 
 
 def test_a_signal_stops_it_at_a_safe_point(

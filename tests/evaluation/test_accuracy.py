@@ -199,9 +199,10 @@ def test_goes_on_after_any_batch_and_finds_the_same(digits_net: nn.Module, digit
     whole = attack(save=lambda state: states.append(copy.deepcopy(state)))
     batches = list(perturbed)
     assert whole.parts[0][1] > whole.parts[1][1] > 0
-    assert len(states) == len(batches) + 2  # before the first batch of each part too
+    assert len(states) == len(batches) + 3  # before the first batch of each part and at the end too
     for state in states:
-        done = state.batches + (len(batches) - -(-int(state.standing.sum()) // 16) if state.parts else 0)
+        first = len(batches) - -(-int(state.standing.sum()) // 16)
+        done = state.batches + (0, first, len(batches))[len(state.parts)]
         perturbed.clear()
         result = attack(begun=state)
         assert perturbed == batches[done:]
