@@ -61,6 +61,10 @@ class Results:
         """Return mean ± sd in percent."""
         return spread(list(self.values(experiment, row, kind, eps, attack).values()))
 
+    def of_seed(self, experiment: str, row: str, seed: int, eps: float) -> str:
+        """Return the accuracy of one seed's student in percent."""
+        return f"{self.values(experiment, row, 'student', eps)[seed]:.1f}"
+
     def has(self, experiment: str, *rows: str) -> bool:
         """Say whether rows of an experiment have records, for at least one seed in common."""
         return bool(self.seeds(experiment, *rows))
