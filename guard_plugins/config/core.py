@@ -98,8 +98,7 @@ class TeacherConfig(Section):
     eps: PositiveFloat = Field(8 / 255, description="L-inf radius of the adversarial rivals, in pixels of [0, 1]")
     attack_steps: PositiveInt = Field(10, description="steps of the adversary of pgd and trades")
     rival_weight: NonNegativeFloat = Field(
-        6.0,
-        description="beta of trades; weight of gradient-norm (at 6 a small ResNet learned nothing on CIFAR-10: choose it)",
+        6.0, description="beta of trades; weight of gradient-norm (at 6 a small ResNet learned nothing on CIFAR-10)"
     )
 
 
