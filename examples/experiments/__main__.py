@@ -16,11 +16,12 @@ EPILOG = """\
 examples:
   python -m examples.experiments list                                         what there is, and what is recorded
   python -m examples.experiments run --data data/cifar10 --jobs 2             everything that has no record yet
-  python -m examples.experiments run 'choose/*' 'sre2l/*-0' --data data/cifar10
+  python -m examples.experiments run 'choose-*' 'sre2l/*-0' --data data/cifar10
   python -m examples.experiments results                                      RESULTS.md and figures, from the records
 
 DIR holds train/ and test/ with a folder of images per class. A run with a record in raw/ is skipped; delete the record
-to do it again. Folders of runs (teachers, images) stay below --work; stopped runs go on from there.
+to do it again. Folders of runs (teachers, images) stay below --work; stopped runs go on from there. Rows of RDED and DM
+need plugins: pip install ./examples/guard-rded ./examples/guard-dm
 """
 
 

@@ -63,7 +63,7 @@ class Results:
 
     def of_seed(self, experiment: str, row: str, seed: int, eps: float) -> str:
         """Return the accuracy of one seed's student in percent."""
-        return f"{self.values(experiment, row, 'student', eps)[seed]:.1f}"
+        return spread([value for at, value in self.values(experiment, row, "student", eps).items() if at == seed])
 
     def has(self, experiment: str, *rows: str) -> bool:
         """Say whether rows of an experiment have records, for at least one seed in common."""
@@ -210,8 +210,9 @@ def _costs(results: Results) -> dict[str, tuple[float, float]]:
     """Return the cost of the teacher and the accuracy at 1/255 of SRe2L's students, by row."""
     ratios, found = cost.ratios(), {}
     for (experiment, row), name in cost.ROWS.items():
-        if results.has(experiment, row):
-            found[row] = (ratios[name], statistics.fmean(results.values(experiment, row, "student", 1).values()))
+        values = results.values(experiment, row, "student", 1) if results.has(experiment, row) else {}
+        if values:
+            found[row] = (ratios[name], statistics.fmean(values.values()))
     return found
 
 

@@ -203,6 +203,22 @@ def test_the_committed_page_is_what_the_records_give(tmp_path: Path) -> None:
     assert (tmp_path / "RESULTS.md").read_text() == (HERE / "RESULTS.md").read_text()
 
 
+@pytest.mark.parametrize("gone", ["sre2l/*-0.json", "images-or-labels/*-0.json", "autoattack/*", "*/hook-*"])
+def test_the_page_can_be_made_while_records_are_away(tmp_path: Path, gone: str) -> None:
+    experiments = load(HERE / "plans")
+    shutil.copytree(HERE / "raw", tmp_path / "raw")
+    shutil.copy(HERE / "RESULTS.md.j2", tmp_path)
+    away = list((tmp_path / "raw").glob(gone))
+    assert away
+    for path in away:
+        path.unlink()
+    found = records([run for experiment in experiments for run in experiment.runs()], tmp_path / "raw")
+    write_results(tmp_path, experiments, found)
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert page.rstrip().endswith(".")
+    assert f"{len(found)} runs." in page
+
+
 def test_a_record_without_a_gate_is_not_called_passed(plans: list[Experiment], runner: Runner, tmp_path: Path) -> None:
     known = every(plans)
     runner.do(known[:1], known)
