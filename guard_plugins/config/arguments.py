@@ -10,7 +10,7 @@ from typing import Any
 
 from guard_plugins.config.compose import Layer, compose, run_config_class
 from guard_plugins.config.core import RunConfig
-from guard_plugins.config.sources import ENV_PREFIX, Parser, command_line, environment, yaml_file
+from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue, claims_of
 
@@ -94,7 +94,7 @@ def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
 def _parser() -> Parser:
     parser = Parser(
         prog="guard-run", description="Train a robust teacher, distil a data set from it, train students, attack them.",
-        epilog=EPILOG, allow_abbrev=False,
+        epilog=EPILOG, allow_abbrev=False, formatter_class=Help,
     )  # fmt: skip
     _command_options(parser)
     return parser

@@ -20,6 +20,14 @@ from guard_plugins.errors import ConfigError
 ENV_PREFIX: Final = "GUARD_RUN_"
 
 
+class Help(argparse.HelpFormatter):
+    """Help texts with defaults as people write them, and none where there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = (action.help or "").replace(" (default: None)", "")
+        return re.sub(r"(?<=default: )\d+\.\d{4,}(?=\)$)", lambda number: f"{float(number[0]):.4g}", text)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ours, with the nearest flag offered."""
 

@@ -70,6 +70,10 @@ def test_help_of_a_method_describes_its_own_options(capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     assert "--recover.iterations" in text
     assert "weight of the BatchNorm statistics loss" in text
+    words = " ".join(text.split())
+    assert "in pixels of [0, 1] (default: 0.03137)" in words
+    assert "(default: as they are) --data.train-per-class" in words
+    assert "None" not in words
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
