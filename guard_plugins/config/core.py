@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -24,6 +25,9 @@ Activation = Literal["relu", "silu", "gelu"]
 Augment = Literal["none", "crop-flip", "crop", "resized-crop-flip"]
 DEFAULT_H_RMS = 3.4 / 255
 """The paper's h = 3 in normalised space at 3x32x32, as a root mean square per pixel in [0, 1]."""
+RIVAL_WEIGHTS: Final[Mapping[Any, float]] = {"trades": 6.0, "gradient-norm": DEFAULT_H_RMS * (3 * 32 * 32) ** 0.5}
+"""Weights of the rivals that have one: TRADES' published beta; the gradient's norm as heavy as the hook's penalty, to
+first order, at 3x32x32 pixels."""
 
 
 class Section(BaseModel):
@@ -36,7 +40,7 @@ class GuardConfig(Section):
     """The curvature hook around the teacher (GUARD, arXiv 2403.10045)."""
 
     h_rms: PositiveFloat | None = Field(
-        None, description="length of the probe step z as root mean square per pixel in [0, 1]; default 3.4/255"
+        None, description="length of the probe step z as root mean square per pixel in [0, 1]; 3.4/255 is the paper's"
     )
     h: PositiveFloat | None = Field(None, description="the same as L2 length over the whole image; excludes h-rms")
     weight: NonNegativeFloat = Field(1.0, description="weight of the term in the teacher's objective")
@@ -97,9 +101,16 @@ class TeacherConfig(Section):
     )
     eps: PositiveFloat = Field(8 / 255, description="L-inf radius of the adversarial rivals, in pixels of [0, 1]")
     attack_steps: PositiveInt = Field(10, description="steps of the adversary of pgd and trades")
-    rival_weight: NonNegativeFloat = Field(
-        6.0, description="beta of trades; weight of gradient-norm (at 6 a small ResNet learned nothing on CIFAR-10)"
+    rival_weight: NonNegativeFloat | None = Field(
+        None, description="beta of trades (default 6); weight of gradient-norm (default 0.74)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weight_of_the_rival(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("rival_weight") is None:
+            return {**values, "rival_weight": RIVAL_WEIGHTS.get(values.get("training"))}
+        return values
 
 
 class StudentConfig(Section):

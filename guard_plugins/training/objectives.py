@@ -16,7 +16,7 @@ Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 def objective(settings: TeacherConfig) -> Objective:
     """Return the objective called ``settings.training``."""
-    eps, steps, weight = settings.eps, settings.attack_steps, settings.rival_weight
+    eps, steps, weight = settings.eps, settings.attack_steps, settings.rival_weight or 0.0
     objectives: dict[str, Objective] = {
         "plain": plain,
         "fgsm-rs": lambda model, x, y: fgsm_rs(model, x, y, eps=eps),

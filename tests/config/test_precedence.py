@@ -50,6 +50,14 @@ def test_h_given_by_the_user_replaces_the_presets_h_rms() -> None:
 
 
 @pytest.mark.parametrize(
+    ("teacher", "weight"),
+    [({}, None), ({"training": "trades"}, 6.0), ({"training": "trades", "rival_weight": 1.0}, 1.0)],
+)
+def test_a_rival_brings_its_weight_unless_one_is_given(teacher: dict[str, object], weight: float | None) -> None:
+    assert configure("noise", teacher=teacher).teacher.rival_weight == weight
+
+
+@pytest.mark.parametrize(
     ("student", "cutmix"),
     [
         ({}, 1.0), ({"epochs": 9}, 1.0), ({"mixup": 0.8}, None), ({"protocol": "sre2l-cifar"}, None),

@@ -99,3 +99,21 @@ def test_every_choice_of_the_option_trains(name: str, linear: nn.Module, batch: 
     objectives.objective(settings)(linear, *batch).backward()
     assert linear[1].weight.grad is not None  # type: ignore[index]
     assert linear[1].weight.grad.abs().sum() > 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, 0.013333 * 3072**0.5), (2.0, 2.0)])
+def test_gradient_norm_has_the_hook_s_weight_or_the_one_given(
+    given: float | None, used: float, linear: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    found = objectives.objective(TeacherConfig(training="gradient-norm", rival_weight=given))(linear, *batch)
+    torch.testing.assert_close(found, objectives.gradient_norm(linear, *batch, weight=used), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, 6.0), (0.5, 0.5)])
+def test_trades_has_its_published_weight_or_the_one_given(
+    given: float | None, used: float, linear: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    torch.manual_seed(0)
+    found = objectives.objective(TeacherConfig(training="trades", eps=EPS, rival_weight=given))(linear, *batch)
+    torch.manual_seed(0)
+    assert torch.equal(found, objectives.trades(linear, *batch, eps=EPS, steps=10, beta=used))
