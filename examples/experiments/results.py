@@ -157,8 +157,9 @@ def table(results: Results, experiment: Experiment) -> str:
         column for column in columns if any(results.values(experiment.name, row, *column) for row in experiment.rows)
     ]
     heads = ["", "seeds", *(_head(kind, eps, before) for (before, _), (kind, eps) in pairwise([("", 0), *columns]))]
+    radius = next((eps for kind, eps in columns if kind == "student" and eps), 0)
     if experiment.against is not None:
-        heads.append(f"gain over {experiment.against!r} at 1/255")
+        heads.append(f"gain over {experiment.against!r}: {_head('student', radius, 'student')}")
     lines = [heads, ["---"] * (len(heads) + 1)]
     heads.append("gate")
     for row in experiment.rows:
@@ -166,7 +167,7 @@ def table(results: Results, experiment: Experiment) -> str:
             cells = [row, str(len(seeds)), *(results.mean(experiment.name, row, *column) for column in columns)]
             if experiment.against is not None:
                 same = row == experiment.against
-                cells.append(NOTHING if same else results.gain(experiment.name, row, experiment.against))
+                cells.append(NOTHING if same else results.gain(experiment.name, row, experiment.against, eps=radius))
             lines.append([*cells, results.gate(experiment.name, row)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -15,7 +15,7 @@ import torch
 
 from examples.experiments.plan import Experiment, Run, load
 from examples.experiments.record import Record, landscape, machine
-from examples.experiments.results import Results, difference, write_results
+from examples.experiments.results import Results, difference, table, write_results
 from examples.experiments.runner import Runner, records
 from guard_plugins.config.arguments import parse
 from guard_plugins.report.stored import About, Figures, save_figures
@@ -171,6 +171,23 @@ def test_the_page_has_means_gains_and_the_gate_and_is_the_same_again(
     half = 12.7062 * 0.02 * 100 / 2  # Student's t for two seeds, sd of 0.10 and 0.12 over the root of 2
     assert "| 2 | 51.0 ± 1.4 | 50.0 ± 1.4 | 49.0 ± 1.4 |" in row
     assert f"| +11.0 [{11 - half:+.1f}, {11 + half:+.1f}] | failed in 1 of 2: some check |" in row
+
+
+def test_gains_are_those_of_the_smallest_radius_there_is(
+    plans: list[Experiment], runner: Runner, tmp_path: Path
+) -> None:
+    known = every(plans)
+    runner.do(known, known)
+    for path in (tmp_path / "raw/first").iterdir():
+        content = json.loads(path.read_text())
+        for model in ("student", "student_hard"):
+            robust = content["report"]["models"][model]["robust"]
+            content["report"]["models"][model]["robust"] = [one for one in robust if round(one["eps"] * 255) != 1]
+        path.write_text(json.dumps(content))
+    results = Results({"first": plans[0]}, records(plans[0].runs(), tmp_path / "raw"))
+    head, _, _, row = table(results, plans[0]).splitlines()
+    assert "| gain over 'plain': 2/255 |" in head
+    assert "| +11.0 [" in row
 
 
 def test_differences_of_one_seed_have_no_interval() -> None:
