@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guard_plugins.config.compose import Layer, compose, run_config_class
+from guard_plugins.config.compose import Layer, compose, preset_layer, run_config_class
 from guard_plugins.config.core import RunConfig
+from guard_plugins.config.presets import merged
 from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue, claims_of
 
 EPILOG = (
     "Settings come from flags, then GUARD_RUN_... environment variables, then --config, then the preset, then the "
-    "method's defaults. The method's own options are listed by: guard-run --method NAME --help"
+    "method's defaults. The method's own options, and the defaults of its preset, are listed by: "
+    "guard-run --method NAME --dataset NAME --help"
 )
 
 
@@ -52,8 +54,11 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
     file = yaml_file(early.config) if early.config else Layer("", {})
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
     name = early.method or named or file.values.get("method")
-    if any(flag in rest for flag in ("-h", "--help")) and not name:
-        command_line(RunConfig, ["--help"], _parser())
+    asks_help = any(flag in rest for flag in ("-h", "--help"))
+    parser = _parser()
+    if asks_help and not name:
+        parser.epilog = f"The defaults are those without a preset. {EPILOG}"
+        command_line(RunConfig, ["--help"], parser)
     if not name:
         raise ConfigError(
             "No method given (--method)",
@@ -63,7 +68,11 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
     claims_of(str(name), catalogue())  # before anything is imported, since a typing error deserves a quick answer
     method = PluginHost(only=[str(name)]).method(str(name))
     model = run_config_class(method)
-    layers = [file, *([environment(model)] if surroundings else []), command_line(model, rest, _parser())]
+    layers = [file, *([environment(model)] if surroundings else [])]
+    if asks_help:
+        preset = preset_layer(method, merged(*(layer.values for layer in layers), _names(rest)))
+        parser.presets, parser.epilog = preset.values, f"The defaults are those of {preset.origin}. {EPILOG}"
+    layers.append(command_line(model, rest, parser))
     return Request(compose(method, layers), early.print_config)
 
 
@@ -89,6 +98,14 @@ def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
     parser.add_argument("--method")
     early, rest = parser.parse_known_args(_short_teacher(argv))
     return early, ([f"--method={early.method}"] if early.method else []) + rest
+
+
+def _names(argv: Sequence[str]) -> dict[str, str]:
+    """Return what the arguments say of data set and preset, which decide on defaults."""
+    parser = Parser(add_help=False, allow_abbrev=False)
+    for name in ("--dataset", "--preset"):
+        parser.add_argument(name)
+    return {key: value for key, value in vars(parser.parse_known_args(argv)[0]).items() if value is not None}
 
 
 def _parser() -> Parser:

@@ -92,13 +92,15 @@ def preset_layer(method: type[Method], given: Mapping[str, Any]) -> Layer:
     """
     asked, dataset = (value if isinstance(value, str) else "" for value in (given.get("preset"), given.get("dataset")))
     name = asked or dataset or RunConfig.model_fields["dataset"].default
-    if asked and name not in PRESETS and name not in method.presets:
+    known = name in PRESETS or name in method.presets
+    if asked and not known:
         raise ConfigError(
             f"The method {method.name!r} has no preset {name!r} (--preset)",
             seen=f"its presets: {', '.join(sorted({*PRESETS, *method.presets}))}",
             do="Pick one of these, or leave --preset out.",
         )
-    return Layer(f"preset {name}", merged(method.defaults, PRESETS.get(name, {}), method.presets.get(name, {})))
+    origin = f"preset {name}" if known else f"the method {method.name}"
+    return Layer(origin, merged(method.defaults, PRESETS.get(name, {}), method.presets.get(name, {})))
 
 
 def _expanded(values: Mapping[str, Any]) -> Mapping[str, Any]:

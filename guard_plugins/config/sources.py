@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 import yaml
@@ -15,9 +16,13 @@ from pydantic_settings import BaseSettings, CliSettingsSource, EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
 from guard_plugins.config.compose import Layer
+from guard_plugins.config.explain import flag
 from guard_plugins.errors import ConfigError
 
 ENV_PREFIX: Final = "GUARD_RUN_"
+
+DEFAULTS: Final = r"( \(default: [^()]*\))+$"
+"""What help texts say of defaults, at their end."""
 
 
 class Help(argparse.HelpFormatter):
@@ -29,7 +34,21 @@ class Help(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ours, with the nearest flag offered."""
+    """An argument parser whose errors are ours, with the nearest flag offered.
+
+    Attributes:
+        presets: Nested settings that lie over the model's defaults, which help texts show in their place.
+    """
+
+    presets: Mapping[str, Any] = MappingProxyType({})
+
+    def format_help(self) -> str:
+        """Return the help text, with the defaults that hold under the preset."""
+        values = {flag(path): value for path, value in _leaves(self.presets)}
+        for action in self._actions:
+            for name in values.keys() & set(action.option_strings):
+                action.help = f"{re.sub(DEFAULTS, '', action.help or '')} (default: {values[name]})"
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Raise a ConfigError in place of argparse's exit."""
@@ -98,3 +117,11 @@ def yaml_file(path: Path) -> Layer:
             f"The configuration file {path} is not a mapping of option names to values", seen=type(values).__name__
         )
     return Layer(str(path), values)
+
+
+def _leaves(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value

@@ -76,6 +76,28 @@ def test_help_of_a_method_describes_its_own_options(capsys: pytest.CaptureFixtur
     assert "None" not in words
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            [],
+            ["(ImageNet-1k: 0.25) (default: 0.1)", "passes over the training images (default: 10)", "preset digits."],
+        ),
+        (["--preset=fast"], ["passes over the distilled images (default: 400)", "place of MixUp (default: 1.0)"]),
+        (["--dataset", "cifar10"], ["training images (default: 200)", "mean square per pixel in [0, 1]; 3.4/255"]),
+        (["--dataset", "folder"], ["training images (default: 30)", "The defaults are those of the method sre2l."]),
+    ],
+)
+def test_help_has_the_defaults_that_hold_for_the_data_set_or_preset(
+    asked: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run.main(["--method", "sre2l", *asked, "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert [one for one in said if one not in words] == []
+    assert "None" not in words
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--version"]) == 0
     assert capsys.readouterr().out == f"guard-run {__version__}\n"
