@@ -84,7 +84,7 @@ def test_help_of_a_method_describes_its_own_options(capsys: pytest.CaptureFixtur
             ["(ImageNet-1k: 0.25) (default: 0.1)", "passes over the training images (default: 10)", "preset digits."],
         ),
         (["--preset=fast"], ["passes over the distilled images (default: 400)", "place of MixUp (default: 1.0)"]),
-        (["--dataset", "cifar10"], ["training images (default: 200)", "mean square per pixel in [0, 1]; 3.4/255"]),
+        (["--dataset", "cifar10"], ["training images (default: 200)", "per pixel in [0, 1] (default: 0.01098)"]),
         (["--dataset", "folder"], ["training images (default: 30)", "The defaults are those of the method sre2l."]),
     ],
 )
