@@ -142,7 +142,7 @@ class EvaluationConfig(Section):
     """The attacks on teacher and students."""
 
     protocol: str = Field("quick", description="which attacks at which epsilon; quick: PGD-20 along the epsilon curve")
-    images: PositiveInt | None = Field(None, description="attack N test images only, spread over the set (default: all)")
+    images: PositiveInt | None = Field(None, description="attack N images only, spread over the set (default: all)")
     eps: tuple[PositiveFloat, ...] | None = Field(
         None, description="radii where the protocol is an attack's name: over 255 in L-inf, in pixels in L2; as 1,2"
     )
