@@ -49,6 +49,9 @@ def examine(
     """
     return [
         *review(clean=clean, results=results),
+        gate_order.clean_above_chance(
+            clean, classes=subject.classes(), images=max((r.images for r in results), default=len(subject.labels))
+        ),
         *probe(subject, h=h, known=known, progress=progress),
         gate_comparison.clean_is_kept(clean, baseline_clean),
         gate_comparison.gains_agree(results, baseline),

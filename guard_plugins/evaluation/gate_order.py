@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,25 @@ def never_above_clean(clean: float, results: Sequence[AttackResult]) -> Item:
         figure=f"highest {points(worst.accuracy)} ({worst.attack}), clean {points(clean)}",
         value=worst.accuracy - clean,
         suggests="the two numbers were not measured on the same images and model: do not publish either",
+    )
+
+
+def clean_above_chance(clean: float, *, classes: int, images: int) -> Item:
+    """Warn where the clean accuracy is not above chance with 95 % confidence (normal, one-sided): nothing to defend.
+
+    Args:
+        clean: Clean accuracy as a share.
+        classes: Number of classes.
+        images: Number of images it was measured on.
+    """
+    chance = 1 / classes
+    return judged(
+        "clean accuracy above chance",
+        good=clean > chance + 1.645 * math.sqrt(chance * (1 - chance) / images),
+        figure=f"clean {points(clean)}, chance {points(chance)}",
+        value=clean - chance,
+        suggests="the model learned next to nothing: what an attack leaves of that is no robustness",
+        otherwise="warning",
     )
 
 

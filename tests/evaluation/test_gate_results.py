@@ -10,6 +10,7 @@ from guard_plugins.evaluation.curvature import Curvature
 from guard_plugins.evaluation.gate import review
 from guard_plugins.evaluation.gate_comparison import clean_is_kept, gains_agree, h_matters
 from guard_plugins.evaluation.gate_order import (
+    clean_above_chance,
     curve_is_monotone,
     never_above_clean,
     square_not_below_white_box,
@@ -34,6 +35,14 @@ def test_the_published_dc_row_would_have_failed() -> None:
     assert item.figure.startswith("highest 46.9 (pgd-100), clean ")
     assert never_above_clean(0.3095, [result("pgd-100", 0.3)]).verdict == "passed"
     assert never_above_clean(0.3, []).verdict == "not run"
+
+
+@pytest.mark.parametrize(
+    ("clean", "images", "verdict"), [(0.10, 1000, "warning"), (0.12, 1000, "passed"), (0.12, 50, "warning")]
+)
+def test_a_model_at_chance_is_warned_of(clean: float, images: int, verdict: str) -> None:
+    item = clean_above_chance(clean, classes=10, images=images)
+    assert (item.verdict, item.figure) == (verdict, f"clean {100 * clean:.1f}, chance 10.0")
 
 
 def test_the_published_imagenette_row_would_have_failed() -> None:
