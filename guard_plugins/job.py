@@ -240,6 +240,6 @@ class Job:
             protocol=self.protocol.name, notes=list(self.protocol.notes), training=card.training, guard=card.guard,
             models=models, metrics=metrics_of(models, plain=plain),
             hook=card.hook or self.ledger.notes("distill").get("hook"), gate={n: one.gate for n, one in found.items()},
-            curvature={name: one.summary() for name, one in found.items()}, seconds=self.monitor.seconds,
+            curvature={name: one.summary() for name, one in found.items()}, seconds=self.monitor.total_seconds(),
             saves=self.checkpoints.cost(self.monitor.seconds), skipped=Skipped.of(self.data.skipped),
         )  # fmt: skip

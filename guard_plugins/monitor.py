@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from guard_plugins.artifacts.atomic import writing
+from guard_plugins.stopping import StoppedError
 
 PLAIN_EVERY: Final = 20.0
 """Seconds between two progress lines where stderr is not a terminal."""
@@ -53,7 +54,7 @@ class Monitor:
     """Tells the terminal and the run's ``events.jsonl`` what is going on, and times the stages.
 
     Attributes:
-        seconds: Duration of every finished stage.
+        seconds: Duration of every stage this process finished, or was stopped in.
 
     Args:
         events: File to append events to, or None.
@@ -62,7 +63,7 @@ class Monitor:
 
     def __init__(self, events: Path | None = None, *, quiet: bool = False) -> None:
         self.seconds: dict[str, float] = {}
-        self._events = events
+        self._events, self._before = events, _seconds(events)
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
     def event(self, kind: str, **values: Any) -> None:
@@ -86,10 +87,22 @@ class Monitor:
         """Time a stage and announce its begin and end."""
         self.event("stage begins", stage=name)
         start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
-        self.event("stage ends", stage=name, seconds=self.seconds[name])
+        try:
+            yield
+        except StoppedError:
+            self._timed("stage stopped", name, start)
+            raise
+        self._timed("stage ends", name, start)
         self._console.print(f"{name}: {self.seconds[name]:.1f} s", markup=False)
+
+    def total_seconds(self) -> dict[str, float]:
+        """Return the duration of every stage in all processes of the run, but for what killed ones had not finished."""
+        stages = dict.fromkeys([*self._before, *self.seconds])
+        return {name: round(self._before.get(name, 0.0) + self.seconds.get(name, 0.0), 3) for name in stages}
+
+    def _timed(self, kind: str, stage: str, start: float) -> None:
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        self.event(kind, stage=stage, seconds=self.seconds[stage])
 
     @contextlib.contextmanager
     def track(self, label: str, total: int, *, done: int = 0) -> Iterator[Tracker]:
@@ -106,3 +119,15 @@ class Monitor:
             TimeRemainingColumn(),
         )  # fmt: skip
         return Progress(*columns, console=self._console, transient=True)
+
+
+def _seconds(events: Path | None) -> dict[str, float]:
+    """Return the seconds of every stage by a run's earlier events; a line that a kill cut off is passed over."""
+    found: dict[str, float] = {}
+    known = events.read_text(encoding="utf-8", errors="replace") if events is not None and events.is_file() else ""
+    for line in known.splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            event = json.loads(line)
+            if event["event"] in ("stage ends", "stage stopped"):
+                found[event["stage"]] = found.get(event["stage"], 0.0) + float(event["seconds"])
+    return found

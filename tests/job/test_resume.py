@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -65,6 +66,12 @@ def test_a_run_stopped_in_a_loop_ends_the_same(
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not list(stopped.rglob("*.part"))
     assert not (stopped / "checkpoints").exists()
+    told = [json.loads(line) for line in (stopped / "events.jsonl").read_text().splitlines()]
+    timed = [(event["stage"], event["seconds"]) for event in told if event["event"] in ("stage ends", "stage stopped")]
+    seconds = json.loads((stopped / "report.json").read_text())["seconds"]
+    assert list(seconds) == list(json.loads((whole / "report.json").read_text())["seconds"])
+    assert sum(seconds.values()) == pytest.approx(sum(spent for _, spent in timed), abs=0.01)
+    assert len(timed) > len(seconds)
 
 
 @pytest.mark.slow
