@@ -14,7 +14,7 @@ from guard_plugins.errors import ConfigError
 EPILOG = """\
 examples:
   guard-report runs/hook runs/plain --output compare.html
-  guard-report runs/* --output all.html      (runs that differ in the seed alone become mean ± sd)
+  guard-report runs/cda-* --output all.html  (one data set; runs that differ in the seed alone become mean ± sd)
 
 A run on `--method random` among them gives IOR and LRS, a run with --no-guard gives HLR and the gains over it; both
 kinds of images again with another --student.augment (none, or any) give ARS.

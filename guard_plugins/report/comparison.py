@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from guard_plugins.errors import ConfigError
 from guard_plugins.report.model import ModelReport, Report
 from guard_plugins.report.records import Run
 
@@ -65,14 +66,19 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
-    """Group runs that differ in the seed alone, and label the groups."""
+    """Group runs that differ in the seed alone, and label the groups.
+
+    Raises:
+        ConfigError: If the runs are on different data sets, whose accuracies say nothing side by side.
+    """
+    _require_one_dataset(runs)
     groups: dict[str, list[Run]] = {}
     for run in runs:
         key = json.dumps([sorted(settings_of(run).items()), _measured(run.report)], default=str)
         seeds = [other.report.seed for other in groups.get(key, [])]
         groups.setdefault(f"{key}{len(groups)}" if run.report.seed in seeds else key, []).append(run)
     together = list(groups.values())
-    labels = _told_apart([_label(group[0].report) for group in together], together)
+    labels = _told_apart(_labels([group[0].report for group in together]), together)
     return Comparison([Entry(label, group) for label, group in zip(labels, together, strict=True)])
 
 
@@ -83,8 +89,32 @@ def variant(report: Report) -> str:
     return "no hook" if report.training == "plain" else report.training
 
 
-def _label(report: Report) -> str:
-    return f"{report.method}, {variant(report)}"
+def _require_one_dataset(runs: Sequence[Run]) -> None:
+    folders: dict[str, list[str]] = {}
+    for run in runs:
+        folders.setdefault(run.report.dataset, []).append(run.path.name)
+    if len(folders) > 1:
+        raise ConfigError(
+            "The runs are on different data sets, whose numbers cannot be compared",
+            seen="; ".join(f"{dataset}: {', '.join(names)}" for dataset, names in folders.items()),
+            do="Give the runs of one data set at a time.",
+        )
+
+
+def _labels(reports: Sequence[Report]) -> list[str]:
+    """Return method and variant of every report, with images per class and images attacked where those differ."""
+    ipc = {report.ipc for report in reports}
+    attacked = {_attacked(report) for report in reports}
+    return [
+        f"{report.method}, {variant(report)}"
+        + (f", {report.ipc} per class" if len(ipc) > 1 else "")
+        + (f", {_attacked(report)} test images" if len(attacked) > 1 else "")
+        for report in reports
+    ]
+
+
+def _attacked(report: Report) -> int:
+    return max((found.images for found in report.models.student.robust), default=0)
 
 
 def _told_apart(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> list[str]:

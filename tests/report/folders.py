@@ -48,12 +48,13 @@ def write_run(
     config: Mapping[str, Any] | None = None,
     classes: Sequence[str] = ("zero", "one"),
     dataset: str = "digits",
+    ipc: int = 10,
     offset: float = 0.0,
 ) -> Path:
     """Write everything a report reads into ``folder`` and return it."""
     folder.mkdir(parents=True)
     report = Report(
-        method=method, dataset=dataset, ipc=10, seed=seed, protocol="quick", training=training,
+        method=method, dataset=dataset, ipc=ipc, seed=seed, protocol="quick", training=training,
         guard=dict(guard) if guard else None, hook=None, seconds={"teacher": 10.0, "students": 20.5},
         models=Models(
             teacher=teacher or model(0.95, 0.9, 0.8, 0.6), student=student or model(0.9, 0.8, 0.6, 0.3),
@@ -63,7 +64,7 @@ def write_run(
         curvature={"teacher": CurvatureReport(h=0.5, images=8, gradient_norm=0.1, along_gradient=1, eigenvalue=2)},
     )  # fmt: skip
     (folder / "report.json").write_text(report.model_dump_json())
-    settings = {"method": method, "dataset": dataset, "ipc": 10, "seed": seed, "student": {"network": None},
+    settings = {"method": method, "dataset": dataset, "ipc": ipc, "seed": seed, "student": {"network": None},
                 "teacher": {"network": "small-resnet", "path": None, "training": training}}  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump({**settings, **(config or {})}))
     manifest = {"created": "2026-01-02T03:04:05+0000", "command": ["/opt/bin/guard-run", "--method", method, "a b"],

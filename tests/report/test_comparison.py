@@ -49,13 +49,29 @@ def test_the_same_seed_twice_stays_two_experiments_with_different_names(tmp_path
 
 def test_labels_say_what_differs(tmp_path: Path) -> None:
     folders = [
-        write_run(tmp_path / "a", guard=GUARD, config={"ipc": 1}),
-        write_run(tmp_path / "b", guard=GUARD, config={"ipc": 50}),
+        write_run(tmp_path / "a", guard=GUARD, config={"student": {"epochs": 1}}),
+        write_run(tmp_path / "b", guard=GUARD, config={"student": {"epochs": 50}}),
         write_run(tmp_path / "c"),
         write_run(tmp_path / "d", training="fgsm-rs"),
     ]
     labels = [entry.label for entry in comparison(*folders).entries]
-    assert labels == ["sre2l, hook, ipc 1", "sre2l, hook, ipc 50", "sre2l, no hook", "sre2l, fgsm-rs"]
+    told = ["sre2l, hook, student.epochs 1", "sre2l, hook, student.epochs 50"]
+    assert labels == [*told, "sre2l, no hook", "sre2l, fgsm-rs"]
+
+
+def test_labels_have_images_per_class_and_test_images_where_those_differ(tmp_path: Path) -> None:
+    few = model(0.9, 0.8, 0.6, 0.3)
+    few = few.model_copy(update={"robust": [one.model_copy(update={"images": 50}) for one in few.robust]})
+    folders = [write_run(tmp_path / "a", ipc=1), write_run(tmp_path / "b", method="dc", student=few)]
+    labels = [entry.label for entry in comparison(*folders).entries]
+    assert labels == ["sre2l, no hook, 1 per class, 100 test images", "dc, no hook, 10 per class, 50 test images"]
+
+
+def test_runs_on_different_data_sets_are_not_compared(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / "a"), write_run(tmp_path / "b", dataset="folder"), write_run(tmp_path / "c")]
+    with pytest.raises(ConfigError, match="different data sets") as caught:
+        comparison(*folders)
+    assert "digits: a, c; folder: b" in str(caught.value)
 
 
 def test_metrics_by_hand(tmp_path: Path) -> None:
