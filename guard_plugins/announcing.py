@@ -5,13 +5,20 @@ from __future__ import annotations
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.manifest import write_manifest
 from guard_plugins.config import RunConfig
+from guard_plugins.config.presets import PRESETS
 from guard_plugins.host import PluginHost
 from guard_plugins.method import Method
 from guard_plugins.rehearsal import LONG, rehearse
+from guard_plugins.report.comparison import KINDS
 from guard_plugins.report.model import Report
 from guard_plugins.report.upkeep import Skipped
-from guard_plugins.report.verdicts import failures
+from guard_plugins.report.verdicts import failures, tally
 from guard_plugins.task import Task
+
+UNSUITED = (
+    "no preset is called {dataset!r}, so what you did not set has the defaults of {method}, whatever the size of the "
+    "images; --preset fast is for 32-pixel images on a CPU"
+)
 
 
 def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str = "") -> None:
@@ -33,6 +40,8 @@ def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str 
         task.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
     if unhooked:
         task.monitor.say(unhooked)
+    if config.preset is None and config.dataset not in {*PRESETS, *host.method(config.method).presets}:
+        task.monitor.say(UNSUITED.format(dataset=config.dataset, method=config.method))
     skipped = Skipped.of(task.data.skipped)
     if skipped is not None:
         task.monitor.say(f"warning: {skipped.sentence()}")
@@ -60,11 +69,14 @@ def foretell(task: Task, folder: RunFolder, method: Method) -> None:
         task.monitor.say(estimate.sentence())
 
 
-def conclude(task: Task, report: Report) -> None:
-    """Say what the gate found, what is missing from the data, and what the checkpoints cost."""
+def conclude(task: Task, folder: RunFolder, report: Report) -> None:
+    """Say what the gate found, what is missing from the data, what the checkpoints cost, and where the report is."""
     for line in failures(report):
         task.monitor.say(line)
+    for kind, items in report.gate.items():
+        task.monitor.say(f"release gate, {KINDS[kind].lower()}: {tally(items)}")
     if report.skipped is not None:
         task.monitor.say(report.skipped.sentence())
     if report.saves is not None:
         task.monitor.say(report.saves.sentence())
+    task.monitor.say(f"report: {folder.report.with_suffix('.html')}")

@@ -128,7 +128,7 @@ class Job:
         earlier = [folder.path / name for stage in stages for name in self.ledger.hashes(stage)]
         self.ledger.finish("report", inputs, [folder.report, *earlier])
         self.checkpoints.forget()
-        conclude(self.task, report)
+        conclude(self.task, folder, report)
         return report
 
     def _load(self) -> Data:

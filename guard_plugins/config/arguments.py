@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guard_plugins.config.compose import Layer, compose, preset_layer, run_config_class
 from guard_plugins.config.core import RunConfig
+from guard_plugins.config.explain import flag
 from guard_plugins.config.presets import merged
 from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue, claims_of
 
 EPILOG = (
-    "Settings come from flags, then GUARD_RUN_... environment variables, then --config, then the preset, then the "
-    "method's defaults. The method's own options, and the defaults of its preset, are listed by: "
-    "guard-run --method NAME --dataset NAME --help"
+    "Settings come from flags, then environment variables (GUARD_RUN_IPC, GUARD_RUN_TEACHER__EPOCHS), then --config, "
+    "then the preset, then the method's defaults. The method's own options, and the defaults of its preset, are listed "
+    "by: guard-run --method NAME --dataset NAME --help"
 )
 
 
@@ -73,7 +74,19 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
         preset = preset_layer(method, merged(*(layer.values for layer in layers), _names(rest)))
         parser.presets, parser.epilog = preset.values, f"The defaults are those of {preset.origin}. {EPILOG}"
     layers.append(command_line(model, rest, parser))
+    _refuse_idle_hook(layers[-1].values)
     return Request(compose(method, layers), early.print_config)
+
+
+def _refuse_idle_hook(flags: Mapping[str, Any]) -> None:
+    """Refuse settings of the hook beside the flag that leaves it out: one of them is not meant."""
+    rival = flags.get("teacher", {}).get("training", "plain")
+    reason = "--no-guard" if flags.get("no_guard") else f"--teacher.training {rival}" if rival != "plain" else ""
+    if reason and flags.get("guard"):
+        given = ", ".join(flag(("guard", name)) for name in flags["guard"])
+        raise ConfigError(f"{reason} trains a teacher without the curvature hook, so {given} would do nothing",
+            do="Leave one of them out.",
+        )  # fmt: skip
 
 
 def _resumed(path: Path, rest: Sequence[str]) -> Request:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import CliToggleFlag
 
+from guard_plugins.config.presets import PRESETS
 from guard_plugins.data.base import DataRequest
 
 Activation = Literal["relu", "silu", "gelu"]
@@ -162,7 +163,9 @@ class RunConfig(Section):
     seed: NonNegativeInt = Field(0, description="the one seed all randomness derives from")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
     preset: str | None = Field(
-        None, description="named settings under your own (default: the one named like the data set, if there is one)"
+        None,
+        description=f"named settings under your own: {', '.join(PRESETS)}, or one of the method's (default: the one "
+        "named like the data set, if there is one)",
     )
     no_guard: CliToggleFlag[bool] = Field(
         False, description="train the teacher without the curvature hook (the plain method)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -90,8 +91,17 @@ def environment(model: type[BaseModel]) -> Layer:
     """Return the settings given as ``GUARD_RUN_...`` variables (``__`` between section and field).
 
     Raises:
-        ConfigError: If a section's variable holds something that is not JSON.
+        ConfigError: If a section's variable holds something that is not JSON, or a variable is no setting's.
     """
+    known = {f"{ENV_PREFIX}{'__'.join(path)}".upper() for path in _fields(model)}
+    for name in sorted(os.environ):
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            raise ConfigError(
+                f"The environment variable {name} is no setting of this run",
+                do=(f"Did you mean {near[0]}? " if near else "")
+                + "Correct or unset it; two underscores stand between section and option.",
+            )
     try:
         return Layer("the environment", EnvSettingsSource(settings_class(model))())
     except SettingsError as error:
@@ -117,6 +127,13 @@ def yaml_file(path: Path) -> Layer:
             f"The configuration file {path} is not a mapping of option names to values", seen=type(values).__name__
         )
     return Layer(str(path), values)
+
+
+def _fields(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        yield (*above, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, (*above, name))
 
 
 def _leaves(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -54,9 +54,10 @@ def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
     """Return the release gate's verdict on a model as a list: the tally, then whatever did not pass."""
     verdicts = [item.verdict for item in items]
     tally = ", ".join(f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts))
+    unseen = "; ".join(item.name for item in items if item.verdict == "not run")
     loud = [item for item in items if item.verdict in ("failed", "warning")]
     return [
-        f"* Release gate, {label}: {tally}",
+        f"* Release gate, {label}: {tally}{f' ({unseen})' if unseen else ''}",
         *(f"  * **{item.verdict}** {item.name}: {item.figure}. {item.suggests}" for item in loud),
     ]
 
@@ -72,7 +73,7 @@ def _guard(report: Report) -> str:
 
 def _curvature(label: str, found: CurvatureReport) -> str:
     return (
-        f"Around {found.images} test images the {label}'s loss has, at the median, ‖g‖ {found.gradient_norm:.3g}, "
+        f"Loss of the model ({label}) around {found.images} test images, medians: ‖g‖ {found.gradient_norm:.3g}, "
         f"κ {found.along_gradient:.3g} along the gradient (h = {found.h:.3g}) and |λ|max {found.eigenvalue:.3g}."
     )
 

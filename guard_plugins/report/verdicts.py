@@ -33,9 +33,7 @@ class Verdicts:
     @property
     def tally(self) -> str:
         """How many items have which verdict."""
-        counts = Counter(item.verdict for item in self.items)
-        known = [(counts[name], name) for name in ("passed", "failed", "warning", "not run") if counts[name]]
-        return ", ".join(f"{count} {name}{'s' if name == 'warning' and count > 1 else ''}" for count, name in known)
+        return tally(self.items)
 
 
 def verdicts(comparison: Comparison) -> list[Verdicts]:
@@ -47,6 +45,13 @@ def verdicts(comparison: Comparison) -> list[Verdicts]:
                 items = _filled(entry.report.gate[kind], _against_baseline(entry, kind, comparison))
                 found.append(Verdicts(entry.label, heading, items))
     return found
+
+
+def tally(items: Sequence[GateItem]) -> str:
+    """Return how many items have which verdict."""
+    counts = Counter(item.verdict for item in items)
+    known = [(counts[name], name) for name in ("passed", "failed", "warning", "not run") if counts[name]]
+    return ", ".join(f"{count} {name}{'s' if name == 'warning' and count > 1 else ''}" for count, name in known)
 
 
 def failures(report: Report) -> list[str]:

@@ -26,7 +26,7 @@ def test_each_layer_wins_over_the_one_below(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_printed_configuration_reruns_the_run(tmp_path: Path) -> None:
-    first = parse(["--method", "sre2l", "--guard.h", "0.5", "--seed", "7", "--recover.iterations", "9", "--no-guard"])
+    first = parse(["--method", "sre2l", "--guard.h", "0.5", "--seed", "7", "--recover.iterations", "9"])
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(first.config.model_dump(mode="json")))
     assert parse(["--config", str(file)]).config.model_dump() == first.config.model_dump()
@@ -129,6 +129,36 @@ def test_a_bad_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("GUARD_RUN_IPC", "lots")
     with pytest.raises(ConfigError, match=r"--ipc: .* got 'lots' \(from the environment\)"):
         parse(["--method", "noise"])
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("GUARD_RUN_TEACHER_EPOCHS", "GUARD_RUN_TEACHER__EPOCHS"), ("GUARD_RUN_IPCC", "GUARD_RUN_IPC")]
+)
+def test_a_misspelt_environment_variable_is_not_passed_over(
+    name: str, near: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(ConfigError, match=f"The environment variable {name} is no setting") as caught:
+        parse(["--method", "noise"])
+    assert f"Did you mean {near}?" in caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--no-guard", "--guard.weight", "2"], "--no-guard trains .* so --guard.weight would do nothing"),
+        (["--teacher.training", "pgd", "--guard.h", "1"], "--teacher.training pgd trains .* so --guard.h would"),
+    ],
+)
+def test_settings_of_a_hook_that_is_left_out_are_refused(flags: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(["--method", "noise", *flags])
+
+
+def test_a_file_with_the_hook_s_settings_may_be_run_without_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("method: noise\nguard: {weight: 2.0}\n")
+    assert not parse(["--config", str(file), "--no-guard"]).config.guarded
 
 
 def test_several_problems_are_reported_together() -> None:
