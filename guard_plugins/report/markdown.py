@@ -53,11 +53,14 @@ def markdown(report: Report) -> str:
 def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
     """Return the release gate's verdict on a model as a list: the tally, then whatever did not pass."""
     verdicts = [item.verdict for item in items]
-    tally = ", ".join(f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts))
     unseen = "; ".join(item.name for item in items if item.verdict == "not run")
+    tally = ", ".join(
+        f"{verdicts.count(name)} {name}{f' ({unseen})' if name == 'not run' else ''}"
+        for name in dict.fromkeys(verdicts)
+    )
     loud = [item for item in items if item.verdict in ("failed", "warning")]
     return [
-        f"* Release gate, {label}: {tally}{f' ({unseen})' if unseen else ''}",
+        f"* Release gate, {label}: {tally}",
         *(f"  * **{item.verdict}** {item.name}: {item.figure}. {item.suggests}" for item in loud),
     ]
 

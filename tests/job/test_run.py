@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +14,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 from torchvision.datasets import ImageFolder
 
-from guard_plugins import Report, run
+from guard_plugins import Report, configure, run
 from guard_plugins.artifacts.distilled import load_distilled, load_pngs
 from guard_plugins.config.arguments import parse
 from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.data.digits import Digits
 from guard_plugins.data.splits import TensorSplit
 from guard_plugins.errors import ArtifactError, ConfigError
-from tests.job.conftest import numbers
+from tests.job.conftest import TINY, numbers
 
 TinyRun = Callable[..., tuple[Report, Path]]
 
@@ -177,3 +179,25 @@ def test_the_student_s_gate_knows_its_teacher(whole: Path) -> None:
     }
     assert verdicts["teacher"] == "not run"
     assert verdicts["student"] in ("passed", "failed")
+
+
+def test_a_run_ends_with_the_gate_s_tally_and_where_its_report_is(whole: Path) -> None:
+    said = [json.loads(line).get("text", "") for line in (whole / "events.jsonl").read_text().splitlines()]
+    assert any(re.fullmatch(r"release gate, student: \d+ passed, .*\d+ not run", text) for text in said)
+    assert said[-1] == f"report: {whole / 'report.html'}"
+    assert not any("no preset is called" in text for text in said)  # digits has one
+    page = (whole / "report.md").read_text()
+    assert re.search(r"\* Release gate, student: .*not run \(FGSM ≥ PGD-20 ≥ PGD-100 ≥ AutoAttack; ", page)
+
+
+def test_a_data_set_without_a_preset_is_told_of(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("one", "two"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(4):
+                picture = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(picture).save(tmp_path / part / name / f"{number}.png")
+    small = {**TINY, "teacher": {"network": "small-resnet", "epochs": 1, "batch_size": 4}}
+    run(configure("noise", dataset="folder", data_root=tmp_path, output=tmp_path / "run", **small))
+    said = (tmp_path / "run/events.jsonl").read_text()
+    assert "no preset is called 'folder', so what you did not set has the defaults of noise" in said
