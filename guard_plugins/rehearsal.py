@@ -39,7 +39,7 @@ class Estimate:
     """What a run will take, but for its evaluation.
 
     Attributes:
-        seconds: By stage.
+        seconds: By stage; of a stage that could not be rehearsed to its end, what was seen of it.
         disk: Bytes of the files that are known to be written.
         memory: Peak of the rehearsal in bytes: of the process, and of the GPU where there is one.
         complete: Whether everything could be rehearsed; otherwise time and disk are lower bounds.
@@ -52,7 +52,10 @@ class Estimate:
 
     def sentence(self) -> str:
         """Return the estimate in words."""
-        stages = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in self.seconds.items())
+        stages = ", ".join(
+            f"{name} {_minutes(seconds) if seconds or self.complete else 'not timed'}"
+            for name, seconds in self.seconds.items()
+        )
         memory = ", ".join(f"{size / 2**30:.1f} GiB{where}" for where, size in self.memory.items())
         return (
             f"estimate{'' if self.complete else ' (at least)'}, from a few timed steps: {stages}, then the attacks; "

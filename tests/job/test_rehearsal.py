@@ -239,3 +239,9 @@ def test_durations_read_well(seconds: float, words: str) -> None:
     assert estimate.sentence() == (
         f"estimate, from a few timed steps: teacher {words}, then the attacks; memory 2.1 GiB so far; disk 55 MB"
     )
+
+
+def test_a_stage_that_could_not_be_timed_is_not_said_to_take_no_time() -> None:
+    estimate = Estimate(seconds={"teacher": 60.0, "students": 0.0}, complete=False)
+    assert "teacher 1 min, students not timed, then" in estimate.sentence()
+    assert "students 0 s, then" in Estimate(seconds={"students": 0.0}).sentence()
