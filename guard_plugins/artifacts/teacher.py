@@ -100,7 +100,9 @@ def load_teacher(path: Path, model: Normalised, expected: TeacherCard) -> Teache
             raise ConfigError(
                 f"The teacher {path} does not fit this run: its {name.replace('_', ' ')} differs (--teacher)",
                 seen=f"file: {getattr(card, name)}, run: {getattr(expected, name)}",
-                do=f"Use the same data and --teacher.network {card.network} --teacher.activation {card.activation}.",
+                do=f"Use --teacher.network {card.network} --teacher.activation {card.activation}, and the same data."
+                if name in ("network", "activation")
+                else "Use the data it was trained on (--dataset, --data-root, --data.image-size), or another teacher.",
             )
     try:
         model.load_state_dict(load_file(path))

@@ -21,6 +21,7 @@ from guard_plugins.engine import Engine, repeatable
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
+from guard_plugins.evaluation.origin import data_options, require_data
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.evaluation.teaching import images_in, lessons_of, stored_beside
 from guard_plugins.evaluation.unfinished import kept, require_own, stamps
@@ -151,8 +152,9 @@ def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Nor
     path = _weights(path)
     card = card_of(path)
     if card is not None:
+        require_data(path, card, task.data)
         model = build_normalised(task.networks[card.network](), task.data, activation=_activation(card))
-        load_teacher(path, model, card.model_copy(update=_shape(task.data)))
+        load_teacher(path, model, card)
     elif request.arch is None:
         raise ConfigError(
             f"{path} does not say which network its weights belong to",
@@ -192,17 +194,13 @@ def _fitting(distilled: DistilledSet, data: Data, path: Path) -> DistilledSet:
         raise ConfigError(
             f"The distilled set {path} does not fit the data set {data.name!r} (--dataset)",
             seen=f"images {shape} of {classes} classes; the data set has {data.image_shape} and {len(data.classes)}",
-            do="Name the data set it was distilled from, with the same --image-size.",
+            do=f"Give {data_options(images_in(path).parent)}.",
         )
     return distilled
 
 
 def _activation(card: TeacherCard) -> Any:
     return card.activation
-
-
-def _shape(data: Data) -> dict[str, Any]:
-    return {"image_shape": data.image_shape, "classes": data.classes}
 
 
 def _per_channel(given: Sequence[float] | None, known: tuple[float, ...], data: Data, flag: str) -> tuple[float, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from guard_plugins.cli import eval as command
@@ -191,3 +194,38 @@ def test_the_preset_decides_the_student(run: Path, tmp_path: Path) -> None:
         assert command.main([*arguments, "--preset", output.stem, "--output", str(output)]) == 0
     ours, other = (Evaluation.model_validate_json(output.read_text()).model for output in outputs)
     assert ours != other
+
+
+@pytest.fixture
+def bits(tmp_path: Path) -> list[str]:
+    """Return the options of another data set: two classes of coloured 8x8 noise."""
+    for split, label, copy in itertools.product(("train", "test"), ("cat", "dog"), range(3)):
+        path = tmp_path / "my data" / split / label / f"{copy}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((8, 8), 60).convert("RGB").save(path)
+    return ["--dataset", "folder", "--data-root", str(tmp_path / "my data")]
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Return what guard-eval says of arguments that it refuses."""
+    assert command.main([str(argument) for argument in arguments]) == 2
+    return capsys.readouterr().err
+
+
+def test_files_of_another_data_set_say_which(
+    run: Path, bits: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for subject in ([run], [run / "teacher.safetensors"], ["--distilled", run], ["--distilled", run / "distilled"]):
+        said = complaint(capsys, *subject, *bits)
+        assert "do:   Give --dataset digits.\n" in said
+        assert "--teacher" not in said
+    seen = "images (1, 8, 8), 10 classes (0, 1, 2, ...); the data set has (3, 8, 8), 2 classes (cat, dog)"
+    assert seen in complaint(capsys, run, *bits)
+    alone = tmp_path / "alone.safetensors"
+    shutil.copy(run / "teacher.safetensors", alone)
+    for text in (None, "{", "[]", "data: 3"):
+        if text is not None:
+            (tmp_path / "config.yaml").write_text(text)
+        assert "Give --dataset and --data-root of the data it was made from" in complaint(capsys, alone, *bits)
+    (tmp_path / "config.yaml").write_text("{dataset: folder, data_root: my data, data: {image_size: 32}}")
+    assert "Give --dataset folder --data-root 'my data' --image-size 32." in complaint(capsys, alone, *bits)

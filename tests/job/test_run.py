@@ -108,6 +108,10 @@ def test_a_reused_teacher_brings_its_history_along(tiny_run: TinyRun) -> None:
     with pytest.raises(ConfigError, match="does not fit this run: its network differs") as caught:
         tiny_run("random", "fourth", teacher={"path": str(reused / "teacher.safetensors"), "network": "resnet18"})
     assert "--teacher.network small-resnet" in caught.value.do
+    with pytest.raises(ConfigError, match="does not fit this run: its image shape differs") as caught:
+        tiny_run("random", "fifth", teacher=str(reused / "teacher.safetensors"), data={"image_size": 16})
+    assert "--data.image-size" in caught.value.do
+    assert "--teacher.network" not in caught.value.do
 
 
 def test_a_damaged_teacher_is_named(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Which data a run's files belong to, for an evaluation that was asked for on other data."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.teacher import TeacherCard
+from guard_plugins.data.base import Data
+from guard_plugins.errors import ConfigError
+
+_UNKNOWN: Final = "--dataset and --data-root of the data it was made from, with the same --image-size"
+
+
+def require_data(path: Path, card: TeacherCard, data: Data) -> None:
+    """Refuse a teacher of other data than the test images.
+
+    Args:
+        path: The teacher's file.
+        card: What it says of itself.
+        data: Where the test images are from.
+
+    Raises:
+        ConfigError: If shape or classes differ.
+    """
+    if (card.image_shape, card.classes) == (data.image_shape, data.classes):
+        return
+    raise ConfigError(
+        f"{path} was not trained on the data set {data.name!r} (--dataset)",
+        seen=f"it says of itself: images {card.image_shape}, {_named(card.classes)}; "
+        f"the data set has {data.image_shape}, {_named(data.classes)}",
+        do=f"Give {data_options(path.parent)}.",
+    )
+
+
+def data_options(run: Path) -> str:
+    """Return the options of guard-eval that name the data of a run, or what they are where ``run`` does not say it."""
+    found = _configuration(run)
+    size = found["data"].get("image_size") if isinstance(found.get("data"), Mapping) else None
+    values = {"--dataset": found.get("dataset"), "--data-root": found.get("data_root"), "--image-size": size}
+    given = [str(part) for flag, value in values.items() if value is not None for part in (flag, value)]
+    return shlex.join(given) if values["--dataset"] else _UNKNOWN
+
+
+def _configuration(run: Path) -> Mapping[str, Any]:
+    """Return a run's configuration, or nothing: a hint must never become an error of its own."""
+    try:
+        content = yaml.safe_load(RunFolder(run).config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _named(classes: tuple[str, ...]) -> str:
+    return f"{len(classes)} classes ({', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''})"
