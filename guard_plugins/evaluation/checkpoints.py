@@ -12,8 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from guard_plugins.artifacts.distilled import TENSORS
 from guard_plugins.artifacts.teacher import TeacherCard, read_card
 from guard_plugins.errors import ConfigError
+from guard_plugins.interchange.torch_files import looks_saved, refusal
 from guard_plugins.networks.normalised import Normalised
 
 _INSIDE: Final = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -21,17 +23,23 @@ _INSIDE: Final = ("state_dict", "model_state_dict", "model", "net", "network")
 _WRAPPERS: Final = ("module.", "_orig_mod.")
 """Prefixes that DataParallel and torch.compile put before every name."""
 
+_ALONE: Final = "Save the state dict alone where the file comes from: torch.save(model.state_dict(), FILE)."
+
 
 def card_of(path: Path) -> TeacherCard | None:
     """Return what a teacher this project wrote says of itself, or None for any other file.
 
     Raises:
-        ConfigError: If there is no such file.
+        ConfigError: If there is no such file, or it is plainly no checkpoint.
         ArtifactError: If it calls itself a teacher but is damaged.
     """
     if not path.is_file():
         raise ConfigError(f"There is no checkpoint {path}", do="Check the path; give a .safetensors, .pt or .pth file.")
+    if path.name == TENSORS:
+        run = path.parent.parent if path.parent.name == "distilled" else path.parent
+        raise ConfigError(f"{path} holds distilled images, not weights", do=f"Give it as --distilled {run}.")
     if path.suffix != ".safetensors":
+        _require_saved(path)
         return None
     try:
         with safe_open(path, framework="pt") as file:
@@ -53,14 +61,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(
-            f"{path} holds more than weights, and reading it could run code from it",
-            seen=str(error).splitlines()[0],
-            do="Save the state dict alone where the file comes from: torch.save(model.state_dict(), FILE).",
+            f"{path} holds more than weights, and reading it could run code from it", seen=refusal(error), do=_ALONE
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ConfigError(
-            f"{path} is not a checkpoint PyTorch can read", seen=f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        ) from error
+    except Exception as error:  # a damaged file may raise anything
+        raise ConfigError(f"{path} is not a checkpoint PyTorch can read", seen=refusal(error), do=_ALONE) from error
     return _tensors(path, content)
 
 
@@ -80,6 +84,14 @@ def fill(model: Normalised, weights: Mapping[str, Tensor], path: Path) -> None:
             seen=" ".join(line if len(line) < 200 else line[:200] + "..." for line in lines),
             do="Give the architecture they were trained with, and the data set with its number of classes.",
         ) from error
+
+
+def _require_saved(path: Path) -> None:
+    if not looks_saved(path):
+        raise ConfigError(
+            f"{path} is no checkpoint", seen="it is neither a safetensors file nor one that torch.save wrote",
+            do="Give a run, its teacher.safetensors, any .safetensors, or a state dict (.pt, .pth).",
+        )  # fmt: skip
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:

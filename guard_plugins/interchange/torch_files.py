@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,42 @@ def read_torch(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_numpy_numbers()):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()
+    except Exception as error:  # a damaged file may raise anything
         raise ArtifactError(
             f"{path} is not a .pt file that can be read safely",
-            seen=f"{type(error).__name__}: {reason[0] if reason else ''}",
+            seen=refusal(error) if looks_saved(path) else "nothing in it was written by torch.save",
             do="It must hold tensors, lists, dicts and numbers only; nothing else is ever unpickled.",
         ) from error
+
+
+def looks_saved(path: Path) -> bool:
+    """Return whether a file may have been written by ``torch.save``, from its first bytes and a zip's contents alone.
+
+    True for a damaged file, too, for one that cannot be opened, and for any pickle. Files in the tar format of PyTorch
+    before 0.2 are not known.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+        if head != b"PK\3\4":
+            return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")  # a pickle of protocol 2 and up
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):  # the last: a version zipfile does not know
+        return True
+
+
+def refusal(error: Exception) -> str:
+    """Return why ``torch.load`` refused a file, without its advice to read the file unsafely."""
+    foreign = re.search(r"GLOBAL (\S+)", str(error))
+    if foreign:
+        return f"it refers to {foreign[1]}"
+    if "TorchScript" in str(error):
+        return "it is a TorchScript program"
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+        return "it holds what PyTorch's safe reader does not take"
+    reason = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {reason[0]}" if reason else type(error).__name__
 
 
 def _numpy_numbers() -> list[Any]:
