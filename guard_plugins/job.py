@@ -10,7 +10,7 @@ from guard_plugins.announcing import conclude, foretell, introduce
 from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_distilled
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger, file_hash, fingerprint
-from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card, save_teacher
+from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card, save_teacher, teacher_file
 from guard_plugins.assessing import assess_kinds
 from guard_plugins.calling import HOOK_DOES_NOT_APPLY, calling, promised
 from guard_plugins.checkpoints import Checkpoints
@@ -164,8 +164,8 @@ class Job:
         return self._card(hook_report(self.hook))
 
     def _reuse(self, model: Normalised) -> TeacherCard:
-        path = self.config.teacher.path
-        assert path is not None
+        assert self.config.teacher.path is not None
+        path = teacher_file(self.config.teacher.path)
         if not self.config.guarded and read_card(path).guard is not None:
             raise ConfigError(
                 f"The teacher {path} was trained under the curvature hook, but --no-guard asks for a plain one",

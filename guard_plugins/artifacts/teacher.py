@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from guard_plugins.artifacts.atomic import replacing
+from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.errors import ArtifactError, ConfigError, TrainingError
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.report.model import HookReport
@@ -60,6 +61,24 @@ def save_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
         save_file(tensors, part, metadata={"format": "pt", "teacher": card.model_dump_json()})
 
 
+def teacher_file(path: Path) -> Path:
+    """Return the file of weights that ``path``, a file or a run's folder, stands for.
+
+    Raises:
+        ConfigError: If it is a folder without one.
+    """
+    if not path.is_dir():
+        return path
+    file = RunFolder(path).teacher
+    if not file.is_file():
+        raise ConfigError(
+            f"The folder {path} holds no {file.name}",
+            seen="a run leaves it once its teacher is trained; a method without a teacher leaves none",
+            do="Give another run, or a file of weights.",
+        )
+    return file
+
+
 def read_card(path: Path) -> TeacherCard:
     """Return what the file at ``path`` says of itself.
 
@@ -68,7 +87,7 @@ def read_card(path: Path) -> TeacherCard:
         ArtifactError: If it is not a teacher this project wrote.
     """
     if not path.is_file():
-        raise ConfigError(f"There is no teacher {path} (--teacher)", do="Give the teacher.safetensors of a run.")
+        raise ConfigError(f"There is no teacher {path} (--teacher)", do="Give a run, or its teacher.safetensors.")
     try:
         with safe_open(path, framework="pt") as file:
             return TeacherCard.model_validate(json.loads((file.metadata() or {})["teacher"]))

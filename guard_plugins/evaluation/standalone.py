@@ -12,7 +12,7 @@ import torch
 
 from guard_plugins._version import __version__
 from guard_plugins.artifacts.ledger import fingerprint
-from guard_plugins.artifacts.teacher import TeacherCard, load_teacher
+from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, teacher_file
 from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config.compose import Layer, compose
 from guard_plugins.data.base import Data
@@ -118,17 +118,12 @@ def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluat
 
 def _inputs(request: EvaluationRequest, task: Task, *, without: Path | None) -> str:
     """Return a fingerprint of request, versions, device, test labels and of the files that the models are made from."""
-    files = [_weights(path) for path in (request.checkpoint, request.teacher) if path is not None]
+    files = [teacher_file(path) for path in (request.checkpoint, request.teacher) if path is not None]
     if request.distilled is not None:
         files += [images_in(request.distilled), *filter(None, [stored_beside(request.distilled)])]
     seen = stamps(*(path for path in files if path.exists()), without=without)
     labels = task.data.test.labels.tolist()
     return fingerprint(__version__, torch.__version__, vars(request), str(task.device), labels, seen)
-
-
-def _weights(path: Path) -> Path:
-    """Return the file of weights that ``path``, a file or a run, stands for."""
-    return path / "teacher.safetensors" if path.is_dir() else path
 
 
 def _task(config: RunConfig, host: PluginHost, keeper: Keeper) -> Task:
@@ -149,7 +144,7 @@ def _assessed(
 
 
 def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Normalised, TeacherCard | None]:
-    path = _weights(path)
+    path = teacher_file(path)
     card = card_of(path)
     if card is not None:
         require_data(path, card, task.data)

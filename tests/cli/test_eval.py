@@ -144,6 +144,7 @@ def test_bad_input_ends_with_code_2_and_one_message(
         ([teacher, "--images", "0"], "--images must be at least 1"),
         ([teacher, "--output", "x.txt"], "must be a .json or .html file"),
         (["missing.pt", *SMALL], "There is no checkpoint missing.pt"),
+        (["."], "The folder . holds no teacher.safetensors"),
         (["broken.safetensors", *SMALL], "not a readable safetensors file"),
         (["other.pt"], "does not say which network"),
         (["other.pt", *SMALL], "do not fit the network"),

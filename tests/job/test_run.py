@@ -114,6 +114,19 @@ def test_a_reused_teacher_brings_its_history_along(tiny_run: TinyRun) -> None:
     assert "--teacher.network" not in caught.value.do
 
 
+def test_a_run_s_folder_stands_for_its_teacher(whole: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
+    report, _ = tiny_run("random", "second", teacher=str(whole))
+    earlier = Report.model_validate_json((whole / "report.json").read_text()).models.teacher
+    assert report.models.teacher is not None
+    assert earlier is not None
+    assert report.models.teacher.clean == earlier.clean
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ConfigError, match=r"The folder .*none holds no teacher\.safetensors\n") as caught:
+        tiny_run("random", "third", teacher=str(tmp_path / "none"))
+    assert "a method without a teacher leaves none" in caught.value.seen
+    assert not (tmp_path / "third").exists()
+
+
 def test_a_damaged_teacher_is_named(tiny_run: TinyRun, tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}garbage")
     with pytest.raises(ArtifactError, match=r"bad\.safetensors is not a teacher written by guard-run"):
