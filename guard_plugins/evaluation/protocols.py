@@ -85,7 +85,7 @@ def find_protocol(
         return PROTOCOLS[name]
     base, steps = _with_steps(name, attacks or {})
     if base is None:
-        raise _unknown("protocol", name, PROTOCOLS)
+        raise _unknown_protocol(name, attacks or {})
     unit, curve = (255, CURVE) if base.norm == "Linf" else (1, CURVE_L2)
     radii = curve if eps is None else tuple(radius / unit for radius in eps)
     return Protocol(name, base.summary, (Stage(base.name, radii, {} if steps is None else {"steps": steps}),))
@@ -113,8 +113,28 @@ def _unknown(kind: str, name: str, known: Mapping[str, object]) -> ConfigError:
     return ConfigError(
         f"There is no {kind} called {name!r}.",
         seen=f"known: {', '.join(sorted(known)) or 'none'}",
-        do=f"did you mean {near[0]!r}?" if near else f"use one of the known names, or install the {kind}'s plugin",
+        do=f"Did you mean {near[0]!r}?" if near else f"Use one of the known names, or install the {kind}'s plugin.",
     )
+
+
+def _unknown_protocol(name: str, attacks: Mapping[str, type[Attack]]) -> ConfigError:
+    near = _near(name, attacks)
+    alone = f"; or an attack alone: {', '.join(sorted(attacks))}" if attacks else ""
+    stepped = ", with its steps if it has any, such as pgd-100" if "pgd" in attacks else ""
+    return ConfigError(
+        f"There is no protocol called {name!r}.",
+        seen=f"known: {', '.join(sorted(PROTOCOLS))}{alone}{stepped}",
+        do=f"Did you mean {near!r}?" if near else "Use one of the known names, or install the attack's plugin.",
+    )
+
+
+def _near(name: str, attacks: Mapping[str, type[Attack]]) -> str | None:
+    """Return the known name or label nearest to ``name``: ``pgd-100`` for ``pgd100``."""
+    label = re.fullmatch(r"(.+?)[-_ ]?(\d+)", name)
+    attack = attacks.get(label[1].lower()) if label else None
+    if label is not None and attack is not None:
+        return f"{attack.name}-{label[2]}" if hasattr(attack, "steps") else attack.name
+    return next(iter(difflib.get_close_matches(name.lower(), [*PROTOCOLS, *attacks], n=1)), None)
 
 
 _PAPER: Final = (1 / 255,)

@@ -154,7 +154,7 @@ def test_bad_input_ends_with_code_2_and_one_message(
         (["worse.pt", *SMALL], "holds more than weights"),
         (["other.pt", *SMALL, "--mean", "0.1", "0.2"], "--mean needs one number"),
         (["other.pt", *SMALL, "--std", "0"], "--std needs one number"),
-        ([teacher, "--protocol", "qick"], "did you mean 'quick'"),
+        ([teacher, "--protocol", "qick"], "Did you mean 'quick'"),
         ([teacher, "--dataset", "nope"], "Unknown data set 'nope'"),
         (["--distilled", "missing"], "There is no distilled set missing"),
         (["--distilled", str(run), "--recipe", "nope"], "student.protocol"),

@@ -40,7 +40,7 @@ def test_paper_is_at_1_over_255_and_says_what_it_replaced() -> None:
 def test_an_unknown_name_is_an_error_with_a_hint() -> None:
     with pytest.raises(ConfigError, match="no protocol called 'quik'") as caught:
         find_protocol("quik")
-    assert "did you mean 'quick'?" in caught.value.do
+    assert "Did you mean 'quick'?" in caught.value.do
     with pytest.raises(ConfigError, match="no attack called 'pgd'") as caught:
         PROTOCOLS["quick"].build({})
     assert "known: none" in caught.value.seen

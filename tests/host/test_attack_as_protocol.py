@@ -44,3 +44,26 @@ def test_unknown_names_are_errors_with_and_without_attacks() -> None:
     for attacks in (None, {"fgsm": FGSM}):
         with pytest.raises(ConfigError, match="There is no protocol called 'fgms'"):
             find_protocol("fgms", attacks)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("pgd100", "pgd-100"), ("PGD-100", "pgd-100"), ("pgd_20", "pgd-20"), ("fgsm-20", "fgsm"), ("pdg", "pgd"),
+        ("cwl2", "cw-l2"), ("Quick", "quick"), ("standart", "standard"),
+    ],
+)  # fmt: skip
+def test_a_near_name_is_offered_and_attacks_are_listed(asked: str, meant: str) -> None:
+    known = {"pgd": PGD, "cw-l2": CW, "fgsm": FGSM}
+    with pytest.raises(ConfigError) as caught:
+        find_protocol(asked, known)
+    assert caught.value.do == f"Did you mean {meant!r}?"
+    assert caught.value.seen.startswith("known: paper, quick, standard; or an attack alone: cw-l2, fgsm, pgd, ")
+    find_protocol(meant, known)
+
+
+def test_a_name_like_no_other_gets_no_offer() -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_protocol("zzz", {"fgsm": FGSM})
+    assert "Did you mean" not in caught.value.do
+    assert caught.value.seen == "known: paper, quick, standard; or an attack alone: fgsm"
