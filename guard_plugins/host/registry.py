@@ -107,7 +107,8 @@ def unknown_name(kind: str, option: str, name: str, known: Iterable[str]) -> Con
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
+    listing = "guard-plugins" if kind == "method" else "guard-plugins --check"  # the first loads nothing
     return ConfigError(
         f"Unknown {kind} {name!r} ({option})", seen=f"known: {', '.join(names) or 'none'}",
-        do=f"{hint}Pick one of the known names, or install the plugin that provides it (`guard-plugins` lists them).",
+        do=f"{hint}Pick one of the known names, or install the plugin that provides it (`{listing}` lists them).",
     )  # fmt: skip

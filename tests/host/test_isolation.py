@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 
 import pytest
 
+from guard_plugins.cli import plugins
 from guard_plugins.errors import ConfigError, PluginError
 from guard_plugins.host import PluginHost, catalogue
 
@@ -140,3 +142,19 @@ def test_the_built_in_parts_come_through_the_same_hooks() -> None:
     with pytest.raises(ConfigError, match="Unknown data set 'digit'") as caught:
         host.datasets["digit"]
     assert "Did you mean 'digits'?" in caught.value.do
+
+
+def test_an_unknown_name_says_which_command_lists_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    host = PluginHost()
+    for ask, known in (
+        (lambda: host.method("x"), "sre2l"),
+        (lambda: host.datasets["x"], "digits"),
+        (lambda: host.networks["x"], "convnet3"),
+        (lambda: host.attacks["x"], "autoattack"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            ask()
+        listing = re.search("`guard-plugins(.*)` lists them", caught.value.do)
+        assert listing
+        assert plugins.main(listing[1].split()) == 0
+        assert known in capsys.readouterr().out
