@@ -44,13 +44,21 @@ class RandomReal(Method):
 def _draw(task: Task, label: int) -> Tensor:
     members = torch.nonzero(task.data.train.labels == label).flatten()
     if len(members) < task.ipc:
-        raise DataError(
-            f"The class {task.data.classes[label]!r} has fewer training images than --ipc asks for",
-            seen=f"{len(members)} images, --ipc {task.ipc}",
-            do="Lower --ipc, or raise --data.train-per-class.",
-        )
+        raise _too_few(task, label, len(members))
     order = torch.randperm(len(members), generator=task.seeds.generator("random", label))
     return members[order[: task.ipc]]
+
+
+def _too_few(task: Task, label: int, found: int) -> DataError:
+    limit = task.config.data.train_per_class
+    least = int(torch.bincount(task.data.train.labels, minlength=task.classes).min())
+    # Without a limit, or below it, the class has no more images, and raising it would change nothing.
+    raised = f", or raise --data.train-per-class (now {limit})" if limit is not None and found >= limit else ""
+    return DataError(
+        f"The class {task.data.classes[label]!r} has {found} training images, fewer than --ipc asks for",
+        seen=f"{found} images, --ipc {task.ipc}",
+        do=f"Lower --ipc to {least} or less{raised}.",
+    )
 
 
 @hookimpl

@@ -43,10 +43,24 @@ def test_a_term_out_of_hand_in_the_only_step_is_found_before_the_teacher_is_used
 def test_random_images_a_class_does_not_have_are_missed_before_a_teacher_is_trained(
     tiny_run: TinyRun, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="The class '0' has fewer training images than --ipc asks for") as caught:
+    with pytest.raises(DataError, match="The class '0' has 142 training images, fewer than --ipc asks for") as caught:
         tiny_run("random", "run", ipc=1000)
     assert "--ipc 1000" in caught.value.seen
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "do"),
+    [
+        (None, "Lower --ipc to 139 or less."),
+        (5000, "Lower --ipc to 139 or less."),
+        (20, "Lower --ipc to 20 or less, or raise --data.train-per-class (now 20)."),
+    ],
+)
+def test_a_limit_is_to_be_raised_only_where_it_is_what_limits(limit: int | None, do: str, tiny_run: TinyRun) -> None:
+    with pytest.raises(DataError, match="fewer than --ipc asks for") as caught:
+        tiny_run("random", "run", ipc=1000, data={"train_per_class": limit})
+    assert caught.value.do == do
 
 
 def test_drawing_from_a_small_class_repeats_it_and_from_an_empty_one_is_an_error() -> None:
