@@ -6,6 +6,7 @@ import contextlib
 import os
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -25,12 +26,13 @@ HOOK_DOES_NOT_APPLY: Final = (
 
 
 @contextlib.contextmanager
-def calling(plugin: Registered[Any], doing: str) -> Iterator[None]:
+def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> Iterator[None]:
     """Turn what a plugin's code raises into a PluginError; the project's own errors and exhausted memory pass.
 
     Args:
         plugin: Whose code is called.
         doing: What it is asked to do, such as ``distill``.
+        run: Folder of the run, once it holds finished work to go on from.
 
     Raises:
         PluginError: If the code raises anything else; the original is its cause. With ``GUARD_STRICT_PLUGINS=1`` the
@@ -43,12 +45,11 @@ def calling(plugin: Registered[Any], doing: str) -> Iterator[None]:
     except Exception as error:  # a stranger's code may raise anything
         if out_of_memory(error) or os.environ.get("GUARD_STRICT_PLUGINS") == "1":
             raise
-        distribution = plugin.origin.split()[0]
+        kept = f" Finished work is kept: `guard-run --resume {run}` goes on from it." if run is not None else ""
         raise PluginError(
             f"{plugin.value.name!r} of {plugin.origin} failed in {doing}: {type(error).__name__}: {error}",
             seen="".join(traceback.format_exception(error)).strip(),
-            do=f"Update {distribution}, or tell its authors. Finished work is kept: `guard-run --resume FOLDER` goes "
-            "on from it; other methods still work.",
+            do=f"Update {plugin.origin.split()[0]}, or tell its authors; other methods still work.{kept}",
         ) from error
 
 

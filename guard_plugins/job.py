@@ -159,7 +159,7 @@ class Job:
         return model.eval().requires_grad_(False), card
 
     def _train(self, model: Normalised) -> TeacherCard:
-        with calling(self.plugin, "train_teacher"):
+        with calling(self.plugin, "train_teacher", run=self.folder.path):
             self.method.train_teacher(self.task, model)
         return self._card(hook_report(self.hook))
 
@@ -191,7 +191,7 @@ class Job:
         if finished:
             return load_distilled(self.folder.distilled)
         with self.monitor.stage("distill"), memory_asked_by("the method's batch size, or --ipc"):
-            with calling(self.plugin, "distill"):
+            with calling(self.plugin, "distill", run=self.folder.path):
                 distilled = promised(self.plugin, self.method.distill(self.task, teacher), self.task)
             files = save_distilled(self.folder.distilled, distilled, self.data.classes)
             save_contact_sheet(self.folder.contact_sheet, distilled)

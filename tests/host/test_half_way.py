@@ -73,13 +73,29 @@ def test_a_foreign_error_half_way_names_the_plugin_and_keeps_the_work(install: I
     assert isinstance(caught.value.__cause__, KeyError)
     assert "in distill" in caught.value.seen
     assert "Update guard-toy" in caught.value.do
-    assert "--resume" in caught.value.do
+    assert f"`guard-run --resume {folder}` goes on" in caught.value.do
     teacher = (folder / "teacher.safetensors").stat().st_mtime_ns
     assert {path.name.split("-")[0] for path in (folder / "checkpoints").iterdir()} == {"teacher", "toy"}
     flag.touch()
     report = resume(folder, configure("toy", **SETTINGS, output=folder))
     assert report.method == "toy"
     assert (folder / "teacher.safetensors").stat().st_mtime_ns == teacher
+
+
+def test_an_error_of_distill_names_the_folder_to_go_on_with(install: Install, tmp_path: Path) -> None:
+    install("toy", toy("raise KeyError('boom')", teacher=False))
+    with pytest.raises(PluginError, match="failed in distill: KeyError") as caught:
+        go(tmp_path / "run")
+    assert f"Finished work is kept: `guard-run --resume {tmp_path / 'run'}` goes on from it." in caught.value.do
+
+
+def test_an_error_before_the_run_speaks_of_no_finished_work(install: Install, tmp_path: Path) -> None:
+    check = "def check(self, task, teacher): raise KeyError\n    def distill"
+    install("toy", toy(teacher=False).replace("def distill", check))
+    with pytest.raises(PluginError, match="failed in check: KeyError") as caught:
+        go(tmp_path / "run")
+    assert "--resume" not in caught.value.do
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_hosts_own_errors_pass_as_they_are(install: Install, tmp_path: Path) -> None:
