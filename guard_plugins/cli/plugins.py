@@ -28,13 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="guard-plugins",
+        usage="%(prog)s [-h] [--json] [--check] [--version] [COMMAND ...]",  # argparse would have it required
         description="List the installed plugins. GUARD_PLUGINS=a,b restricts them; GUARD_STRICT_PLUGINS=1 makes a "
         "broken one an error.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--check", action="store_true", help="load every plugin and say whether it works")
     parser.add_argument("--version", action="version", version=f"guard-plugins {__version__}")
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND", prog=parser.prog)
     new = commands.add_parser("new", help="write a complete plugin to start from: guard-plugins new NAME")
     new.add_argument("name", metavar="NAME", help="name of the method, as in guard-run --method NAME")
     new.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where to put guard-NAME (default: here)")

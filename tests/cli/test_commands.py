@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,18 @@ def test_listing_and_check(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "ok" in text
     assert "train_teacher" in text
+
+
+def test_a_command_that_is_none_is_named_with_the_one_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        plugins.main(["nwe"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "[COMMAND ...]\n" in said
+    assert re.search("argument COMMAND: invalid choice: 'nwe' .choose from '?new'?", said)
+    with pytest.raises(SystemExit):
+        plugins.main(["new"])
+    assert capsys.readouterr().err.startswith("usage: guard-plugins new [-h] [--into DIR] NAME\n")
 
 
 @pytest.mark.parametrize(
