@@ -1,4 +1,4 @@
-"""Which data a run's files belong to, for an evaluation that was asked for on other data."""
+"""What a run's files say of their network and data, for an evaluation that was asked for with others."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ def require_data(path: Path, card: TeacherCard, data: Data) -> None:
         f"the data set has {data.image_shape}, {_named(data.classes)}",
         do=f"Give {data_options(path.parent)}.",
     )
+
+
+def require_arch(path: Path, card: TeacherCard, arch: str | None) -> None:
+    """Refuse a network's name (``--arch``) other than the one that a teacher's file gives itself.
+
+    Raises:
+        ConfigError: If they differ.
+    """
+    if arch not in (None, card.network):
+        raise ConfigError(
+            f"{path} says that it is a {card.network}, but --arch says {arch}",
+            do="Leave --arch out; it is for files that do not say their network.",
+        )
 
 
 def data_options(run: Path) -> str:

@@ -21,7 +21,7 @@ from guard_plugins.engine import Engine, repeatable
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
-from guard_plugins.evaluation.origin import data_options, require_data
+from guard_plugins.evaluation.origin import data_options, require_arch, require_data
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.evaluation.teaching import images_in, lessons_of, stored_beside
 from guard_plugins.evaluation.unfinished import kept, require_own, stamps
@@ -147,6 +147,7 @@ def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Nor
     path = teacher_file(path)
     card = card_of(path)
     if card is not None:
+        require_arch(path, card, request.arch)
         require_data(path, card, task.data)
         model = build_normalised(task.networks[card.network](), task.data, activation=_activation(card))
         load_teacher(path, model, card)

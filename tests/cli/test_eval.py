@@ -149,6 +149,7 @@ def test_bad_input_ends_with_code_2_and_one_message(
         (["other.pt"], "does not say which network"),
         (["other.pt", *SMALL], "do not fit the network"),
         (["other.pt", "--arch", "resnet19"], "Did you mean 'resnet18'"),
+        ([teacher, "--arch", "resnet18"], "says that it is a small-resnet, but --arch says resnet18"),
         (["list.pt", *SMALL], "holds no state dict"),
         (["evil.pt", *SMALL], "evil.pt"),
         (["worse.pt", *SMALL], "holds more than weights"),
@@ -285,3 +286,7 @@ def test_the_advice_to_read_a_file_unsafely_is_never_passed_on(
             assert f"seen: {seen}" in said
             assert "Re-running" not in said
             assert "Weights only load failed" not in said
+
+
+def test_the_network_that_a_file_says_it_is_may_be_named(run: Path) -> None:
+    assert command.main([str(run), *SMALL, "--protocol", "fgsm", "--eps", "1"]) == 0
