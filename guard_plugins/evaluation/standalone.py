@@ -23,7 +23,7 @@ from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
 from guard_plugins.evaluation.origin import data_options, require_arch, require_data
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
-from guard_plugins.evaluation.teaching import images_in, lessons_of, stored_beside
+from guard_plugins.evaluation.teaching import images_in, lessons_of, require_one_run, stored_beside
 from guard_plugins.evaluation.unfinished import kept, require_own, stamps
 from guard_plugins.host import PluginHost
 from guard_plugins.interchange import read_any
@@ -181,6 +181,7 @@ def _distilled(path: Path, data: Data) -> DistilledSet:
         raise ConfigError(
             f"There is no distilled set {path} (--distilled)", do="Give a run, or a folder or file of distilled images."
         )
+    require_one_run(path)
     return read_any(images_in(path), mean=data.mean, std=data.std)
 
 

@@ -82,6 +82,21 @@ def images_in(path: Path) -> Path:
     return inside if inside.is_dir() else path
 
 
+def require_one_run(path: Path) -> None:
+    """Refuse a folder of runs in the place of one of them.
+
+    Raises:
+        ConfigError: If ``path`` holds no images itself, but folders that do as runs.
+    """
+    runs = sorted(folder.parent.name for folder in path.glob("*/distilled") if folder.is_dir())
+    if runs and images_in(path) == path:
+        raise ConfigError(
+            f"{path} is a folder of runs, not a run (--distilled)",
+            seen=", ".join(runs[:5]) + (", ..." if len(runs) > 5 else ""),
+            do=f"Give one of them, such as --distilled {path / runs[0]}.",
+        )
+
+
 def stored_beside(path: Path) -> Path | None:
     """Return the folder of stored labels of a run, or of the run whose ``distilled`` folder ``path`` is."""
     folder = (path.parent if path.name == "distilled" else path) / "labels"

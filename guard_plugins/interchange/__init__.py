@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from guard_plugins.artifacts.distilled import METADATA, TENSORS, load_distilled, load_pngs
 from guard_plugins.distilled import DistilledSet
+from guard_plugins.errors import ArtifactError
 from guard_plugins.interchange.dc_file import read_dc, write_dc
 from guard_plugins.interchange.dd_ranking import IMAGES, read_dd_ranking, write_dd_ranking
-from guard_plugins.interchange.sre2l_folder import read_sre2l, write_sre2l
+from guard_plugins.interchange.sre2l_folder import read_sre2l, sre2l_files, write_sre2l
 
 __all__ = [
     "read_any", "read_dc", "read_dd_ranking", "read_sre2l", "write_dc", "write_dd_ranking", "write_sre2l",
 ]  # fmt: skip
+
+_FORMATS: Final = (
+    "Give a run (its folder holds distilled/ once images are made), or distilled images: a folder with "
+    f"{METADATA} as guard-run writes it, with folders of class000_id000.jpg (SRe2L, CDA), or with {IMAGES} "
+    "(DD-Ranking); or a .pt file (DC)."
+)
 
 
 def read_any(path: Path, *, mean: Sequence[float], std: Sequence[float]) -> DistilledSet:
@@ -33,4 +41,8 @@ def read_any(path: Path, *, mean: Sequence[float], std: Sequence[float]) -> Dist
         return load_distilled(path)
     if (path / METADATA).exists():
         return load_pngs(path)
-    return read_dd_ranking(path) if (path / IMAGES).exists() else read_sre2l(path)
+    if (path / IMAGES).exists():
+        return read_dd_ranking(path)
+    if not sre2l_files(path):
+        raise ArtifactError(f"{path} holds no distilled set of a known format", do=_FORMATS)
+    return read_sre2l(path)

@@ -24,7 +24,7 @@ def read_sre2l(folder: Path) -> DistilledSet:
     Raises:
         ArtifactError: If there are none, one cannot be read, or they differ in size.
     """
-    found = sorted((int(m[2]), int(m[1]), path) for path in folder.glob("*/*") if (m := NAME.fullmatch(path.name)))
+    found = sre2l_files(folder)
     if not found:
         raise ArtifactError(
             f"{folder} is not a folder of SRe2L's format",
@@ -35,6 +35,11 @@ def read_sre2l(folder: Path) -> DistilledSet:
     if len(sizes) > 1:
         raise ArtifactError(f"The images in {folder} differ in size", seen=", ".join(map(str, sorted(sizes)[:3])))
     return DistilledSet(torch.stack(images), torch.tensor([label for _, label, _ in found]))
+
+
+def sre2l_files(folder: Path) -> list[tuple[int, int, Path]]:
+    """Return copy, class and path of every image of this layout in a folder, in the order of copies, then classes."""
+    return sorted((int(m[2]), int(m[1]), path) for path in folder.glob("*/*") if (m := NAME.fullmatch(path.name)))
 
 
 def write_sre2l(folder: Path, distilled: DistilledSet) -> None:

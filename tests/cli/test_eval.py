@@ -290,3 +290,15 @@ def test_the_advice_to_read_a_file_unsafely_is_never_passed_on(
 
 def test_the_network_that_a_file_says_it_is_may_be_named(run: Path) -> None:
     assert command.main([str(run), *SMALL, "--protocol", "fgsm", "--eps", "1"]) == 0
+
+
+def test_a_folder_of_runs_or_of_nothing_is_said_to_be_no_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = complaint(capsys, "--distilled", run.parent)
+    assert f"{run.parent} is a folder of runs, not a run (--distilled)\n  seen: run\n" in said
+    assert f"such as --distilled {run}." in said
+    said = complaint(capsys, "--distilled", tmp_path)
+    assert f"{tmp_path} holds no distilled set of a known format" in said
+    assert "Give a run (its folder holds distilled/ once images are made)" in said
+    assert "class000_id000.jpg" in said

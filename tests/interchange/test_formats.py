@@ -132,8 +132,10 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "res.pt").write_bytes(b"not a zip file")
     with pytest.raises(ArtifactError, match="can be read safely"):
         read_any(tmp_path / "res.pt", mean=MEAN, std=STD)
-    with pytest.raises(ArtifactError, match="not a folder of SRe2L's format"):
+    with pytest.raises(ArtifactError, match="nothing holds no distilled set of a known format"):
         read_any(tmp_path / "nothing", mean=MEAN, std=STD)
+    with pytest.raises(ArtifactError, match="not a folder of SRe2L's format"):
+        read_sre2l(tmp_path / "nothing")
     (tmp_path / "new000").mkdir()
     (tmp_path / "new000" / "class000_id000.jpg").write_bytes(b"no image")
     with pytest.raises(ArtifactError, match="Cannot read the image"):
