@@ -31,7 +31,7 @@ def require_data(path: Path, card: TeacherCard, data: Data) -> None:
     if (card.image_shape, card.classes) == (data.image_shape, data.classes):
         return
     raise ConfigError(
-        f"{path} was not trained on the data set {data.name!r} (--dataset)",
+        f"{path} does not fit the data set {data.name!r} (--dataset, --image-size)",
         seen=f"it says of itself: images {card.image_shape}, {_named(card.classes)}; "
         f"the data set has {data.image_shape}, {_named(data.classes)}",
         do=f"Give {data_options(path.parent)}.",
@@ -57,7 +57,9 @@ def data_options(run: Path) -> str:
     size = found["data"].get("image_size") if isinstance(found.get("data"), Mapping) else None
     values = {"--dataset": found.get("dataset"), "--data-root": found.get("data_root"), "--image-size": size}
     given = [str(part) for flag, value in values.items() if value is not None for part in (flag, value)]
-    return shlex.join(given) if values["--dataset"] else _UNKNOWN
+    if not values["--dataset"]:
+        return _UNKNOWN
+    return shlex.join(given) + ("" if size else ", without --image-size")
 
 
 def _configuration(run: Path) -> Mapping[str, Any]:

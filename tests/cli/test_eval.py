@@ -221,7 +221,8 @@ def test_files_of_another_data_set_say_which(
 ) -> None:
     for subject in ([run], [run / "teacher.safetensors"], ["--distilled", run], ["--distilled", run / "distilled"]):
         said = complaint(capsys, *subject, *bits)
-        assert "do:   Give --dataset digits.\n" in said
+        assert "does not fit the data set 'folder' (--dataset" in said
+        assert "do:   Give --dataset digits, without --image-size.\n" in said
         assert "--teacher" not in said
     seen = "images (1, 8, 8), 10 classes (0, 1, 2, ...); the data set has (3, 8, 8), 2 classes (cat, dog)"
     assert seen in complaint(capsys, run, *bits)
