@@ -84,7 +84,8 @@ class TeacherConfig(Section):
     """The teacher's network and its supervised training (squeeze)."""
 
     path: Path | None = Field(
-        None, description="reuse this trained teacher.safetensors instead of training one (short: --teacher PATH)"
+        None,
+        description="reuse the teacher of this run, or this teacher.safetensors, instead of training one (short: --teacher PATH)",
     )
     network: str = Field("resnet18", description="architecture, see guard-plugins --check for the names")
     activation: Activation = Field("relu", description="activation function")
