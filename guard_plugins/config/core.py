@@ -84,8 +84,7 @@ class TeacherConfig(Section):
     """The teacher's network and its supervised training (squeeze)."""
 
     path: Path | None = Field(
-        None,
-        description="reuse the teacher of this run, or this teacher.safetensors, instead of training one (short: --teacher PATH)",
+        None, description="take the teacher of this run, or this file, instead of training one (short: --teacher PATH)"
     )
     network: str = Field("resnet18", description="architecture, see guard-plugins --check for the names")
     activation: Activation = Field("relu", description="activation function")
