@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
         raise ConfigError(
             "No method given (--method)",
             seen=f"installed: {', '.join(sorted({entry.name for entry in catalogue()})) or 'none'}",
-            do="Pick one, for example: guard-run --method sre2l",
+            do=_misspelt(file.values) + "Pick one, for example: guard-run --method sre2l",
         )
     claims_of(str(name), catalogue())  # before anything is imported, since a typing error deserves a quick answer
     method = PluginHost(only=[str(name)]).method(str(name))
@@ -76,6 +77,11 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
     layers.append(command_line(model, rest, parser))
     _refuse_idle_hook(layers[-1].values)
     return Request(compose(method, layers), early.print_config)
+
+
+def _misspelt(values: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches("method", values, n=1)
+    return f"Did you mean 'method' by {near[0]!r} in the configuration file? " if near else ""
 
 
 def _refuse_idle_hook(flags: Mapping[str, Any]) -> None:
@@ -102,6 +108,7 @@ def _resumed(path: Path, rest: Sequence[str]) -> Request:
             f"A resumed run keeps its configuration: {other[0]} cannot be given with --resume",
             do="Leave it out, or start a new run with --config and another --output.",
         )
+    yaml_file(config, "--resume")
     return Request(parse([f"--config={config}", *rest], surroundings=False).config, resume=path)
 
 

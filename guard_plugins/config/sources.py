@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
             raise ConfigError(message, do="`guard-run --help` lists the options.")
         name = unknown.group(1).split("=")[0]
         flags = [option for action in self._actions for option in action.option_strings]
-        near = difflib.get_close_matches(name, flags, n=1)
+        near = difflib.get_close_matches(name, flags, n=1, cutoff=0.75)
         raise ConfigError(
             f"Unknown option {name}",
             do=(f"Did you mean {near[0]}? " if near else "") + "`guard-run --method NAME --help` lists the options.",
@@ -108,8 +108,8 @@ def environment(model: type[BaseModel]) -> Layer:
         raise ConfigError(f"A {ENV_PREFIX}... variable cannot be read", seen=str(error)) from None
 
 
-def yaml_file(path: Path) -> Layer:
-    """Return the settings of a YAML file.
+def yaml_file(path: Path, option: str = "--config") -> Layer:
+    """Return the settings of a YAML file that ``option`` asked for.
 
     Raises:
         ConfigError: If it is missing, unreadable, not YAML or not a mapping.
@@ -117,9 +117,12 @@ def yaml_file(path: Path) -> Layer:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"There is no configuration file {path} (--config)", do="Check the path.") from None
+        raise ConfigError(f"There is no configuration file {path} ({option})", do="Check the path.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"The configuration file {path} cannot be read (--config)", seen=str(error)) from None
+        raise ConfigError(
+            f"The configuration file {path} cannot be read ({option})",
+            seen=str(error).replace('"<unicode string>"', "the file"), do="Correct it by hand, or give another.",
+        ) from None  # fmt: skip
     if values is None:
         return Layer(str(path), {})
     if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):

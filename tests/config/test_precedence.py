@@ -91,7 +91,12 @@ def test_teacher_path_has_a_short_form() -> None:
         (["--method", "sre2l", "--guard.weight", "nan"], "--guard.weight: Input should be a finite number", ""),
         (["--method", "sre2l", "--recover.lrr", "3"], "Unknown option --recover.lrr", "--recover.lr"),
         (["--method", "sre2l", "--ipc"], "argument --ipc: expected one argument", ""),
-        (["--method", "sre2l", "stray"], "Unknown option stray", ""),
+        (["--method", "sre2l", "stray"], "Unknown option stray", "`guard-run --method NAME --help` lists"),
+        (
+            ["--method", "random", "--recover.iterations", "3"],
+            "Unknown option --recover.iterations",
+            "`guard-run --method NAME",
+        ),
         (["--method", "sre2l", "--preset", "digit"], "has no preset 'digit'", "Pick one"),
         (["--method", "sre2l", "--config", "no/such.yaml"], "There is no configuration file no/such.yaml", "path"),
     ],
@@ -101,6 +106,7 @@ def test_bad_arguments_are_explained(arguments: list[str], message: str, hint: s
         parse(arguments)
     assert message in str(caught.value)
     assert hint in caught.value.do
+    assert ("Did you mean" in caught.value.do) == (hint.startswith(("--", "Did")))
 
 
 @pytest.mark.parametrize(
@@ -112,6 +118,8 @@ def test_bad_arguments_are_explained(arguments: list[str], message: str, hint: s
         ("method: sre2l\nteacher: [1, 2]", "--teacher"),
         ("- a\n- b", "not a mapping"),
         ("a: b: c", "cannot be read"),
+        ("a: b: c", "in the file, line 1"),
+        ("methd: sre2l", "Did you mean 'method' by 'methd' in the configuration file?"),
         ("!!python/object/apply:os.system ['true']", "cannot be read"),
         ("1: 2", "not a mapping of option names"),
         ("method: 5", "Unknown method '5'"),
@@ -122,7 +130,13 @@ def test_bad_files_are_explained(tmp_path: Path, text: str, message: str) -> Non
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         parse(["--config", str(file)])
-    assert message.replace("FILE", str(file)) in str(caught.value)
+    assert message.replace("FILE", str(file)) in str(caught.value) + caught.value.do
+
+
+def test_a_damaged_configuration_is_blamed_on_the_option_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: b: c")
+    with pytest.raises(ConfigError, match=r"config.yaml cannot be read \(--resume\)"):
+        parse(["--resume", str(tmp_path)])
 
 
 def test_a_bad_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
