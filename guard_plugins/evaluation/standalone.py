@@ -105,8 +105,9 @@ def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluat
             notes, card = [*notes, said], None
         else:
             assert request.checkpoint is not None
-            subject, name = str(request.checkpoint), "checkpoint"
+            subject = str(request.checkpoint)
             model, card = _checkpoint(task, request, request.checkpoint)
+            name = "teacher" if card else "checkpoint"  # a run's teacher is attacked from the same starts as in the run
             models, teacher = [model], None
         found = _assessed(task, host, models, card, protocol, teacher=teacher, name=name)
     return Evaluation(
