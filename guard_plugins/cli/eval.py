@@ -60,7 +60,7 @@ def _checkpoint_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT",
                        help="a run's teacher.safetensors, any .safetensors, or a state dict (.pt, .pth)")  # fmt: skip
     group.add_argument("--arch", metavar="NAME", help="network of the weights, where the file does not say it")
-    group.add_argument("--activation", choices=("relu", "silu", "gelu"), default="relu", help="its activation (relu)")
+    group.add_argument("--activation", choices=("relu", "silu", "gelu"), help="its activation (relu)")
     group.add_argument("--mean", nargs="+", type=float, metavar="M",
                        help="per-channel mean the network was trained with (default: the data set's)")  # fmt: skip
     group.add_argument("--std", nargs="+", type=float, metavar="S", help="per-channel standard deviation, likewise")

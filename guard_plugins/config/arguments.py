@@ -76,6 +76,8 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
         parser.presets, parser.epilog = preset.values, f"The defaults are those of {preset.origin}. {EPILOG}"
     layers.append(command_line(model, rest, parser))
     _refuse_idle_hook(layers[-1].values)
+    if not method.uses_teacher:
+        _refuse_idle_teacher(layers[-1].values, str(name))
     return Request(compose(method, layers), early.print_config)
 
 
@@ -93,6 +95,16 @@ def _refuse_idle_hook(flags: Mapping[str, Any]) -> None:
         raise ConfigError(f"{reason} trains a teacher without the curvature hook, so {given} would do nothing",
             do="Leave one of them out.",
         )  # fmt: skip
+
+
+def _refuse_idle_teacher(flags: Mapping[str, Any], method: str) -> None:
+    """Refuse settings of a training that does not take place; the architecture is that of students, too."""
+    idle = sorted(set(flags.get("teacher", {})) - {"network", "activation"})
+    if idle:
+        raise ConfigError(
+            f"{method} trains no teacher, so {', '.join(flag(('teacher', name)) for name in idle)} would do nothing",
+            do="Leave it out, or choose a method with a teacher.",
+        )
 
 
 def _resumed(path: Path, rest: Sequence[str]) -> Request:

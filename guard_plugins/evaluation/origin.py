@@ -38,17 +38,25 @@ def require_data(path: Path, card: TeacherCard, data: Data) -> None:
     )
 
 
-def require_arch(path: Path, card: TeacherCard, arch: str | None) -> None:
-    """Refuse a network's name (``--arch``) other than the one that a teacher's file gives itself.
+def require_own_word(path: Path, card: TeacherCard, given: Mapping[str, Any]) -> None:
+    """Refuse other words on a network than those of a teacher's own file.
+
+    Args:
+        path: The teacher's file.
+        card: What it says of itself.
+        given: What was asked for by option: ``arch``, ``activation``, ``mean``, ``std``; None where it was not.
 
     Raises:
-        ConfigError: If they differ.
+        ConfigError: If they differ, or normalisation is given, which is in the file.
     """
-    if arch not in (None, card.network):
-        raise ConfigError(
-            f"{path} says that it is a {card.network}, but --arch says {arch}",
-            do="Leave --arch out; it is for files that do not say their network.",
-        )
+    itself: dict[str, Any] = {"arch": card.network, "activation": card.activation}
+    for option, value in given.items():
+        if value not in (None, itself.get(option)):
+            says = f"that its {option} is {itself[option]}" if option in itself else f"what its {option} is"
+            raise ConfigError(
+                f"{path} says itself {says}, but --{option} says {_words(value)}",
+                do=f"Leave --{option} out; it is for files that do not say it.",
+            )
 
 
 def data_options(run: Path) -> str:
@@ -69,6 +77,10 @@ def _configuration(run: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, Mapping) else {}
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _named(classes: tuple[str, ...]) -> str:

@@ -21,7 +21,7 @@ from guard_plugins.engine import Engine, repeatable
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.checkpoints import card_of, fill, read_weights
-from guard_plugins.evaluation.origin import data_options, require_arch, require_data
+from guard_plugins.evaluation.origin import data_options, require_data, require_own_word
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.evaluation.teaching import images_in, lessons_of, require_one_run, stored_beside
 from guard_plugins.evaluation.unfinished import kept, require_own, stamps
@@ -61,7 +61,7 @@ class EvaluationRequest:
         teacher: A teacher.safetensors whose labels the students learn from, or None.
         labels: What they learn from without a teacher: hard labels, or the soft ones that came with the set.
         arch: Architecture of a checkpoint that does not say it itself.
-        activation: Its activation function.
+        activation: Its activation function; ReLU where None.
         mean: Per-channel mean it normalises with; the data set's where None.
         std: Per-channel standard deviation, likewise.
         settings: Of the configuration, nested as in a run's.
@@ -72,7 +72,7 @@ class EvaluationRequest:
     teacher: Path | None = None
     labels: Literal["hard", "stored"] = "hard"
     arch: str | None = None
-    activation: Any = "relu"
+    activation: Any = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     settings: dict[str, Any]
@@ -148,7 +148,8 @@ def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Nor
     path = teacher_file(path)
     card = card_of(path)
     if card is not None:
-        require_arch(path, card, request.arch)
+        words = ("arch", "activation", "mean", "std")
+        require_own_word(path, card, {name: getattr(request, name) for name in words})
         require_data(path, card, task.data)
         model = build_normalised(task.networks[card.network](), task.data, activation=_activation(card))
         load_teacher(path, model, card)
@@ -161,7 +162,7 @@ def _checkpoint(task: Task, request: EvaluationRequest, path: Path) -> tuple[Nor
     else:
         data = replace(task.data, mean=_per_channel(request.mean, task.data.mean, task.data, "--mean"),
                        std=_per_channel(request.std, task.data.std, task.data, "--std"))  # fmt: skip
-        model = build_normalised(task.networks[request.arch](), data, activation=request.activation)
+        model = build_normalised(task.networks[request.arch](), data, activation=request.activation or "relu")
         fill(model, read_weights(path), path)
     return task.engine.placed(model).eval().requires_grad_(False), card
 

@@ -162,11 +162,13 @@ def test_a_misspelt_environment_variable_is_not_passed_over(
     [
         (["--no-guard", "--guard.weight", "2"], "--no-guard trains .* so --guard.weight would do nothing"),
         (["--teacher.training", "pgd", "--guard.h", "1"], "--teacher.training pgd trains .* so --guard.h would"),
+        (["--method", "dc", "--teacher.epochs", "4"], "dc trains no teacher, so --teacher.epochs would do nothing"),
+        (["--method", "dc", "--teacher", "runs/x"], "dc trains no teacher, so --teacher.path would do nothing"),
     ],
 )
 def test_settings_of_a_hook_that_is_left_out_are_refused(flags: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse(["--method", "noise", *flags])
+        parse(flags if "--method" in flags else ["--method", "noise", *flags])
 
 
 def test_a_file_with_the_hook_s_settings_may_be_run_without_it(tmp_path: Path) -> None:
