@@ -207,7 +207,7 @@ class Evaluation(Part):
 
     Attributes:
         subject: What was evaluated: the path of a checkpoint or of a distilled set.
-        kind: ``teacher`` of a run, ``checkpoint`` for other weights, ``student`` for networks trained on a distilled set.
+        kind: ``teacher`` of a run, ``checkpoint`` for other weights, ``student`` for networks trained on a set.
         dataset: Data set the test images are from.
         seed: Seed of attacks and students.
         protocol: Evaluation protocol.
