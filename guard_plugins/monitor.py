@@ -126,7 +126,7 @@ def _seconds(events: Path | None) -> dict[str, float]:
     found: dict[str, float] = {}
     known = events.read_text(encoding="utf-8", errors="replace") if events is not None and events.is_file() else ""
     for line in known.splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             event = json.loads(line)
             if event["event"] in ("stage ends", "stage stopped"):
                 found[event["stage"]] = found.get(event["stage"], 0.0) + float(event["seconds"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guard_plugins.config.compose import Layer, compose, preset_layer, run_config_class
 from guard_plugins.config.core import RunConfig
@@ -16,6 +17,9 @@ from guard_plugins.config.presets import merged
 from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue, claims_of
+
+if TYPE_CHECKING:
+    from guard_plugins.method import Method
 
 EPILOG = (
     "Settings come from flags, then environment variables (GUARD_RUN_IPC, GUARD_RUN_TEACHER__EPOCHS), then --config, "
@@ -70,14 +74,11 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
     claims_of(str(name), catalogue())  # before anything is imported, since a typing error deserves a quick answer
     method = PluginHost(only=[str(name)]).method(str(name))
     model = run_config_class(method)
-    layers = [file, *([environment(model)] if surroundings else [])]
     if asks_help:
-        preset = preset_layer(method, merged(*(layer.values for layer in layers), _names(rest)))
-        parser.presets, parser.epilog = preset.values, f"The defaults are those of {preset.origin}. {EPILOG}"
-    layers.append(command_line(model, rest, parser))
-    _refuse_idle_hook(layers[-1].values)
-    if not method.uses_teacher:
-        _refuse_idle_teacher(layers[-1].values, str(name))
+        _show_defaults(parser, method, file, rest)
+    flags = command_line(model, rest, parser)
+    layers = [file, *([environment(model)] if surroundings else []), flags]
+    _refuse_idle_hook(flags.values)
     return Request(compose(method, layers), early.print_config)
 
 
@@ -87,23 +88,15 @@ def _misspelt(values: Mapping[str, Any]) -> str:
 
 
 def _refuse_idle_hook(flags: Mapping[str, Any]) -> None:
-    """Refuse settings of the hook beside the flag that leaves it out: one of them is not meant."""
-    rival = flags.get("teacher", {}).get("training", "plain")
+    """Refuse settings of the hook's term beside the flag that leaves it out; h is also where curvature is measured."""
+    teacher, guard = (given if isinstance(given := flags.get(name), Mapping) else {} for name in ("teacher", "guard"))
+    rival = teacher.get("training", "plain")
     reason = "--no-guard" if flags.get("no_guard") else f"--teacher.training {rival}" if rival != "plain" else ""
-    if reason and flags.get("guard"):
-        given = ", ".join(flag(("guard", name)) for name in flags["guard"])
-        raise ConfigError(f"{reason} trains a teacher without the curvature hook, so {given} would do nothing",
-            do="Leave one of them out.",
-        )  # fmt: skip
-
-
-def _refuse_idle_teacher(flags: Mapping[str, Any], method: str) -> None:
-    """Refuse settings of a training that does not take place; the architecture is that of students, too."""
-    idle = sorted(set(flags.get("teacher", {})) - {"network", "activation"})
-    if idle:
+    idle = [flag(("guard", name)) for name in guard if name not in ("h", "h_rms")]
+    if reason and idle:
         raise ConfigError(
-            f"{method} trains no teacher, so {', '.join(flag(('teacher', name)) for name in idle)} would do nothing",
-            do="Leave it out, or choose a method with a teacher.",
+            f"{reason} trains a teacher without the curvature hook, so {', '.join(idle)} would do nothing",
+            do="Leave one of them out.",
         )
 
 
@@ -130,6 +123,13 @@ def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
     parser.add_argument("--method")
     early, rest = parser.parse_known_args(_short_teacher(argv))
     return early, ([f"--method={early.method}"] if early.method else []) + rest
+
+
+def _show_defaults(parser: Parser, method: type[Method], file: Layer, argv: Sequence[str]) -> None:
+    """Have the help text show the defaults that hold under the preset; a wrong name never stands in its way."""
+    with contextlib.suppress(ConfigError):
+        preset = preset_layer(method, merged(file.values, _names(argv)))
+        parser.presets, parser.epilog = preset.values, f"The defaults are those of {preset.origin}. {EPILOG}"
 
 
 def _names(argv: Sequence[str]) -> dict[str, str]:

@@ -107,13 +107,6 @@ class TeacherConfig(Section):
         None, description="beta of trades (default 6); weight of gradient-norm (default 0.74)"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _weight_of_the_rival(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("rival_weight") is None:
-            return {**values, "rival_weight": RIVAL_WEIGHTS.get(values.get("training"))}
-        return values
-
 
 class StudentConfig(Section):
     """The students trained on the distilled set."""

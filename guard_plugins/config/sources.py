@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import yaml
 from pydantic import BaseModel, create_model
@@ -91,17 +91,9 @@ def environment(model: type[BaseModel]) -> Layer:
     """Return the settings given as ``GUARD_RUN_...`` variables (``__`` between section and field).
 
     Raises:
-        ConfigError: If a section's variable holds something that is not JSON, or a variable is no setting's.
+        ConfigError: If a section's variable holds something that is not JSON, or a variable is nearly a setting's.
     """
-    known = {f"{ENV_PREFIX}{'__'.join(path)}".upper() for path in _fields(model)}
-    for name in sorted(os.environ):
-        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
-            raise ConfigError(
-                f"The environment variable {name} is no setting of this run",
-                do=(f"Did you mean {near[0]}? " if near else "")
-                + "Correct or unset it; two underscores stand between section and option.",
-            )
+    _refuse_misspelt(model)
     try:
         return Layer("the environment", EnvSettingsSource(settings_class(model))())
     except SettingsError as error:
@@ -132,11 +124,27 @@ def yaml_file(path: Path, option: str = "--config") -> Layer:
     return Layer(str(path), values)
 
 
-def _fields(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def _refuse_misspelt(model: type[BaseModel]) -> None:
+    """Refuse a variable that is nearly a setting's; others may be of other methods, or lie below a plugin's field."""
+    known = {f"{ENV_PREFIX}{'__'.join(path)}".upper(): leaf for path, leaf in _fields(model)}
+    below = tuple(f"{name}__" for name, leaf in known.items() if leaf)
+    for name in sorted(os.environ):
+        if not name.upper().startswith(ENV_PREFIX) or name.upper() in known or name.upper().startswith(below):
+            continue
+        for near in difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.9):
+            raise ConfigError(
+                f"The environment variable {name} is no setting of this run",
+                do=f"Did you mean {near}? Correct or unset it; two underscores stand between section and option.",
+            )
+
+
+def _fields(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield the path of every field, and whether it is no section."""
     for name, field in model.model_fields.items():
-        yield (*above, name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _fields(field.annotation, (*above, name))
+        section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        yield (*above, name), not section
+        if section:
+            yield from _fields(cast("type[BaseModel]", field.annotation), (*above, name))
 
 
 def _leaves(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from guard_plugins.artifacts.distilled import TENSORS
+from guard_plugins.artifacts.distilled import METADATA, TENSORS
 from guard_plugins.artifacts.teacher import TeacherCard, read_card
 from guard_plugins.errors import ConfigError
 from guard_plugins.interchange.torch_files import looks_saved, refusal
@@ -35,7 +35,7 @@ def card_of(path: Path) -> TeacherCard | None:
     """
     if not path.is_file():
         raise ConfigError(f"There is no checkpoint {path}", do="Check the path; give a .safetensors, .pt or .pth file.")
-    if path.name == TENSORS:
+    if path.name == TENSORS and (path.parent / METADATA).exists():
         run = path.parent.parent if path.parent.name == "distilled" else path.parent
         raise ConfigError(f"{path} holds distilled images, not weights", do=f"Give it as --distilled {run}.")
     if path.suffix != ".safetensors":

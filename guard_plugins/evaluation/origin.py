@@ -74,7 +74,7 @@ def _configuration(run: Path) -> Mapping[str, Any]:
     """Return a run's configuration, or nothing: a hint must never become an error of its own."""
     try:
         content = yaml.safe_load(RunFolder(run).config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return {}
     return content if isinstance(content, Mapping) else {}
 

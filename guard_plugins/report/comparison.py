@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from guard_plugins.config.core import RIVAL_WEIGHTS
 from guard_plugins.errors import ConfigError
 from guard_plugins.report.model import ModelReport, Report
 from guard_plugins.report.records import Run
@@ -108,7 +109,7 @@ def _labels(reports: Sequence[Report]) -> list[str]:
     return [
         f"{report.method}, {variant(report)}"
         + (f", {report.ipc} per class" if len(ipc) > 1 else "")
-        + (f", {_attacked(report)} test images" if len(attacked) > 1 else "")
+        + (f", {_attacked(report)} test images" if len(attacked) > 1 and _attacked(report) else "")
         for report in reports
     ]
 
@@ -138,7 +139,10 @@ def _measured(report: Report) -> list[Any]:
 
 def settings_of(run: Run) -> dict[str, Any]:
     """Return a run's settings by dotted name, without those that do not make it another experiment."""
-    return {name: value for name, value in _flat(run.config) if name not in _INCIDENTAL}
+    found = {name: value for name, value in _flat(run.config) if name not in _INCIDENTAL}
+    if found.get("teacher.training") not in RIVAL_WEIGHTS:
+        found.pop("teacher.rival_weight", None)
+    return found
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

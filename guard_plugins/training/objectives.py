@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.config import TeacherConfig
+from guard_plugins.config.core import RIVAL_WEIGHTS
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """From (model in train mode, images in [0, 1], labels) to the scalar to differentiate."""
@@ -16,7 +17,9 @@ Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 def objective(settings: TeacherConfig) -> Objective:
     """Return the objective called ``settings.training``."""
-    eps, steps, weight = settings.eps, settings.attack_steps, settings.rival_weight or 0.0
+    eps, steps, weight = settings.eps, settings.attack_steps, settings.rival_weight
+    if weight is None:
+        weight = RIVAL_WEIGHTS.get(settings.training, 0.0)
     objectives: dict[str, Objective] = {
         "plain": plain,
         "fgsm-rs": lambda model, x, y: fgsm_rs(model, x, y, eps=eps),

@@ -86,6 +86,7 @@ def test_help_of_a_method_describes_its_own_options(capsys: pytest.CaptureFixtur
         ),
         (["--preset=fast"], ["passes over the distilled images (default: 400)", "place of MixUp (default: 1.0)"]),
         (["--dataset", "cifar10"], ["training images (default: 200)", "per pixel in [0, 1] (default: 0.01098)"]),
+        (["--preset", "nope"], ["training images (default: 30)"]),
         (["--dataset", "folder"], ["training images (default: 30)", "The defaults are those of the method sre2l."]),
     ],
 )

@@ -50,14 +50,6 @@ def test_h_given_by_the_user_replaces_the_presets_h_rms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("teacher", "weight"),
-    [({}, None), ({"training": "trades"}, 6.0), ({"training": "trades", "rival_weight": 1.0}, 1.0)],
-)
-def test_a_rival_brings_its_weight_unless_one_is_given(teacher: dict[str, object], weight: float | None) -> None:
-    assert configure("noise", teacher=teacher).teacher.rival_weight == weight
-
-
-@pytest.mark.parametrize(
     ("student", "cutmix"),
     [
         ({}, 1.0), ({"epochs": 9}, 1.0), ({"mixup": 0.8}, None), ({"protocol": "sre2l-cifar"}, None),
@@ -161,14 +153,38 @@ def test_a_misspelt_environment_variable_is_not_passed_over(
     ("flags", "message"),
     [
         (["--no-guard", "--guard.weight", "2"], "--no-guard trains .* so --guard.weight would do nothing"),
-        (["--teacher.training", "pgd", "--guard.h", "1"], "--teacher.training pgd trains .* so --guard.h would"),
-        (["--method", "dc", "--teacher.epochs", "4"], "dc trains no teacher, so --teacher.epochs would do nothing"),
-        (["--method", "dc", "--teacher", "runs/x"], "dc trains no teacher, so --teacher.path would do nothing"),
+        (
+            ["--teacher.training", "pgd", "--guard.every", "2"],
+            "--teacher.training pgd trains .* so --guard.every would",
+        ),
     ],
 )
 def test_settings_of_a_hook_that_is_left_out_are_refused(flags: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse(flags if "--method" in flags else ["--method", "noise", *flags])
+        parse(["--method", "noise", *flags])
+
+
+def test_h_may_be_given_without_the_hook_since_curvature_is_measured_there() -> None:
+    assert parse(["--method", "noise", "--no-guard", "--guard.h", "1"]).config.guard.h == 1
+
+
+@pytest.mark.parametrize("name", ["GUARD_RUN_RECOVER__ITERATIONS", "GUARD_RUN_NOISE__SCALE", "GUARD_RUN_SEED__X"])
+def test_variables_of_other_methods_are_passed_over(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "5")
+    assert parse(["--method", "noise"]).config.seed == 0
+
+
+def test_a_section_that_is_no_section_is_explained_beside_no_guard() -> None:
+    with pytest.raises(ConfigError, match="--guard"):
+        parse(["--method", "noise", "--no-guard", "--guard", "5"])
+
+
+@pytest.mark.parametrize("training", ["[pgd]", "{}"])
+def test_an_objective_that_is_no_name_is_explained(training: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"method: noise\nteacher: {{training: {training}}}\n")
+    with pytest.raises(ConfigError, match=r"--teacher\.training"):
+        parse(["--config", str(file)])
 
 
 def test_a_file_with_the_hook_s_settings_may_be_run_without_it(tmp_path: Path) -> None:

@@ -162,3 +162,12 @@ def test_a_damaged_run_is_one_message(tmp_path: Path, name: str, content: str) -
     (folder / name).write_text(content)
     with pytest.raises(ConfigError, match="cannot be read"):
         load_run(folder)
+
+
+def test_a_weight_that_only_rivals_have_does_not_tell_other_runs_apart(tmp_path: Path) -> None:
+    old, new = ({"teacher": {"training": "plain", "rival_weight": weight}} for weight in (6.0, None))
+    folders = [write_run(tmp_path / "a", config=old), write_run(tmp_path / "b", seed=1, config=new)]
+    assert [entry.label for entry in comparison(*folders).entries] == ["sre2l, no hook"]
+    told = ({"teacher": {"training": "trades", "rival_weight": weight}} for weight in (6.0, 1.0))
+    rivals = [write_run(tmp_path / f"t{n}", seed=n, training="trades", config=one) for n, one in enumerate(told)]
+    assert len(comparison(*rivals).entries) == 2
