@@ -74,7 +74,7 @@ def find_protocol(
         eps: Radii for an attack, over 255 in L∞ and in pixel units in L2; None for the ε curve.
 
     Raises:
-        ConfigError: If there is neither, or radii are given for a protocol, which has its own.
+        ConfigError: If there is neither, radii are given for a protocol, which has its own, or one exceeds 255/255.
     """
     if name in PROTOCOLS:
         if eps is not None:
@@ -88,6 +88,11 @@ def find_protocol(
         raise _unknown_protocol(name, attacks or {})
     unit, curve = (255, CURVE) if base.norm == "Linf" else (1, CURVE_L2)
     radii = curve if eps is None else tuple(radius / unit for radius in eps)
+    if unit == 255 and max(radii) > 1:
+        raise ConfigError(
+            f"A radius of {255 * max(radii):g}/255 is larger than the whole range of pixels (--evaluation.eps)",
+            do="Give radii over 255, such as 1,2,4,8.",
+        )
     return Protocol(name, base.summary, (Stage(base.name, radii, {} if steps is None else {"steps": steps}),))
 
 

@@ -36,6 +36,13 @@ def test_a_protocol_has_radii_of_its_own() -> None:
     assert "pgd-100" in caught.value.do
 
 
+def test_a_radius_beyond_all_pixels_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="A radius of 300/255 is larger than the whole range of pixels"):
+        find_protocol("fgsm", {"fgsm": FGSM}, eps=[8, 300])
+    assert find_protocol("fgsm", {"fgsm": FGSM}, eps=[255]).stages[0].eps == (1.0,)
+    assert find_protocol("cw-l2", {"cw-l2": CW}, eps=[300]).stages[0].eps == (300,)
+
+
 def test_a_protocol_wins_over_an_attack_of_its_name() -> None:
     assert len(find_protocol("paper", {"paper": FGSM}).stages) > 1
 
