@@ -15,7 +15,6 @@ from guard_plugins.report.upkeep import Skipped
 from guard_plugins.report.verdicts import failures, tally
 from guard_plugins.task import Task
 
-SECTIONS = frozenset({"guard", "data", "teacher", "student", "evaluation"})
 UNSUITED = (
     "no preset is called {dataset!r}, so what you did not set has the defaults of {method}, whatever the size of the "
     "images; --preset fast is for 32-pixel images on a CPU"
@@ -41,7 +40,7 @@ def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str 
         task.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
     if unhooked:
         task.monitor.say(unhooked)
-    whole = config.model_fields_set >= SECTIONS  # as in a run's config.yaml
+    whole = config.model_fields_set >= set(config.model_dump())  # as in a run's config.yaml
     if not whole and config.preset is None and config.dataset not in {*PRESETS, *host.method(config.method).presets}:
         task.monitor.say(UNSUITED.format(dataset=config.dataset, method=config.method))
     skipped = Skipped.of(task.data.skipped)

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _checkpoint_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT",
-                       help="a run's teacher.safetensors, any .safetensors, or a state dict (.pt, .pth)")  # fmt: skip
+                       help="a run, any .safetensors (such as its teacher), or a state dict (.pt, .pth)")  # fmt: skip
     group.add_argument("--arch", metavar="NAME", help="network of the weights, where the file does not say it")
     group.add_argument("--activation", choices=("relu", "silu", "gelu"), help="its activation (relu)")
     group.add_argument("--mean", nargs="+", type=float, metavar="M",

@@ -113,7 +113,7 @@ def _resumed(path: Path, rest: Sequence[str]) -> Request:
             f"A resumed run keeps its configuration: {other[0]} cannot be given with --resume",
             do="Leave it out, or start a new run with --config and another --output.",
         )
-    yaml_file(config, "--resume")
+    yaml_file(config, "--resume")  # read here too, so that a damaged one is not blamed on --config
     return Request(parse([f"--config={config}", *rest], surroundings=False).config, resume=path)
 
 

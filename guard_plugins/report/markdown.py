@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from guard_plugins.report.model import CurvatureReport, Evaluation, GateItem, ModelReport, Report
+from guard_plugins.report.verdicts import tally
 
 KINDS = {"teacher": "teacher", "student": "student", "student_hard": "student, hard labels"}
 
@@ -52,15 +53,10 @@ def markdown(report: Report) -> str:
 
 def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
     """Return the release gate's verdict on a model as a list: the tally, then whatever did not pass."""
-    verdicts = [item.verdict for item in items]
-    unseen = "; ".join(item.name for item in items if item.verdict == "not run")
-    tally = ", ".join(
-        f"{verdicts.count(name)} {name}{f' ({unseen})' if name == 'not run' else ''}"
-        for name in dict.fromkeys(verdicts)
-    )
+    unseen = "; ".join(item.name for item in items if item.verdict == "not run")  # the last of the tally
     loud = [item for item in items if item.verdict in ("failed", "warning")]
     return [
-        f"* Release gate, {label}: {tally}",
+        f"* Release gate, {label}: {tally(items)}{f' ({unseen})' if unseen else ''}",
         *(f"  * **{item.verdict}** {item.name}: {item.figure}. {item.suggests}" for item in loud),
     ]
 

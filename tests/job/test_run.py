@@ -218,3 +218,6 @@ def test_a_data_set_without_a_preset_is_told_of(tmp_path: Path) -> None:
     run(configure("noise", dataset="folder", data_root=tmp_path, output=tmp_path / "run", **small))
     said = (tmp_path / "run/events.jsonl").read_text()
     assert "no preset is called 'folder', so what you did not set has the defaults of noise" in said
+    request = parse(["--config", str(tmp_path / "run/config.yaml"), "--output", str(tmp_path / "again")])
+    run(request.config)
+    assert "no preset" not in (tmp_path / "again/events.jsonl").read_text()  # the file sets everything
