@@ -9,15 +9,16 @@ from guard_plugins._version import __version__
 from guard_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from guard_plugins.config import RunConfig, configure
+    from guard_plugins.artifacts.report import Report
+    from guard_plugins.config import RunConfig
     from guard_plugins.curvature import CurvatureHook
-    from guard_plugins.distilled import DistilledSet
-    from guard_plugins.loop import LoopState
+    from guard_plugins.data.distilled import DistilledSet
+    from guard_plugins.host.configure import configure
     from guard_plugins.method import Method, MethodConfig
     from guard_plugins.networks.normalised import Normalised
-    from guard_plugins.pipeline import run
-    from guard_plugins.report.model import Report
-    from guard_plugins.task import Task
+    from guard_plugins.pipeline.run import run
+    from guard_plugins.runtime.loop import LoopState
+    from guard_plugins.runtime.task import Task
 
 __all__ = [
     "CurvatureHook",
@@ -38,16 +39,16 @@ __all__ = [
 # Imported on first use, so that `import guard_plugins` (and every listing) does not import torch.
 _LAZY: Final = {
     "CurvatureHook": "guard_plugins.curvature",
-    "DistilledSet": "guard_plugins.distilled",
-    "LoopState": "guard_plugins.loop",
+    "DistilledSet": "guard_plugins.data.distilled",
+    "LoopState": "guard_plugins.runtime.loop",
     "Method": "guard_plugins.method",
     "MethodConfig": "guard_plugins.method",
     "Normalised": "guard_plugins.networks.normalised",
-    "Report": "guard_plugins.report.model",
+    "Report": "guard_plugins.artifacts.report",
     "RunConfig": "guard_plugins.config",
-    "Task": "guard_plugins.task",
-    "configure": "guard_plugins.config",
-    "run": "guard_plugins.pipeline",
+    "Task": "guard_plugins.runtime.task",
+    "configure": "guard_plugins.host.configure",
+    "run": "guard_plugins.pipeline.run",
 }
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from guard_plugins.distilled import DistilledSet
+    from guard_plugins.data.distilled import DistilledSet
     from guard_plugins.networks.normalised import Normalised
-    from guard_plugins.task import Task
+    from guard_plugins.runtime.task import Task
 
 
 class MethodConfig(BaseModel):
@@ -68,7 +68,7 @@ class Method(ABC):
 
     def train_teacher(self, task: Task, model: Normalised) -> None:
         """Train ``model`` (pixels in, logits out) on the real data, in place; the host's plain supervised loop."""
-        from guard_plugins.training.supervised import train_supervised
+        from guard_plugins.training.teacher import train_supervised
 
         train_supervised(task, model)
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from examples.experiments.record import Landscape
 from guard_plugins.artifacts.atomic import write_text
-from guard_plugins.report.model import ModelReport
+from guard_plugins.artifacts.report import ModelReport
 
 SETTINGS: Any = {"svg.hashsalt": "guard-plugins", "svg.fonttype": "none", "font.size": 9}
 

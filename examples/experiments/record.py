@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from examples.experiments.plan import Run
 from guard_plugins.artifacts.atomic import write_text
-from guard_plugins.report.model import Evaluation, Models, Report
-from guard_plugins.report.stored import FIGURES, load_figures
+from guard_plugins.artifacts.evaluation import Evaluation
+from guard_plugins.artifacts.figures import FIGURES, load_figures
+from guard_plugins.artifacts.report import Models, Report
 
 PACKAGES = ("guard-plugins", "torch", "torchvision", "numpy", "pyautoattack")
 

@@ -17,7 +17,7 @@ from examples.experiments.drawing import accuracy_against_cost, curves, landscap
 from examples.experiments.plan import Experiment
 from examples.experiments.record import Landscape, Record
 from guard_plugins.artifacts.atomic import write_text
-from guard_plugins.report.model import GateItem, ModelReport
+from guard_plugins.artifacts.report import GateItem, ModelReport
 
 KINDS = {"student": "student", "student_hard": "student, hard labels", "teacher": "teacher"}
 RADII = {"student": (1, 2, 4, 8), "student_hard": (1,), "teacher": (1, 4)}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from guard_plugins.artifacts.atomic import made, replacing, write_text
-from guard_plugins.distilled import DistilledSet
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
 
 TENSORS = "distilled.safetensors"

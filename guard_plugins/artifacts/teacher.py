@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from guard_plugins.artifacts.atomic import replacing
 from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.report import HookReport
 from guard_plugins.errors import ArtifactError, ConfigError, TrainingError
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.report.model import HookReport
 
 
 class TeacherCard(BaseModel):

@@ -10,12 +10,12 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from guard_plugins._version import __version__
-from guard_plugins.cli.errors import exit_code
-from guard_plugins.cli.memory import keep_freed_memory
+from guard_plugins.cli.exit_codes import exit_code
+from guard_plugins.cli.malloc import keep_freed_memory
 from guard_plugins.errors import ConfigError
 
 if TYPE_CHECKING:
-    from guard_plugins.report.model import Evaluation
+    from guard_plugins.artifacts.evaluation import Evaluation
 
 EPILOG = """\
 examples:
@@ -102,10 +102,10 @@ def _eval(options: argparse.Namespace) -> int:
     _check(options)
     keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
-    from guard_plugins.evaluation.standalone import EvaluationRequest, evaluate
-    from guard_plugins.evaluation.unfinished import discard
+    from guard_plugins.pipeline.standalone.evaluate import EvaluationRequest, evaluate
+    from guard_plugins.pipeline.standalone.state_folder import discard
+    from guard_plugins.report.gate import failed_lines
     from guard_plugins.report.markdown import evaluation_table
-    from guard_plugins.report.verdicts import failed_lines
 
     unfinished = options.output and options.output.with_suffix(".unfinished")
     found = evaluate(

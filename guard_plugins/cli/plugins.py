@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guard_plugins._version import __version__
-from guard_plugins.cli.errors import exit_code
-from guard_plugins.host.catalogue import Entry, catalogue
+from guard_plugins.cli.exit_codes import exit_code
+from guard_plugins.host.discovery import Entry, catalogue
 
 if TYPE_CHECKING:
     from guard_plugins.host import Registry
@@ -76,7 +76,7 @@ def _check(rows: list[dict[str, Any]]) -> tuple[bool, list[str]]:
             row |= {"health": "broken", "reason": host.broken[name].reason}
         elif row["status"] == "enabled":
             row["health"] = "ok"
-            if name in host.methods.items:
+            if name in host.methods:
                 method = host.methods[name]
                 row |= {"guards": list(method.guarded), "summary": method.summary}
     healthy = not host.broken and all(row["status"] != "clash" for row in rows)
@@ -86,7 +86,8 @@ def _check(rows: list[dict[str, Any]]) -> tuple[bool, list[str]]:
 def _line(registry: Registry[Any]) -> str:
     """Return the names of one kind, each of a stranger's with where it comes from."""
     own = f"guard-plugins {__version__}"
-    names = [name if item.origin == own else f"{name} ({item.origin})" for name, item in sorted(registry.items.items())]
+    origins = {name: registry.registered(name).origin for name in sorted(registry)}
+    names = [name if origin == own else f"{name} ({origin})" for name, origin in origins.items()]
     return f"{registry.kind}s: {', '.join(names)}"
 
 

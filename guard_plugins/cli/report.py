@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guard_plugins._version import __version__
-from guard_plugins.cli.errors import exit_code
+from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.errors import ConfigError
 
 EPILOG = """\
@@ -48,9 +48,9 @@ def _report(paths: Sequence[Path], output: Path) -> int:
     # Imported here: matplotlib takes a second, and help and errors should not.
     from guard_plugins.artifacts.atomic import write_text
     from guard_plugins.report.comparison import compare
-    from guard_plugins.report.numbers import as_json, as_markdown
+    from guard_plugins.report.json_export import as_json, as_markdown
     from guard_plugins.report.page import page
-    from guard_plugins.report.records import load_run
+    from guard_plugins.report.runs import load_run
 
     repeated = [path for n, path in enumerate(paths) if path.resolve() in {other.resolve() for other in paths[:n]}]
     if repeated:

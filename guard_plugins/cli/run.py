@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from guard_plugins._version import __version__
-from guard_plugins.cli.errors import exit_code
-from guard_plugins.cli.memory import keep_freed_memory
+from guard_plugins.cli.exit_codes import exit_code
+from guard_plugins.cli.malloc import keep_freed_memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from guard_plugins.config.arguments import parse
+    from guard_plugins.cli.arguments import parse
 
     request = parse(arguments)
     if request.print_only:
@@ -30,7 +30,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
-    from guard_plugins.pipeline import resume, run
+    from guard_plugins.pipeline.run import resume, run
     from guard_plugins.report.markdown import table
 
     report = resume(request.resume, request.config) if request.resume else run(request.config)

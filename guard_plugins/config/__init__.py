@@ -1,7 +1,7 @@
 """The configuration of a run: one frozen model, from flags, environment, a YAML file and presets."""
 
-from guard_plugins.config.compose import configure, run_config_class
-from guard_plugins.config.core import (
+from guard_plugins.config.compose import run_config_class
+from guard_plugins.config.schema import (
     DataConfig,
     EvaluationConfig,
     GuardConfig,
@@ -17,6 +17,5 @@ __all__ = [
     "RunConfig",
     "StudentConfig",
     "TeacherConfig",
-    "configure",
     "run_config_class",
 ]

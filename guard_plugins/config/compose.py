@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from pydantic import ValidationError, create_model
 
-from guard_plugins.config.core import RunConfig
 from guard_plugins.config.explain import explain
-from guard_plugins.config.presets import PRESETS, merged
+from guard_plugins.config.layers import Layer, merged
+from guard_plugins.config.presets import PRESETS
+from guard_plugins.config.schema import RunConfig
 from guard_plugins.errors import ConfigError, PluginError
-
-if TYPE_CHECKING:
-    from guard_plugins.method import Method
 
 COMMAND_FLAGS: Final = frozenset({"config", "resume", "print_config", "version", "help"})
 """Flags of the command that are no settings of the run; a method's option cannot have their names either."""
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Settings from one place, such as the command line; ``origin`` names the place in messages."""
+class Configurable(Protocol):
+    """What a configuration needs to know of a method; every :class:`guard_plugins.method.Method` is one.
 
-    origin: str
-    values: Mapping[str, Any]
+    Attributes:
+        name: What users pass to ``--method``.
+        Config: A pydantic model of the method's own options.
+        defaults: Settings of the whole run that the method prefers.
+        presets: Its named settings.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Any]]
+    defaults: ClassVar[Mapping[str, Any]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
 
 def taken_names() -> frozenset[str]:
@@ -36,7 +41,7 @@ def taken_names() -> frozenset[str]:
 
 
 @functools.cache
-def run_config_class(method: type[Method]) -> type[RunConfig]:
+def run_config_class(method: type[Configurable]) -> type[RunConfig]:
     """Return the configuration model of a run of ``method``: the shared options and the method's own.
 
     Raises:
@@ -51,7 +56,7 @@ def run_config_class(method: type[Method]) -> type[RunConfig]:
     return create_model("RunConfig", __base__=(RunConfig, method.Config))  # type: ignore[arg-type]
 
 
-def compose(method: type[Method], layers: Sequence[Layer]) -> RunConfig:
+def compose(method: type[Configurable], layers: Sequence[Layer]) -> RunConfig:
     """Return the configuration that ``layers`` give for ``method``, later layers over earlier ones, all over presets.
 
     Raises:
@@ -66,25 +71,7 @@ def compose(method: type[Method], layers: Sequence[Layer]) -> RunConfig:
         raise explain(error, run_config_class(method), [preset, *layers]) from None
 
 
-def configure(method: str, **settings: Any) -> RunConfig:
-    """Return a run's configuration from Python, as ``guard-run --method METHOD`` would build it.
-
-    Args:
-        method: Name of an installed method.
-        **settings: Options by field name; sections are mappings (``guard={"weight": 2.0}``).
-
-    Returns:
-        The frozen configuration, to be passed to :func:`guard_plugins.run`.
-
-    Raises:
-        ConfigError: If the method is unknown or a value is wrong.
-    """
-    from guard_plugins.host import PluginHost
-
-    return compose(PluginHost(only=[method]).method(method), [Layer("configure()", settings)])
-
-
-def preset_layer(method: type[Method], given: Mapping[str, Any]) -> Layer:
+def preset_layer(method: type[Configurable], given: Mapping[str, Any]) -> Layer:
     """Return the preset asked for, or the one named like the data set where there is one.
 
     Raises:

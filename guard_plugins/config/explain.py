@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from guard_plugins.config.layers import Layer
 from guard_plugins.errors import ConfigError
-
-if TYPE_CHECKING:
-    from guard_plugins.config.compose import Layer
 
 
 def flag(path: Sequence[str | int]) -> str:

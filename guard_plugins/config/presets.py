@@ -57,14 +57,3 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "digits": DIGITS, "fast": FAST, "cifar10": CIFAR, "cifar100": CIFAR, "tiny-imagenet": TINY_IMAGENET,
     "imagenette": IMAGENETTE, "imagenet": IMAGENET,
 }  # fmt: skip
-
-
-def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings in which later layers win over earlier ones, key by key."""
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            old = result.get(key)
-            both = isinstance(old, Mapping) and isinstance(value, Mapping)
-            result[key] = merged(old, value) if both else value  # type: ignore[arg-type]
-    return result

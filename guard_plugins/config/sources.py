@@ -16,8 +16,8 @@ from pydantic import BaseModel, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
-from guard_plugins.config.compose import Layer
 from guard_plugins.config.explain import flag
+from guard_plugins.config.layers import Layer
 from guard_plugins.errors import ConfigError
 
 ENV_PREFIX: Final = "GUARD_RUN_"

@@ -10,13 +10,13 @@ import torch
 
 from guard_plugins.errors import PluginError
 from guard_plugins.evaluation.predictions import check_pairs, clean_accuracy, correct_mask, logits_of
-from guard_plugins.evaluation.state import borrowed, device_of
+from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from guard_plugins.attacks.base import Attack, Norm
-    from guard_plugins.seeds import Seeds
+    from guard_plugins.runtime.seeds import Seeds
 
 __all__ = ["AttackResult", "Underway", "attack_accuracy", "clean_accuracy"]
 

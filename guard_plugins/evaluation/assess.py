@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from guard_plugins.evaluation.batching import attack_batch
+from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport
 from guard_plugins.evaluation.curvature import Curvature, measure_curvature
-from guard_plugins.evaluation.gate import Item, Subject, examine, review
-from guard_plugins.evaluation.measure import Measured, attacked_images, condensed, measure
-from guard_plugins.evaluation.worklist import WorkList
-from guard_plugins.report.model import CurvatureReport, GateItem, ModelReport
+from guard_plugins.evaluation.gate.examine import Item, Subject, examine, review
+from guard_plugins.evaluation.measure import Measured, attack_batch, attacked_images, condensed, measure
+from guard_plugins.runtime.resumable import WorkList
 
 if TYPE_CHECKING:
     from torch import nn
 
     from guard_plugins.attacks.base import Attack
     from guard_plugins.evaluation.protocols import Protocol
-    from guard_plugins.host import Registry
-    from guard_plugins.monitor import Tracker
-    from guard_plugins.task import Task
+    from guard_plugins.runtime.monitor import Tracker
+    from guard_plugins.runtime.task import Task
 
 PROBE_IMAGES: Final = 48
 """Images the gate's probes run on under protocols that promise to be quick."""
@@ -62,7 +60,7 @@ def assess(
     task: Task,
     models: Sequence[nn.Module],
     protocol: Protocol,
-    attacks: Registry[Attack],
+    attacks: Mapping[str, type[Attack]],
     *,
     name: str,
     h: float,

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from guard_plugins.evaluation.lanczos import largest_eigenvalue
 from guard_plugins.evaluation.predictions import check_pairs
-from guard_plugins.evaluation.state import borrowed, device_of
+from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from guard_plugins.seeds import Seeds
+    from guard_plugins.runtime.seeds import Seeds
 
 
 @dataclass(frozen=True, eq=False)

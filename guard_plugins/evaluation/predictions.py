@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from guard_plugins.errors import DataError, TrainingError
-from guard_plugins.evaluation.state import borrowed, device_of
+from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -1,7 +1,8 @@
 """The plugin host: finds, loads and isolates plugins."""
 
-from guard_plugins.host.catalogue import Entry, catalogue
-from guard_plugins.host.loading import PluginHost
-from guard_plugins.host.registry import Broken, Registered, Registry, claims_of
+from guard_plugins.host.configure import configure
+from guard_plugins.host.discovery import Entry, catalogue, claims_of
+from guard_plugins.host.plugin_host import PluginHost
+from guard_plugins.host.registry import Broken, Registered, Registry
 
-__all__ = ["Broken", "Entry", "PluginHost", "Registered", "Registry", "catalogue", "claims_of"]
+__all__ = ["Broken", "Entry", "PluginHost", "Registered", "Registry", "catalogue", "claims_of", "configure"]

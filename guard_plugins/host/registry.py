@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from guard_plugins.errors import ConfigError, PluginError
-from guard_plugins.host.catalogue import Entry
 
 T = TypeVar("T")
 
@@ -44,45 +43,72 @@ class Broken:
         return f"Update or uninstall {self.origin.split()[0]}, or tell its authors. Other methods still work."
 
 
-@dataclass
-class Registry(Generic[T]):
-    """Classes of one kind by name.
+class UnknownNameError(ConfigError, KeyError):
+    """A name nobody registered."""
+
+
+class Registry(Mapping[str, type[T]]):
+    """Classes of one kind by name: a mapping whose missing names raise an error that offers the nearest ones.
 
     Args:
         kind: What users call them (``data set``); used in messages.
         option: The flag that names one; used in messages.
     """
 
-    kind: str
-    option: str
-    items: dict[str, Registered[T]] = field(default_factory=dict)
-
-    def refuse_taken(self, classes: Iterable[type[T]], origin: str) -> None:
-        """Check that no name of ``classes`` is taken.
-
-        Raises:
-            PluginError: If another plugin already registered one of the names.
-        """
-        for name in (_name(value) for value in classes):
-            if name in self.items:
-                raise PluginError(
-                    f"{origin} registers the {self.kind} {name!r}, which {self.items[name].origin} already provides",
-                    do=f"Uninstall one of the two, or ask the authors of {origin.split()[0]} to rename theirs.",
-                )
-
-    def add(self, value: type[T], plugin: str, origin: str) -> None:
-        """Register a class under its ``name``."""
-        self.items[_name(value)] = Registered(value, plugin, origin)
+    def __init__(self, kind: str, option: str) -> None:
+        self.kind, self.option = kind, option
+        self._entries: dict[str, Registered[T]] = {}
 
     def __getitem__(self, name: str) -> type[T]:
         """Return the class called ``name``.
 
         Raises:
-            ConfigError: If there is none; the nearest names are offered.
+            UnknownNameError: If there is none; the nearest name is offered.
         """
-        if name in self.items:
-            return self.items[name].value
-        raise unknown_name(self.kind, self.option, name, self.items)
+        return self.registered(name).value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def registered(self, name: str) -> Registered[T]:
+        """Return the class called ``name`` with the plugin and distribution it came from.
+
+        Raises:
+            UnknownNameError: If there is none; the nearest name is offered.
+        """
+        if name not in self._entries:
+            raise unknown_name(self.kind, self.option, name, self)
+        return self._entries[name]
+
+    def refuse_taken(self, classes: Iterable[type[T]], origin: str) -> None:
+        """Check that no name of ``classes`` is taken.
+
+        Args:
+            classes: What a plugin is about to register.
+            origin: Its distribution and version.
+
+        Raises:
+            PluginError: If another plugin already registered one of the names.
+        """
+        for name in (_name(value) for value in classes):
+            if name in self._entries:
+                raise PluginError(
+                    f"{origin} registers the {self.kind} {name!r}, which {self._entries[name].origin} already provides",
+                    do=f"Uninstall one of the two, or ask the authors of {origin.split()[0]} to rename theirs.",
+                )
+
+    def add(self, value: type[T], plugin: str, origin: str) -> None:
+        """Register a class under its ``name``.
+
+        Args:
+            value: The class.
+            plugin: Name of the plugin's entry point.
+            origin: The distribution and version it came from.
+        """
+        self._entries[_name(value)] = Registered(value, plugin, origin)
 
 
 def _name(value: type[object]) -> str:
@@ -90,25 +116,13 @@ def _name(value: type[object]) -> str:
     return name
 
 
-def claims_of(method: str, entries: Sequence[Entry]) -> list[Entry]:
-    """Return the entries that claim to provide ``method``, from metadata alone.
-
-    Raises:
-        ConfigError: If there is none; the nearest match is offered.
-    """
-    claims = [entry for entry in entries if entry.name == method]
-    if not claims:
-        raise unknown_name("method", "--method", method, {entry.name for entry in entries})
-    return claims
-
-
-def unknown_name(kind: str, option: str, name: str, known: Iterable[str]) -> ConfigError:
+def unknown_name(kind: str, option: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return the error for a name nobody registered, with the nearest match first."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     listing = "guard-plugins" if kind == "method" else "guard-plugins --check"  # the first loads nothing
-    return ConfigError(
+    return UnknownNameError(
         f"Unknown {kind} {name!r} ({option})", seen=f"known: {', '.join(names) or 'none'}",
         do=f"{hint}Pick one of the known names, or install the plugin that provides it (`{listing}` lists them).",
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from guard_plugins.training.protocols import Recipe
+from guard_plugins.training.recipes import Recipe
 
 Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
 DType = Literal["float16", "float32"]

@@ -10,34 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.artifacts.atomic import made
-from guard_plugins.config import RunConfig
-from guard_plugins.distilled import DistilledSet
-from guard_plugins.errors import ArtifactError, ConfigError, TrainingError
+from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.labels.layout import HEADER, DType, Layout, human
 from guard_plugins.labels.shard import Card, read_shard, write_shard
 from guard_plugins.labels.store import hash_of
-from guard_plugins.method import Method
-from guard_plugins.monitor import Tracker
-from guard_plugins.task import Task
-from guard_plugins.training.lessons import Drawn, OnlineLessons
-from guard_plugins.training.protocols import recipe_of
+from guard_plugins.runtime.monitor import Tracker
+from guard_plugins.runtime.task import Task
+from guard_plugins.training.recipes import recipe_of
+from guard_plugins.training.student_batches import Drawn, OnlineLessons
 
 STAGE: Final = "student/0"
 """The loop whose lessons are stored. All students of a run learn from these: same views, other weights."""
-
-
-def require_soft_labels(config: RunConfig, method: Method) -> None:
-    """Refuse to store the soft labels of a method whose students learn from hard ones.
-
-    Raises:
-        ConfigError: If that is asked for.
-    """
-    if config.student.labels == "stored" and method.labels != "soft":
-        raise ConfigError(
-            f"The students of {method.name!r} learn from hard labels: there are no soft labels to store "
-            "(--student.labels)",
-            do="Leave --student.labels out.",
-        )
 
 
 def promise_room(task: Task, folder: Path) -> str:

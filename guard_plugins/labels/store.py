@@ -15,7 +15,7 @@ from guard_plugins.data.mixing import Mix, mix
 from guard_plugins.errors import ArtifactError
 from guard_plugins.labels.shard import Card, read_card, read_shard
 from guard_plugins.training.augmentation import View
-from guard_plugins.training.lessons import Lesson
+from guard_plugins.training.student_batches import Lesson
 
 
 class StoredLabels(Dataset[tuple[Tensor, Tensor]]):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from guard_plugins.config.core import RIVAL_WEIGHTS
+from guard_plugins.artifacts.report import ModelReport, Report
+from guard_plugins.config.schema import RIVAL_WEIGHTS
 from guard_plugins.errors import ConfigError
-from guard_plugins.report.model import ModelReport, Report
-from guard_plugins.report.records import Run
+from guard_plugins.report.runs import Run
 
 KINDS: Final = {"student": "Student", "teacher": "Teacher", "student_hard": "Student, hard labels"}
 """The kinds of models of a run in the order reports show them, with their headings."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guard_plugins.report.model import CurvatureReport, Evaluation, GateItem, ModelReport, Report
-from guard_plugins.report.verdicts import tally
+from guard_plugins.artifacts.evaluation import Evaluation
+from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport, Report
+from guard_plugins.report.gate import tally
 
 KINDS = {"teacher": "teacher", "student": "student", "student_hard": "student, hard labels"}
 

@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from guard_plugins._version import __version__
-from guard_plugins.report import illustrations, provenance, summary
+from guard_plugins.artifacts.evaluation import Evaluation
+from guard_plugins.report import panels, provenance, summary
 from guard_plugins.report.comparison import KINDS, Comparison
-from guard_plugins.report.model import Evaluation
+from guard_plugins.report.gate import Verdicts, verdicts
 from guard_plugins.report.plots import COLOURS
 from guard_plugins.report.tables import Labelled, tables
-from guard_plugins.report.verdicts import Verdicts, verdicts
 
 GLYPHS: Final = "●■◆▲▼✚✖★"
 """The plots' markers, in their order."""
@@ -30,7 +30,7 @@ SECTIONS: Final[tuple[tuple[str, str], ...]] = (
 
 def page(comparison: Comparison) -> str:
     """Return the HTML of a report on one or several runs."""
-    pictures = illustrations
+    pictures = panels
     return _rendered(
         "report.html.j2", comparison.experiments, KINDS, verdicts(comparison), [name for name, _ in SECTIONS],
         title=summary.title(comparison), subtitle=summary.subtitle(comparison), notes=summary.notes(comparison),
@@ -77,7 +77,7 @@ def _rendered(
         loader=PackageLoader("guard_plugins.report", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    style, curves = _style(), illustrations.curves(experiments, kinds)
+    style, curves = _style(), panels.curves(experiments, kinds)
     context: dict[str, Any] = {
         "style": Markup(style), "style_hash": Markup(_hash(style)), "threat": summary.THREAT_MODEL,
         "several": len(experiments) > 1, "tables": tables(experiments, kinds), "curves": curves, "marks": MARKS,

@@ -14,8 +14,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from guard_plugins.report.pictures import data_uri
-from guard_plugins.report.stored import Array
+from guard_plugins.artifacts.figures import Array
+from guard_plugins.report.images import data_uri
 
 COLOURS: Final = ("#2f7fd1", "#e0662f", "#1f9e77", "#b8629b", "#c99a1e", "#56a8c9", "#8a6fd0", "#7d8790")
 """Distinct for readers with any colour vision, and on white and on black."""

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from guard_plugins.report.comparison import Comparison
-from guard_plugins.report.records import Run
+from guard_plugins.report.runs import Run
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from guard_plugins.config.core import StudentConfig
+from guard_plugins.artifacts.report import Drop, Ratios
+from guard_plugins.config.schema import StudentConfig
 from guard_plugins.evaluation.metrics import (
     augmentation_robust_score,
+    drops,
     hard_label_recovery,
     improvement_over_random,
     label_robust_score,
+    ratios,
 )
 from guard_plugins.report.comparison import Comparison, Entry, settings_of, variant
-from guard_plugins.report.metrics import drops, ratios
-from guard_plugins.report.model import Drop, Ratios
-from guard_plugins.training.protocols import recipe_of
+from guard_plugins.training.recipes import recipe_of
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from guard_plugins.artifacts.report import ModelReport
 from guard_plugins.report.comparison import Comparison, Entry, variant
-from guard_plugins.report.model import ModelReport
+from guard_plugins.report.formatting import attack_name, duration, percent, radius
 from guard_plugins.report.plots import bars
 from guard_plugins.report.scores import scores
 from guard_plugins.report.tables import accuracy, curve_attack
-from guard_plugins.report.wording import attack_name, duration, percent, radius
 
 THREAT_MODEL: Final = (
     "The attacker knows the model, wants any wrong class, and moves every pixel of [0, 1] by at most ε (L∞, unless "

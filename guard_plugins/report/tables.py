@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from guard_plugins.report.model import ModelReport, RobustAccuracy
-from guard_plugins.report.wording import attack_name, percent, radius
+from guard_plugins.artifacts.report import ModelReport, RobustAccuracy
+from guard_plugins.report.formatting import attack_name, percent, radius
 
 Column = tuple[str, str, float]
 """Attack, norm and radius; radius 0 of no attack is the clean accuracy."""

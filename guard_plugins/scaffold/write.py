@@ -13,7 +13,7 @@ from guard_plugins._version import __version__
 from guard_plugins.config.compose import taken_names
 from guard_plugins.errors import ConfigError
 from guard_plugins.hookspecs import API_VERSION
-from guard_plugins.host.catalogue import catalogue
+from guard_plugins.host.discovery import catalogue
 
 FILES: Final = {
     "pyproject.toml": "pyproject.toml.tmpl",

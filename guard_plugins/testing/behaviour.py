@@ -10,11 +10,11 @@ from typing import Final
 
 import torch
 
-from guard_plugins.calling import problem_with
-from guard_plugins.checkpoints import Checkpoints
-from guard_plugins.distilled import DistilledSet
-from guard_plugins.loop import Keeper
-from guard_plugins.stopping import StoppedError, StopRequest
+from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.pipeline.plugin_calls import problem_with
+from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.testing.promises import BrokenPromiseError, expecting
 from guard_plugins.testing.trial import Trial, run_trial
 from guard_plugins.testing.world import TINY, World

@@ -7,7 +7,7 @@ from typing import Any
 
 from guard_plugins.host import PluginHost
 from guard_plugins.method import Method
-from guard_plugins.seeds import preserved_streams
+from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.testing import behaviour
 from guard_plugins.testing.declaration import check_declaration, check_options
 from guard_plugins.testing.trial import run_trial

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from guard_plugins.config import run_config_class
-from guard_plugins.config.compose import Layer, compose
+from guard_plugins.config.compose import compose
 from guard_plugins.config.explain import flag
+from guard_plugins.config.layers import Layer
 from guard_plugins.config.sources import Parser, command_line
 from guard_plugins.errors import GuardError
-from guard_plugins.host.classes import check_class
+from guard_plugins.host.validation import check_class
 from guard_plugins.method import Method
 from guard_plugins.testing.promises import BrokenPromiseError
 

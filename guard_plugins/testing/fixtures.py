@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from guard_plugins.config import configure
-from guard_plugins.config.presets import merged
-from guard_plugins.pipeline import run
-from guard_plugins.report.model import Report
+from guard_plugins.artifacts.report import Report
+from guard_plugins.config.layers import merged
+from guard_plugins.host.configure import configure
+from guard_plugins.pipeline.run import run
 from guard_plugins.testing.world import TINY
 
 TinyRun = Callable[..., tuple[Report, Path]]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from guard_plugins.errors import GuardError, HookError
-from guard_plugins.stopping import StoppedError
+from guard_plugins.runtime.signals import StoppedError
 
 PROMISES: Final[Mapping[str, str]] = {
     "declaration": "the class says what the method is: `name`, `summary`, `Config`, `guarded`, `labels` fit each other",

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from guard_plugins.curvature import CurvatureHook
-from guard_plugins.distilled import DistilledSet
-from guard_plugins.guarding import build_hook, wrap_guarded
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.guard import build_hook, wrap_guarded
 from guard_plugins.testing.promises import expecting
 from guard_plugins.testing.surroundings import Surroundings, stream_states
 from guard_plugins.testing.world import World

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.config import RunConfig
-from guard_plugins.config.compose import Layer, compose
-from guard_plugins.config.presets import merged
-from guard_plugins.engine import Engine
+from guard_plugins.config.compose import compose
+from guard_plugins.config.layers import Layer, merged
 from guard_plugins.host import PluginHost
-from guard_plugins.loop import Keeper
 from guard_plugins.method import Method
-from guard_plugins.monitor import Monitor, Tracker
-from guard_plugins.seeds import Seeds
-from guard_plugins.task import Task
+from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.engine import Engine
+from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.monitor import Monitor, Tracker
+from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.task import Task
 
 TINY: Final[Mapping[str, Any]] = {
     "dataset": "digits",

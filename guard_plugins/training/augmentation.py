@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from guard_plugins.config.core import Augment
+from guard_plugins.config.schema import Augment
 from guard_plugins.data.augment import crop_and_resize, draw_offsets, flip, shift
 from guard_plugins.data.boxes import Boxes, draw_boxes
 from guard_plugins.data.mixing import Mix, draw_cutmix, draw_mixup
-from guard_plugins.training.protocols import Recipe
+from guard_plugins.training.recipes import Recipe
 
 
 class View(NamedTuple):

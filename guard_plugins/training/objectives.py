@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.config import TeacherConfig
-from guard_plugins.config.core import RIVAL_WEIGHTS
+from guard_plugins.config.schema import RIVAL_WEIGHTS
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """From (model in train mode, images in [0, 1], labels) to the scalar to differentiate."""

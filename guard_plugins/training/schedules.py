@@ -9,7 +9,7 @@ from typing import Final
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from guard_plugins.training.protocols import Schedule
+from guard_plugins.training.recipes import Schedule
 
 RISE: Final = 0.3
 """Share of the steps in which one-cycle rises to its peak (Smith & Topin 2018, as PyTorch's OneCycleLR defaults)."""

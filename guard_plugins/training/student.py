@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard_plugins.loop import LoopState
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.task import Task
-from guard_plugins.training.lessons import Lesson, Lessons
-from guard_plugins.training.protocols import Recipe, recipe_of
+from guard_plugins.runtime.loop import LoopState
+from guard_plugins.runtime.task import Task
+from guard_plugins.training.recipes import Recipe, recipe_of
 from guard_plugins.training.schedules import learning_rate
+from guard_plugins.training.student_batches import Lesson, Lessons
 
 
 def train_students(task: Task, lessons: Callable[[str], Lessons], *, name: str) -> list[Normalised]:

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from guard_dc.chunked import in_parts
 from guard_dc.config import MatchConfig
 from guard_dc.distance import gradient_distance, matched_parameters
-from guard_dc.loops import Loops
-from guard_dc.parts import in_parts
-from guard_dc.real import RealImages
+from guard_dc.real_images import RealImages
+from guard_dc.schedule import Loops
 from guard_plugins.data.dsa import siamese_augment
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.task import Task
+from guard_plugins.runtime.task import Task
 
 Gradients = tuple[Tensor, ...]
 Batch = tuple[Tensor, Tensor]

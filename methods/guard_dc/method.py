@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from guard_dc.chunked import in_parts
 from guard_dc.config import DCConfig
 from guard_dc.distance import matched_parameters
-from guard_dc.loops import Loops, loops_for
 from guard_dc.matching import Batch, Gradients, Matching
-from guard_dc.parts import in_parts
 from guard_dc.presets import DEFAULTS, PRESETS
-from guard_dc.real import RealImages
+from guard_dc.real_images import RealImages
+from guard_dc.schedule import Loops, loops_for
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.dsa import parse_strategy
-from guard_plugins.distilled import DistilledSet
-from guard_plugins.loop import LoopState
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.task import Task
+from guard_plugins.runtime.loop import LoopState
+from guard_plugins.runtime.task import Task
 
 
 class DC(Method):

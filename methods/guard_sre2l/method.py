@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from guard_plugins.distilled import DistilledSet
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.task import Task
+from guard_plugins.runtime.task import Task
 from guard_sre2l.config import SRe2LConfig
 from guard_sre2l.presets import PRESETS
 from guard_sre2l.recovery import recover

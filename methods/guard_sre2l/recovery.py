@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from guard_plugins.distilled import DistilledSet
-from guard_plugins.loop import LoopState
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.task import Task
+from guard_plugins.runtime.loop import LoopState
+from guard_plugins.runtime.task import Task
+from guard_sre2l.augmentation import random_view
 from guard_sre2l.config import RecoverConfig
+from guard_sre2l.initialisation import first_iterate, work_list
 from guard_sre2l.statistics import StatisticsLoss
-from guard_sre2l.views import random_view
-from guard_sre2l.work import first_iterate, work_list
 
 CropScale = Callable[[int, int], float]
 """From (step, number of steps) to the smallest area share of the crop at that step."""

@@ -18,7 +18,7 @@ from guard_plugins.artifacts.distilled import load_distilled, load_pngs, require
 from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.teacher import read_card
 from guard_plugins.artifacts.tree import load_tree, save_tree
-from guard_plugins.distilled import DistilledSet
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, ConfigError, GuardError
 
 

@@ -14,7 +14,7 @@ from guard_plugins.attacks.fab import FABT
 from guard_plugins.attacks.official import Predict
 from guard_plugins.attacks.square import Square
 from guard_plugins.evaluation.accuracy import attack_accuracy
-from guard_plugins.seeds import Seeds
+from guard_plugins.runtime.seeds import Seeds
 from tests.attacks.oracle import Linear, inner_images
 
 PARTS = (APGDCE(steps=40), APGDT(steps=40), FABT(steps=40), Square(queries=400))

@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from guard_plugins.artifacts.evaluation import Evaluation
+from guard_plugins.artifacts.report import Report
 from guard_plugins.cli import eval as command
-from guard_plugins.report.model import Evaluation, Report
-from tests.job.conftest import do_tiny_run
+from tests.pipeline.conftest import do_tiny_run
 
 FEW = ["--images", "20"]
 SMALL = ["--arch", "small-resnet", *FEW]

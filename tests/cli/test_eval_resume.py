@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from guard_plugins.artifacts.evaluation import Evaluation
 from guard_plugins.artifacts.lock import locked
 from guard_plugins.attacks.fgsm import FGSM
-from guard_plugins.checkpoints import Checkpoints
 from guard_plugins.cli import eval as command
 from guard_plugins.evaluation import measure
-from guard_plugins.report.model import Evaluation
+from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.training import student
-from tests.job.conftest import do_tiny_run
+from tests.pipeline.conftest import do_tiny_run
 
 
 @pytest.fixture(scope="module")

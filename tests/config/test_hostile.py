@@ -10,8 +10,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from guard_plugins.cli.arguments import parse
 from guard_plugins.config import RunConfig
-from guard_plugins.config.arguments import parse
 from guard_plugins.errors import ConfigError
 
 SECTIONS = ("guard", "data", "teacher", "student", "evaluation", "recover")

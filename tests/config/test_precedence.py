@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from guard_plugins import configure
-from guard_plugins.config.arguments import parse
+from guard_plugins.cli.arguments import parse
 from guard_plugins.errors import ConfigError, PluginError
 
 
@@ -201,7 +201,7 @@ def test_several_problems_are_reported_together() -> None:
 
 
 def test_a_method_must_not_shadow_a_shared_option() -> None:
-    from guard_plugins.baselines.noise import Noise
+    from guard_baselines.noise import Noise
     from guard_plugins.config import run_config_class
     from guard_plugins.method import MethodConfig
 

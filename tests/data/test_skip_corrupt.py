@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from guard_plugins.data import assemble
+from guard_plugins.artifacts.report import Skipped
 from guard_plugins.data.base import DataRequest
-from guard_plugins.data.folder import Folder
-from guard_plugins.data.imagenet import ImageNet, Imagenette
-from guard_plugins.data.tiny_imagenet import TinyImageNet
+from guard_plugins.data.datasets.folder import Folder
+from guard_plugins.data.datasets.imagenet import ImageNet, Imagenette
+from guard_plugins.data.datasets.tiny_imagenet import TinyImageNet
+from guard_plugins.data.images import assemble
 from guard_plugins.errors import DataError
-from guard_plugins.report.upkeep import Skipped
 from tests.data.conftest import Save
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from guard_plugins.data.base import DataRequest
-from guard_plugins.data.resize import resize
+from guard_plugins.data.images.resize import resize
 from guard_plugins.data.splits import TensorSplit, first_per_class
 from guard_plugins.errors import DataError
 

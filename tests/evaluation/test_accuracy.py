@@ -14,7 +14,7 @@ from guard_plugins.attacks.base import Attack, Norm
 from guard_plugins.attacks.pgd import PGD
 from guard_plugins.errors import DataError, PluginError, TrainingError
 from guard_plugins.evaluation.accuracy import AttackResult, Underway, attack_accuracy, clean_accuracy
-from guard_plugins.seeds import Seeds
+from guard_plugins.runtime.seeds import Seeds
 from tests.attacks.oracle import Linear, inner_images
 
 SHAPE = (1, 4, 4)

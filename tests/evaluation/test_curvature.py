@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from guard_plugins.errors import DataError
 from guard_plugins.evaluation.curvature import measure_curvature, step_along_gradient
 from guard_plugins.evaluation.lanczos import lanczos, largest_eigenvalue
-from guard_plugins.seeds import Seeds
+from guard_plugins.runtime.seeds import Seeds
 
 
 def hessians(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.evaluation import gate_eligibility, gate_probes
-from guard_plugins.evaluation.gate import Item, Subject, examine, failed, probe
-from guard_plugins.evaluation.gate_bound import loss_rise_within_bound
-from guard_plugins.seeds import Seeds
+from guard_plugins.evaluation.gate import eligibility, probes
+from guard_plugins.evaluation.gate.bound import loss_rise_within_bound
+from guard_plugins.evaluation.gate.examine import Item, Subject, examine, failed, probe
+from guard_plugins.runtime.seeds import Seeds
 from tests.attacks.oracle import train_digits
 from tests.evaluation.masked import Confident, Noisy, Probabilities, Purifying, Quantised
 
@@ -65,35 +65,35 @@ def test_a_quantised_input_layer_is_caught_by_its_zero_gradients(
 def test_noise_in_the_forward_pass_is_caught_by_repeating_it(
     digits_net: nn.Module, digits: tuple[Tensor, Tensor]
 ) -> None:
-    item = gate_eligibility.logits_are_deterministic(subject(Noisy(digits_net), digits))
+    item = eligibility.logits_are_deterministic(subject(Noisy(digits_net), digits))
     assert item.verdict == "failed"
     assert "EOT" in item.suggests
-    assert gate_eligibility.logits_are_deterministic(subject(digits_net, digits)).value == 0.0
+    assert eligibility.logits_are_deterministic(subject(digits_net, digits)).value == 0.0
 
 
 def test_probabilities_are_caught(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    item = gate_eligibility.answers_are_logits(subject(Probabilities(digits_net), digits))
+    item = eligibility.answers_are_logits(subject(Probabilities(digits_net), digits))
     assert item.verdict == "failed"
     assert "remove the softmax" in item.suggests
 
 
 def test_optimisation_inside_the_forward_pass_is_caught(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    item = gate_eligibility.forward_does_not_optimise(subject(Purifying(digits_net), digits))
+    item = eligibility.forward_does_not_optimise(subject(Purifying(digits_net), digits))
     assert (item.verdict, item.value) == ("failed", 1.0)
-    assert gate_eligibility.forward_does_not_optimise(subject(digits_net, digits)).verdict == "passed"
+    assert eligibility.forward_does_not_optimise(subject(digits_net, digits)).verdict == "passed"
 
 
 def test_a_loss_that_has_not_converged_is_caught(robust_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     images, labels = digits[0][1300:1500], digits[1][1300:1500]
     few = Subject(model=robust_net, images=images, labels=labels, eps=48 / 255, seeds=Seeds(0), steps=2)
-    item = gate_probes.converged(few)
+    item = probes.converged(few)
     assert item.verdict == "failed"
     assert item.value is not None
     assert item.value > 0.02
 
 
 def test_without_a_source_transfer_is_not_run(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    item = gate_probes.transfer_is_weaker(subject(digits_net, digits))
+    item = probes.transfer_is_weaker(subject(digits_net, digits))
     assert (item.verdict, item.suggests) == ("not run", "")
     assert "no undefended network" in item.figure
 
@@ -101,7 +101,7 @@ def test_without_a_source_transfer_is_not_run(digits_net: nn.Module, digits: tup
 def test_a_masked_model_falls_to_an_attacker_who_knows_its_teacher(
     digits_net: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module
 ) -> None:
-    item = gate_probes.teacher_is_of_little_help(subject(Quantised(digits_net), digits, teacher=source))
+    item = probes.teacher_is_of_little_help(subject(Quantised(digits_net), digits, teacher=source))
     assert item.verdict == "failed"
     assert "adaptive-20+teacher breaks" in item.figure
     assert "report the adaptive attack" in item.suggests
@@ -119,7 +119,7 @@ def test_a_share_is_clearly_above_a_limit_only_where_chance_does_not_explain_it(
 
 
 def test_without_a_teacher_the_adaptive_attack_is_not_run(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    item = gate_probes.teacher_is_of_little_help(subject(digits_net, digits))
+    item = probes.teacher_is_of_little_help(subject(digits_net, digits))
     assert (item.verdict, item.suggests) == ("not run", "")
     assert "no teacher was given" in item.figure
 

@@ -7,9 +7,9 @@ import torch
 
 from guard_plugins.evaluation.accuracy import AttackResult
 from guard_plugins.evaluation.curvature import Curvature
-from guard_plugins.evaluation.gate import review
-from guard_plugins.evaluation.gate_comparison import clean_is_kept, gains_agree, h_matters
-from guard_plugins.evaluation.gate_order import (
+from guard_plugins.evaluation.gate.comparison import clean_is_kept, gains_agree, h_matters
+from guard_plugins.evaluation.gate.examine import review
+from guard_plugins.evaluation.gate.ordering import (
     clean_above_chance,
     curve_is_monotone,
     never_above_clean,

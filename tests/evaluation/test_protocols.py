@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from guard_plugins.attacks.plugin import register_attacks
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.protocols import PROTOCOLS, find_protocol
+from guard_plugins.host.builtin import register_attacks
 
 REGISTRY = {attack.name: attack for attack in register_attacks()}
 

@@ -17,8 +17,8 @@ from examples.experiments.plan import Experiment, Run, load
 from examples.experiments.record import Record, landscape, machine
 from examples.experiments.results import Results, difference, table, write_results
 from examples.experiments.runner import Runner, records
-from guard_plugins.config.arguments import parse
-from guard_plugins.report.stored import About, Figures, save_figures
+from guard_plugins.artifacts.figures import About, Figures, save_figures
+from guard_plugins.cli.arguments import parse
 from tests.distributions import installed
 
 HERE = Path(__file__).parents[2] / "examples/experiments"

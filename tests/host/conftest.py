@@ -38,7 +38,7 @@ class PretendedDistribution(Distribution):
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Install]:
     """Return a function that installs one module of source code as a plugin."""
-    catalogue = importlib.import_module("guard_plugins.host.catalogue")
+    catalogue = importlib.import_module("guard_plugins.host.discovery")
     points = list(entry_points(group="guard_plugins"))
     modules: list[str] = []
     monkeypatch.syspath_prepend(tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from guard_plugins.config.arguments import parse
+from guard_plugins.cli.arguments import parse
 from guard_plugins.errors import PluginError
 from guard_plugins.hookspecs import API_VERSION
 from guard_plugins.host import PluginHost
@@ -107,7 +107,7 @@ def test_a_strangers_entry_point_with_a_built_in_name_is_a_clash_that_names_both
 def test_a_method_with_a_built_in_name_behind_another_entry_point_is_refused(install: Install) -> None:
     install("zoo", toy("noise"), distribution="guard-zoo")
     host = PluginHost()
-    assert host.methods["noise"].__module__ == "guard_plugins.baselines.noise"
+    assert host.methods["noise"].__module__ == "guard_baselines.noise"
     with pytest.raises(
         PluginError, match=r"registers the method 'noise', which guard-plugins .* already provides"
     ) as caught:

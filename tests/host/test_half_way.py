@@ -11,14 +11,14 @@ import torch
 
 from guard_plugins import Report, configure, run
 from guard_plugins.errors import ConfigError, PluginError
-from guard_plugins.pipeline import resume
+from guard_plugins.pipeline.run import resume
 
 Install = Callable[..., None]
 
 TOY = """
 import torch
 from guard_plugins import DistilledSet, Method, hookimpl
-from guard_plugins.loop import LoopState
+from guard_plugins.runtime.loop import LoopState
 
 class Toy(Method):
     name = "toy"

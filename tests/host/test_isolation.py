@@ -33,7 +33,7 @@ def test_a_strangers_method_is_found_by_its_entry_point(install: Install) -> Non
     install("toy", GOOD.format(name="toy"), distribution="guard-toy", version="2.5")
     host = PluginHost()
     assert host.method("toy").__name__ == "Toy"
-    assert host.methods.items["toy"].origin == "guard-toy 2.5"
+    assert host.methods.registered("toy").origin == "guard-toy 2.5"
     assert not host.broken
 
 
@@ -91,8 +91,8 @@ def register_datasets():
     )
     host = PluginHost()
     assert "registers the data set 'digits', which guard-plugins" in host.broken["toy"].reason
-    assert "toy" not in host.methods.items
-    assert host.datasets["digits"].__module__ == "guard_plugins.data.digits"
+    assert "toy" not in host.methods
+    assert host.datasets["digits"].__module__ == "guard_plugins.data.datasets.digits"
 
 
 def test_two_distributions_with_one_name_are_both_named_when_it_is_asked_for(install: Install) -> None:
@@ -110,7 +110,7 @@ def test_the_environment_restricts_plugins(install: Install, monkeypatch: pytest
     install("toy", GOOD.format(name="toy"))
     monkeypatch.setenv("GUARD_PLUGINS", "toy, noise")
     host = PluginHost()
-    assert sorted(host.methods.items) == ["noise", "toy"]
+    assert sorted(host.methods) == ["noise", "toy"]
     assert {entry.name for entry in catalogue() if entry.status == "disabled"} >= {"sre2l", "random"}
     with pytest.raises(PluginError, match="'sre2l' is disabled"):
         host.method("sre2l")
@@ -124,21 +124,21 @@ def test_strict_mode_raises_what_the_plugin_raised(install: Install, monkeypatch
 
 
 def test_without_its_entry_point_sre2l_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("guard_plugins.host.catalogue")
+    module = importlib.import_module("guard_plugins.host.discovery")
     points = [point for point in module.entry_points(group="guard_plugins") if point.name != "sre2l"]
     monkeypatch.setattr(module, "entry_points", lambda group: points)
     host = PluginHost()
-    assert "sre2l" not in host.methods.items
+    assert "sre2l" not in host.methods
     with pytest.raises(ConfigError, match="Unknown method 'sre2l'"):
         host.method("sre2l")
 
 
 def test_the_built_in_parts_come_through_the_same_hooks() -> None:
     host = PluginHost()
-    assert {"digits", "cifar10", "folder"} <= set(host.datasets.items)
-    assert {"resnet18", "convnet3", "small-resnet"} <= set(host.networks.items)
-    assert "pgd" in host.attacks.items
-    assert {"sre2l", "noise", "random"} <= set(host.methods.items)
+    assert {"digits", "cifar10", "folder"} <= set(host.datasets)
+    assert {"resnet18", "convnet3", "small-resnet"} <= set(host.networks)
+    assert "pgd" in host.attacks
+    assert {"sre2l", "noise", "random"} <= set(host.methods)
     with pytest.raises(ConfigError, match="Unknown data set 'digit'") as caught:
         host.datasets["digit"]
     assert "Did you mean 'digits'?" in caught.value.do

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from guard_plugins.baselines.noise import Noise
-from guard_plugins.distilled import DistilledSet
+from guard_baselines.noise import Noise
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.labels.layout import DType
 from guard_plugins.labels.relabel import STAGE, relabel
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.task import Task
+from guard_plugins.runtime.task import Task
 from guard_plugins.testing.world import tiny_task
-from guard_plugins.training.lessons import Lesson, online
+from guard_plugins.training.student_batches import Lesson, online
 
 RECIPES: dict[str, dict[str, Any]] = {
     "published": {"augment": "resized-crop-flip", "cutmix": 1.0},

@@ -12,7 +12,7 @@ import torch
 
 from guard_plugins.artifacts.distilled import save_distilled
 from guard_plugins.labels.layout import Layout, human
-from guard_plugins.training.protocols import PROTOCOLS
+from guard_plugins.training.recipes import PROTOCOLS
 from tests.labels.conftest import World
 
 PAGE = (Path(__file__).parents[2] / "docs" / "soft-labels.md").read_text(encoding="utf-8")

@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from guard_plugins.baselines.noise import Noise
-from guard_plugins.distilled import DistilledSet
+from guard_baselines.noise import Noise
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.labels import relabel as stage
 from guard_plugins.labels.layout import HEADER, Layout, human
 from guard_plugins.labels.shard import read_card, write_shard
 from guard_plugins.labels.store import StoredLabels
-from guard_plugins.stopping import StoppedError
+from guard_plugins.runtime.signals import StoppedError
 from guard_plugins.testing.world import tiny_task
-from guard_plugins.training.protocols import PROTOCOLS, recipe_of
+from guard_plugins.training.recipes import PROTOCOLS, recipe_of
 from tests.labels.conftest import BATCH, IMAGES, RECIPES, World
 
 Worlds = Callable[..., World]

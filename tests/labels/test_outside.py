@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from guard_plugins.artifacts.distilled import save_distilled
+from guard_plugins.artifacts.report import Report
 from guard_plugins.cli import eval as command
-from guard_plugins.distilled import DistilledSet
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError
-from guard_plugins.evaluation.teaching import lessons_of
 from guard_plugins.labels.store import StoredLabels
-from guard_plugins.report.model import Report
-from guard_plugins.training.lessons import FixedLessons, OnlineLessons
-from guard_plugins.training.protocols import recipe_of
+from guard_plugins.pipeline.standalone.soft_labels import lessons_of
+from guard_plugins.training.recipes import recipe_of
 from guard_plugins.training.student import soft_label_loss
-from tests.job.conftest import do_tiny_run
+from guard_plugins.training.student_batches import FixedLessons, OnlineLessons
 from tests.labels.conftest import World
+from tests.pipeline.conftest import do_tiny_run
 
 Worlds = Callable[..., World]
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from guard_plugins.labels.store import StoredLabels
-from guard_plugins.training.lessons import online
 from guard_plugins.training.student import train_student
+from guard_plugins.training.student_batches import online
 from tests.labels.conftest import BATCH, EPOCHS, RECIPES, World
 
 Worlds = Callable[..., World]

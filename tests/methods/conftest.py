@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from guard_plugins.checkpoints import Checkpoints
-from guard_plugins.config import configure
 from guard_plugins.data.base import Data
 from guard_plugins.data.splits import TensorSplit
-from guard_plugins.engine import Engine
 from guard_plugins.host import PluginHost
-from guard_plugins.loop import Keeper
-from guard_plugins.monitor import Monitor
-from guard_plugins.seeds import Seeds
-from guard_plugins.task import Task
+from guard_plugins.host.configure import configure
+from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.engine import Engine
+from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.monitor import Monitor
+from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.task import Task
 
 MakeTask = Callable[..., Task]
 

@@ -14,11 +14,11 @@ from guard_dc.method import DC
 from guard_plugins.curvature import CurvatureHook
 from guard_plugins.data.base import Data
 from guard_plugins.data.classwise import Classwise
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.splits import TensorSplit
-from guard_plugins.distilled import DistilledSet
 from guard_plugins.errors import ConfigError, DataError
-from guard_plugins.guarding import wrap_guarded
-from guard_plugins.task import Task
+from guard_plugins.pipeline.guard import wrap_guarded
+from guard_plugins.runtime.task import Task
 
 MakeTask = Callable[..., Task]
 MATCH: dict[str, Any] = {"iterations": 2, "outer": 2, "inner": 3, "real_batch": 5, "batch": 4}
@@ -79,7 +79,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(
         wrap_guarded(guarded, CurvatureHook(h_rms=H_RMS, weight=WEIGHT))
     calls: list[int] = []
     model.register_forward_hook(lambda _model, args, _logits: calls.append(len(args[0])))
-    monkeypatch.setattr("guard_dc.parts.PART_PIXELS", 4 * 64)
+    monkeypatch.setattr("guard_dc.chunked.PART_PIXELS", 4 * 64)
     targets = guarded.matching_target(model, batches)
     assert calls[:2] == [4, 2]  # of the six images of a class
     for target, (images, labels) in zip(targets, batches, strict=True):

@@ -7,9 +7,9 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from guard_plugins.config import configure
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost
+from guard_plugins.host.configure import configure
 
 METHODS = ("sre2l", "cda", "dc")
 DATASETS = ("digits", "cifar10", "cifar100", "tiny-imagenet", "imagenette", "imagenet")
@@ -18,7 +18,7 @@ DATASETS = ("digits", "cifar10", "cifar100", "tiny-imagenet", "imagenette", "ima
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_without_its_entry_point_is_gone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert PluginHost(only=[name]).method(name).name == name
-    catalogue = importlib.import_module("guard_plugins.host.catalogue")
+    catalogue = importlib.import_module("guard_plugins.host.discovery")
     left = tuple(point for point in entry_points(group="guard_plugins") if point.name != name)
     monkeypatch.setattr(catalogue, "entry_points", lambda group: left)
     with pytest.raises(ConfigError, match=f"Unknown method '{name}'"):

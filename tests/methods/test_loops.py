@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from guard_dc.loops import loops_for
+from guard_dc.schedule import loops_for
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from guard_plugins.errors import ConfigError
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.task import Task
+from guard_plugins.runtime.task import Task
+from guard_sre2l.augmentation import random_view
 from guard_sre2l.config import RecoverConfig
+from guard_sre2l.initialisation import work_list
 from guard_sre2l.method import SRe2L
 from guard_sre2l.recovery import recover
-from guard_sre2l.views import random_view
-from guard_sre2l.work import work_list
 
 MakeTask = Callable[..., Task]
 QUICK = {"iterations": 6, "lr": 0.1, "jitter": 2, "crop_scale": 0.5, "batch": 4}

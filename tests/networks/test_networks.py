@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from guard_plugins.errors import ConfigError
+from guard_plugins.host.builtin import register_networks
 from guard_plugins.networks.activations import activation_layer
 from guard_plugins.networks.base import Network, NetworkRequest
-from guard_plugins.networks.plugin import register_networks
 
 NETWORKS = {network.name: network for network in register_networks()}
 SHAPES = [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 40, 24)]

@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from guard_plugins.report.model import CurvatureReport, GateItem, ModelReport, Models, Report, RobustAccuracy
-from guard_plugins.report.stored import FIGURES, About, Figures, save_figures
+from guard_plugins.artifacts.figures import FIGURES, About, Figures, save_figures
+from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport, Models, Report, RobustAccuracy
 
 RADII = (1, 4, 16)
 GUARD = {"h": None, "h_rms": 16 / 255, "weight": 1.0, "penalty": "loss", "every": 1}

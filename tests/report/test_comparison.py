@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from guard_plugins.artifacts.report import RobustAccuracy
 from guard_plugins.errors import ConfigError
 from guard_plugins.report.comparison import Comparison, compare
-from guard_plugins.report.model import RobustAccuracy
-from guard_plugins.report.records import load_run
+from guard_plugins.report.gate import verdicts
+from guard_plugins.report.runs import load_run
 from guard_plugins.report.scores import scores
 from guard_plugins.report.summary import findings, metrics
-from guard_plugins.report.verdicts import verdicts
 from tests.report.folders import GUARD, item, model, write_run
 
 

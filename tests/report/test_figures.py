@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from guard_plugins.artifacts.figures import load_figures, save_figures
 from guard_plugins.errors import ArtifactError
-from guard_plugins.report.figures import GRID, loss_slice
-from guard_plugins.report.stored import load_figures, save_figures
+from guard_plugins.evaluation.figures import GRID, loss_slice
 from tests.report.folders import figures
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from guard_plugins.report.comparison import compare
 from guard_plugins.report.page import page
-from guard_plugins.report.records import load_run
+from guard_plugins.report.runs import load_run
 from tests.report.folders import GUARD, item, model, write_run
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from guard_plugins.report import plots
-from guard_plugins.report.pictures import SHEET_BYTES, difference_uri, image_uri, sheet_uri
+from guard_plugins.report.images import SHEET_BYTES, difference_uri, image_uri, sheet_uri
 
 
 def decoded(uri: str) -> np.ndarray:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from guard_plugins.artifacts.figures import load_figures
+from guard_plugins.artifacts.report import Models, Report
 from guard_plugins.evaluation import assess
-from guard_plugins.evaluation.gate_item import Item
-from guard_plugins.report.metrics import metrics_of
-from guard_plugins.report.model import Models, Report
-from guard_plugins.report.stored import load_figures
-from tests.job.conftest import do_tiny_run
+from guard_plugins.evaluation.gate.item import Item
+from guard_plugins.evaluation.metrics import metrics_of
+from tests.pipeline.conftest import do_tiny_run
 from tests.report.folders import model
 
 

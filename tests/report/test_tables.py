@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from guard_plugins.artifacts.report import RobustAccuracy
 from guard_plugins.report.comparison import KINDS
-from guard_plugins.report.model import RobustAccuracy
+from guard_plugins.report.formatting import attack_name, duration, percent, radius
 from guard_plugins.report.tables import curve_attack, tables
-from guard_plugins.report.wording import attack_name, duration, percent, radius
 from tests.report.folders import model
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from guard_plugins.config.arguments import parse
+from guard_plugins.cli.arguments import parse
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

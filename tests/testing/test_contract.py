@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from guard_plugins import DistilledSet, MethodConfig, Task
 from guard_plugins.errors import ConfigError, DataError, PluginError
 from guard_plugins.host import PluginHost
-from guard_plugins.loop import LoopState
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.runtime.loop import LoopState
 from guard_plugins.testing import PROMISES, BrokenPromiseError, check_installed, check_method, tiny_task
 from tests.testing.toy import Toy, ToyConfig
 
@@ -357,7 +357,7 @@ def test_installed_methods_are_found() -> None:
 
 
 def test_a_broken_installed_plugin_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guard_plugins.baselines.noise.Noise.guarded", "distill")
+    monkeypatch.setattr("guard_baselines.noise.Noise.guarded", "distill")
     with pytest.raises(PluginError, match=r"'noise' of guard-plugins .* is broken"):
         check_installed("noise")
 

@@ -13,7 +13,7 @@ import pytest
 import guard_plugins
 from guard_plugins import Method, Task, hookspecs
 from guard_plugins.host import PluginHost
-from guard_plugins.host.classes import BASES
+from guard_plugins.host.validation import BASES
 from guard_plugins.scaffold.write import rendered
 from guard_plugins.testing import PROMISES
 
@@ -100,7 +100,7 @@ def test_every_attribute_of_a_method_is_mentioned() -> None:
 
 def test_the_environment_variables_and_the_api_version_are_the_codes() -> None:
     source = inspect.getsource(inspect.getmodule(PluginHost)) + inspect.getsource(  # type: ignore[arg-type]
-        importlib.import_module("guard_plugins.host.catalogue")
+        importlib.import_module("guard_plugins.host.discovery")
     )
     for name in re.findall(r"GUARD_\w+PLUGINS|GUARD_PLUGINS", AUTHORS):
         assert name in source

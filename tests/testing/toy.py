@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from guard_plugins import DistilledSet, Method, MethodConfig, Task
-from guard_plugins.loop import LoopState
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.runtime.loop import LoopState
 
 
 class ToySection(BaseModel):

@@ -1,0 +1,244 @@
+"""The model of ``report.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+NAMED: Final = 5
+"""Skipped images that are named; the others are counted."""
+
+
+class Part(BaseModel):
+    """Base of the report's parts: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RobustAccuracy(Part):
+    """Accuracy under one attack.
+
+    Attributes:
+        attack: Label of the attack, such as ``pgd-20``.
+        norm: Norm of the radius.
+        eps: Radius in pixel units.
+        accuracy: Fraction of the images classified correctly before and after the attack; mean over models.
+        sd: Standard deviation over models; None for one.
+        images: Number of test images.
+    """
+
+    attack: str
+    norm: str
+    eps: float
+    accuracy: float
+    sd: float | None = None
+    images: int
+
+
+class ModelReport(Part):
+    """Accuracies of one kind of model.
+
+    Attributes:
+        clean: Fraction of the test images classified correctly; mean over models.
+        sd: Standard deviation over models; None for one.
+        models: Number of models, each from its own seed.
+        robust: Accuracies under attack.
+    """
+
+    clean: float
+    sd: float | None = None
+    models: int = 1
+    robust: list[RobustAccuracy]
+
+    def at(self, eps: float, attack: str | None = None) -> float:
+        """Return the accuracy at a radius (of the first attack measured there, or of the one named).
+
+        Raises:
+            KeyError: If there is no such measurement.
+        """
+        for entry in self.robust:
+            if abs(entry.eps - eps) < 1e-9 and attack in (None, entry.attack):
+                return entry.accuracy
+        raise KeyError(f"no attack at eps = {eps}")
+
+    def radii(self, norm: str = "Linf") -> list[float]:
+        """Return the radii above 0 that were measured in a norm, in pixel units, ascending."""
+        return sorted({entry.eps for entry in self.robust if entry.norm == norm and entry.eps})
+
+
+class HookReport(Part):
+    """What the curvature hook did and measured while it was active.
+
+    Attributes:
+        steps: Optimiser steps seen.
+        regularised_steps: Steps that carried the term.
+        mean_loss: Mean of the plain loss over regularised steps.
+        mean_term: Mean of the term.
+        mean_gradient_norm: Mean L2 norm of the per-sample input gradient.
+        mean_curvature: Mean curvature of the loss along z.
+    """
+
+    steps: int
+    regularised_steps: int
+    mean_loss: float
+    mean_term: float
+    mean_gradient_norm: float
+    mean_curvature: float
+
+
+class GateItem(Part):
+    """What one check of the release gate found.
+
+    Attributes:
+        name: The check.
+        verdict: ``passed``, ``failed`` (the numbers are not to be quoted), ``warning`` or ``not run``.
+        figure: The numbers in a sentence; why, where it was not run.
+        value: The number the verdict rests on; None where there is none.
+        suggests: What a failure or warning means and what to do about it.
+    """
+
+    name: str
+    verdict: Literal["passed", "failed", "warning", "not run"]
+    figure: str
+    value: float | None = None
+    suggests: str = ""
+
+
+class CurvatureReport(Part):
+    """Medians over test images of the loss's slope and curvature around them, in pixel units.
+
+    Attributes:
+        h: L2 length of the step along the gradient that curvature is measured with: the training's.
+        images: Number of test images.
+        gradient_norm: Median of the input gradient's L2 norm.
+        along_gradient: Median finite-difference curvature along the gradient.
+        eigenvalue: Median largest absolute eigenvalue of the loss's Hessian.
+    """
+
+    h: float
+    images: int
+    gradient_norm: float
+    along_gradient: float
+    eigenvalue: float
+
+
+class Drop(Part):
+    """Share of the clean accuracy that an attack takes; None at clean 0."""
+
+    attack: str
+    norm: str
+    eps: float
+    value: float | None
+
+
+class Ratios(Part):
+    """RR and I-RR over the ``attacks`` run at one L-infinity radius; None where they are not defined."""
+
+    eps: float
+    attacks: int
+    rr: float | None
+    irr: float | None
+
+
+class Metrics(Part):
+    """Summary metrics of a run's students, as far as the run alone allows them.
+
+    Attributes:
+        drops: Drop rate under every attack.
+        ratios: RR and I-RR at every radius at least two attacks were run at.
+        hlr: Hard label recovery, where the teacher was trained plainly; None elsewhere.
+    """
+
+    drops: list[Drop]
+    ratios: list[Ratios]
+    hlr: float | None
+
+
+class Saves(Part):
+    """What it cost to keep the run resumable, in the process that finished it.
+
+    Attributes:
+        count: Number of saves of a loop's state.
+        seconds: Time they took.
+        share: The same as a fraction of the time of all stages.
+    """
+
+    count: int
+    seconds: float
+    share: float
+
+    def sentence(self) -> str:
+        """Return the cost in words."""
+        return f"checkpoints: {self.count} saves took {self.seconds:.1f} s, {100 * self.share:.2f} % of the run"
+
+
+class Skipped(Part):
+    """Images of the data set that could not be read and were left out, as ``--data.skip-corrupt`` asks.
+
+    Attributes:
+        count: Number of images.
+        first: Paths of the first few.
+    """
+
+    count: int
+    first: list[str]
+
+    @classmethod
+    def of(cls, paths: Sequence[str]) -> Skipped | None:
+        """Return what to report about these files; None where there are none."""
+        return cls(count=len(paths), first=list(paths[:NAMED])) if paths else None
+
+    def sentence(self) -> str:
+        """Return the loss in words."""
+        more = f" and {self.count - len(self.first)} more" if self.count > len(self.first) else ""
+        return f"skipped {self.count} images that cannot be read: {', '.join(self.first)}{more}"
+
+
+class Models(Part):
+    """The models of a run; ``teacher`` is None where the method uses none."""
+
+    teacher: ModelReport | None
+    student: ModelReport
+    student_hard: ModelReport
+
+
+class Report(Part):
+    """The results of a run.
+
+    Attributes:
+        method: Distillation method.
+        dataset: Data set.
+        ipc: Images per class.
+        seed: Seed of the run.
+        protocol: Evaluation protocol.
+        training: Objective of the teacher: ``plain``, or a rival of the hook.
+        guard: Settings of the hook the teacher was trained under; None without it.
+        models: Accuracies. ``student`` learned from the method's labels, ``student_hard`` from the stored PNGs alone.
+        hook: What the hook measured, or None without it.
+        seconds: Duration of every stage.
+        gate: Findings of the release gate for the first model of each kind, by kind (``student``).
+        curvature: Curvature of the loss on test images for the first model of each kind.
+        notes: What a reader of the protocol's numbers must know.
+        metrics: Summary metrics of the students.
+        saves: What checkpoints cost.
+        skipped: Images of the data set that were left out; None where there are none.
+    """
+
+    method: str
+    dataset: str
+    ipc: int
+    seed: int
+    protocol: str
+    training: str = "plain"
+    guard: dict[str, Any] | None
+    models: Models
+    hook: HookReport | None
+    seconds: dict[str, float]
+    gate: dict[str, list[GateItem]] = {}
+    curvature: dict[str, CurvatureReport] = {}
+    notes: list[str] = []
+    metrics: Metrics | None = None
+    saves: Saves | None = None
+    skipped: Skipped | None = None

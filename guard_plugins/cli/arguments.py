@@ -1,0 +1,164 @@
+"""From ``guard-run``'s arguments to a configuration: finds the method first, since it decides what may be set."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guard_plugins.config.compose import compose, preset_layer, run_config_class
+from guard_plugins.config.explain import flag
+from guard_plugins.config.layers import Layer, merged
+from guard_plugins.config.schema import RunConfig
+from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
+from guard_plugins.errors import ConfigError
+from guard_plugins.host import PluginHost, catalogue, claims_of
+
+if TYPE_CHECKING:
+    from guard_plugins.method import Method
+
+EPILOG = (
+    "Settings come from flags, then environment variables (GUARD_RUN_IPC, GUARD_RUN_TEACHER__EPOCHS), then --config, "
+    "then the preset, then the method's defaults. The method's own options, and the defaults of its preset, are listed "
+    "by: guard-run --method NAME --dataset NAME --help"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        config: The resolved configuration.
+        print_only: Whether only to print it.
+        resume: Folder of the run to go on with, or None for a new one.
+    """
+
+    config: RunConfig
+    print_only: bool = False
+    resume: Path | None = None
+
+
+def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
+    """Return what ``argv`` asks for; ``--help`` prints and exits.
+
+    Args:
+        argv: The arguments.
+        surroundings: Whether environment variables count.
+
+    Raises:
+        ConfigError: If anything given is wrong.
+        PluginError: If the method's plugin is broken.
+    """
+    early, rest = _early(argv)
+    if early.resume:
+        return _resumed(early.resume, rest)
+    file = yaml_file(early.config) if early.config else Layer("", {})
+    named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
+    name = early.method or named or file.values.get("method")
+    asks_help = any(flag in rest for flag in ("-h", "--help"))
+    parser = _parser()
+    if asks_help and not name:
+        parser.epilog = f"The defaults are those without a preset. {EPILOG}"
+        command_line(RunConfig, ["--help"], parser)
+    if not name:
+        raise ConfigError(
+            "No method given (--method)",
+            seen=f"installed: {', '.join(sorted({entry.name for entry in catalogue()})) or 'none'}",
+            do=_misspelt(file.values) + "Pick one, for example: guard-run --method sre2l",
+        )
+    claims_of(str(name), catalogue())  # before anything is imported, since a typing error deserves a quick answer
+    method = PluginHost(only=[str(name)]).method(str(name))
+    model = run_config_class(method)
+    if asks_help:
+        _show_defaults(parser, method, file, rest)
+    flags = command_line(model, rest, parser)
+    layers = [file, *([environment(model)] if surroundings else []), flags]
+    _refuse_idle_hook(flags.values)
+    return Request(compose(method, layers), early.print_config)
+
+
+def _misspelt(values: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches("method", values, n=1)
+    return f"Did you mean 'method' by {near[0]!r} in the configuration file? " if near else ""
+
+
+def _refuse_idle_hook(flags: Mapping[str, Any]) -> None:
+    """Refuse settings of the hook's term beside the flag that leaves it out; h is also where curvature is measured."""
+    teacher, guard = (given if isinstance(given := flags.get(name), Mapping) else {} for name in ("teacher", "guard"))
+    rival = teacher.get("training", "plain")
+    reason = "--no-guard" if flags.get("no_guard") else f"--teacher.training {rival}" if rival != "plain" else ""
+    idle = [flag(("guard", name)) for name in guard if name not in ("h", "h_rms")]
+    if reason and idle:
+        raise ConfigError(
+            f"{reason} trains a teacher without the curvature hook, so {', '.join(idle)} would do nothing",
+            do="Leave one of them out.",
+        )
+
+
+def _resumed(path: Path, rest: Sequence[str]) -> Request:
+    config = path / "config.yaml"
+    if not config.is_file():
+        raise ConfigError(
+            f"There is no run to resume in {path} (--resume)", seen=f"{config} is missing",
+            do="Give the folder of an earlier run, such as runs/sre2l-digits-...",
+        )  # fmt: skip
+    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith("--checkpoint-every")]
+    if other:
+        raise ConfigError(
+            f"A resumed run keeps its configuration: {other[0]} cannot be given with --resume",
+            do="Leave it out, or start a new run with --config and another --output.",
+        )
+    yaml_file(config, "--resume")  # read here too, so that a damaged one is not blamed on --config
+    return Request(parse([f"--config={config}", *rest], surroundings=False).config, resume=path)
+
+
+def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
+    parser = Parser(add_help=False, allow_abbrev=False)
+    _command_options(parser)
+    parser.add_argument("--method")
+    early, rest = parser.parse_known_args(_short_teacher(argv))
+    return early, ([f"--method={early.method}"] if early.method else []) + rest
+
+
+def _show_defaults(parser: Parser, method: type[Method], file: Layer, argv: Sequence[str]) -> None:
+    """Have the help text show the defaults that hold under the preset; a wrong name never stands in its way."""
+    with contextlib.suppress(ConfigError):
+        preset = preset_layer(method, merged(file.values, _names(argv)))
+        parser.presets, parser.epilog = preset.values, f"The defaults are those of {preset.origin}. {EPILOG}"
+
+
+def _names(argv: Sequence[str]) -> dict[str, str]:
+    """Return what the arguments say of data set and preset, which decide on defaults."""
+    parser = Parser(add_help=False, allow_abbrev=False)
+    for name in ("--dataset", "--preset"):
+        parser.add_argument(name)
+    return {key: value for key, value in vars(parser.parse_known_args(argv)[0]).items() if value is not None}
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="guard-run", description="Train a robust teacher, distil a data set from it, train students, attack them.",
+        epilog=EPILOG, allow_abbrev=False, formatter_class=Help,
+    )  # fmt: skip
+    _command_options(parser)
+    return parser
+
+
+def _command_options(parser: Parser) -> None:
+    group = parser.add_argument_group("command")
+    group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings, such as a run's config.yaml")
+    group.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on with a stopped run; --checkpoint-every may be given again"
+    )
+    group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    group.add_argument("--version", action="store_true", help="print the version and stop")
+
+
+def _short_teacher(argv: Sequence[str]) -> list[str]:
+    """Read ``--teacher PATH`` as ``--teacher.path PATH``."""
+    return ["--teacher.path" + arg[9:] if arg == "--teacher" or arg.startswith("--teacher=") else arg for arg in argv]

@@ -1,0 +1,70 @@
+"""The handwritten digits that come with scikit-learn: the data set that needs neither files nor a network."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from guard_plugins.data.base import Data, DataRequest, DataSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEST_FRACTION: Final = 0.2
+MEAN: Final = (0.3051,)
+STD: Final = (0.3761,)
+"""Mean and standard deviation of the training pixels in [0, 1], computed once (a test recomputes them)."""
+
+
+class Digits(DataSet):
+    """1,797 digits of 8x8 pixels in 17 grey levels (Alpaydin & Kaynak, UCI Optical Recognition of Handwritten Digits).
+
+    One fifth of every class is the test split. Which images those are depends on nothing but their position in the
+    file, so results stay comparable between seeds, machines and versions of scikit-learn.
+    """
+
+    name = "digits"
+    summary = "scikit-learn's 8x8 grey digits, 10 classes, embedded: no files, no download"
+
+    def load(self, request: DataRequest) -> Data:
+        """Read the digits; ``root`` and ``download`` play no part."""
+        import torch
+        from sklearn.datasets import load_digits
+
+        from guard_plugins.data.images.resize import resize
+        from guard_plugins.data.splits import TensorSplit, first_per_class
+
+        bunch = load_digits()
+        pixels = resize(torch.from_numpy(bunch.images / 16).float().unsqueeze(1), request.image_size)
+        labels = torch.from_numpy(bunch.target).long()
+        is_test = held_out(labels)
+
+        def split(mask: Tensor, limit: int | None) -> TensorSplit:
+            kept = first_per_class(labels[mask], limit)
+            return TensorSplit(pixels[mask][kept], labels[mask][kept])
+
+        return Data(
+            name=self.name,
+            train=split(~is_test, request.train_per_class),
+            test=split(is_test, request.test_per_class),
+            classes=tuple(map(str, range(10))),
+            mean=MEAN,
+            std=STD,
+            image_shape=(1, *pixels.shape[-2:]),
+        )
+
+
+def held_out(labels: Tensor) -> Tensor:
+    """Return a mask of the test images: a fifth of each class, chosen by a hash of their position in the file.
+
+    Args:
+        labels: Class indices in file order, int64 of shape (N,).
+    """
+    import torch
+
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = torch.nonzero(labels == label).flatten().tolist()
+        members.sort(key=lambda position: hashlib.blake2b(f"digits/{position}".encode(), digest_size=8).digest())
+        mask[members[: round(TEST_FRACTION * len(members))]] = True
+    return mask

@@ -1,0 +1,1 @@
+"""From image files in folders to splits of a data set."""

@@ -1,0 +1,115 @@
+"""Computes what the pictures of a report show: adversarial examples and slices through the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from guard_plugins.artifacts.figures import About, Array, Figures
+from guard_plugins.attacks.pgd import PGD
+from guard_plugins.runtime.eval_mode import borrowed
+
+if TYPE_CHECKING:
+    from guard_plugins.evaluation.curvature import Curvature
+    from guard_plugins.runtime.task import Task
+
+EXAMPLES: Final = 6
+SLICES: Final = 3
+GRID: Final = 21
+"""Points of a slice in each direction; odd, so that the image itself is one of them."""
+DEFAULT_RADII: Final = (1 / 255, 4 / 255, 16 / 255)
+"""Radii of the examples where the protocol has none in L-infinity."""
+
+
+def collect(
+    task: Task,
+    models: Mapping[str, nn.Module],
+    curvatures: Mapping[str, Curvature],
+    *,
+    radii: Sequence[float],
+    h: float,
+) -> Figures:
+    """Return the numbers behind the pictures of a run.
+
+    Args:
+        task: Gives test images and seeds.
+        models: One model (pixels in, logits out) of each kind to show.
+        curvatures: Slope and curvature of the loss around test images, by kind.
+        radii: L-infinity radii of the adversarial examples, in pixel units.
+        h: L2 length of the curvature step in pixel units.
+    """
+    images, labels = _one_of_each(task)
+    attack = PGD(steps=20)
+    about = About(task.data.classes, tuple(radii) or DEFAULT_RADII, attack.label, h)
+    arrays = {"clean": _halves(images), "labels": labels.numpy()}
+    x, y, seeds = images.to(task.device), labels.to(task.device), task.seeds.child("figures")
+    for kind, model in models.items():
+        with borrowed(model):
+            found = [
+                attack.perturb(model, x, y, eps=eps, generator=seeds.generator(kind, repr(eps), device=task.device))
+                for eps in about.radii
+            ]
+            arrays[f"{kind}/adversarial"] = _halves(torch.stack(found))
+            arrays[f"{kind}/before"] = _classes(model, x)
+            arrays[f"{kind}/after"] = np.stack([_classes(model, adversarial) for adversarial in found])
+            slices = [
+                loss_slice(model, x[n], y[n], reach=2 * h, direction=seeds.generator("slice", n))
+                for n in range(min(SLICES, len(x)))
+            ]
+            arrays[f"{kind}/slices"] = np.stack(slices)
+    for kind, measured in curvatures.items():
+        arrays[f"{kind}/norm"] = measured.gradient_norm.float().numpy()
+        arrays[f"{kind}/curvature"] = measured.along_gradient.float().numpy()
+    return Figures(about, arrays)
+
+
+def loss_slice(model: nn.Module, image: Tensor, label: Tensor, *, reach: float, direction: torch.Generator) -> Array:
+    """Return the loss on a plane through an image: rows along its gradient, columns along a random direction.
+
+    Both directions have unit L2 length and are orthogonal; points are not clipped to [0, 1], which would bend the
+    plane.
+
+    Args:
+        model: From images in [0, 1] to logits, in eval mode.
+        image: The image, shape (C, H, W).
+        label: Its class, a scalar.
+        reach: L2 distance of the plane's edges from the image, in pixel units.
+        direction: Draws the random direction, on the CPU.
+
+    Returns:
+        float32 of shape (GRID, GRID); the image is at the centre and the gradient points to the last row.
+    """
+    leaf = image.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        (grad,) = torch.autograd.grad(F.cross_entropy(model(leaf[None]), label[None]), leaf)
+    along = grad / grad.norm().clamp_min(1e-12)
+    across = torch.randn(image.shape, generator=direction).to(image.device)
+    across = across - (across * along).sum() * along
+    across = across / across.norm()
+    at = torch.linspace(-reach, reach, GRID, device=image.device)
+    points = image + at.view(-1, 1, 1, 1, 1) * along + at.view(1, -1, 1, 1, 1) * across
+    with torch.no_grad():
+        logits = torch.cat([model(part) for part in points.flatten(0, 1).split(147)])
+    losses = F.cross_entropy(logits, label.expand(len(logits)), reduction="none")
+    return np.asarray(losses.view(GRID, GRID).float().cpu().numpy())
+
+
+def _one_of_each(task: Task) -> tuple[Tensor, Tensor]:
+    """Return the first test image of each of the first classes: the same images in every run on a data set."""
+    labels = task.data.test.labels
+    index = torch.stack([torch.nonzero(labels == label)[0, 0] for label in labels.unique()[:EXAMPLES]])
+    return task.data.test.images(index), labels[index]
+
+
+def _halves(images: Tensor) -> Array:
+    return images.detach().cpu().half().numpy()
+
+
+def _classes(model: nn.Module, images: Tensor) -> Array:
+    with torch.no_grad():
+        return np.asarray(model(images).argmax(dim=1).cpu().numpy())

@@ -1,0 +1,100 @@
+"""Gate items that ask whether standard attacks apply to a model at all (RobustBench's conditions)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from guard_plugins.evaluation.gate.item import Item, judged, points
+from guard_plugins.evaluation.gate.subject import Subject
+from guard_plugins.evaluation.predictions import logits_of
+from guard_plugins.runtime.eval_mode import borrowed, device_of
+
+
+def logits_are_deterministic(subject: Subject, *, passes: int = 5, tolerance: float = 1e-4) -> Item:
+    """Check that the same images get the same logits every time, up to rounding, relative to their L2 norm."""
+    answers = torch.stack(_logits(subject, passes))
+    unit = answers / answers.norm(dim=2, keepdim=True).clamp_min(1e-10)
+    change = float((unit - unit[:1]).norm(dim=2).max())
+    return judged(
+        "deterministic logits",
+        good=change <= tolerance,
+        figure=f"largest relative change over {passes} passes {change:.1e}",
+        value=change,
+        suggests="the forward pass is random: standard attacks overrate it, average gradients over many passes (EOT)",
+    )
+
+
+def forward_does_not_optimise(subject: Subject) -> Item:
+    """Check that the forward pass takes no gradients of its own (a defence that optimises while it predicts)."""
+    with _Watch() as watch:
+        _logits(subject, 1)
+    return judged(
+        "no optimisation inside the forward pass",
+        good=not watch.calls,
+        figure=f"{watch.calls} calls of autograd in one forward pass",
+        value=float(watch.calls),
+        suggests="standard attacks do not see through an inner optimisation: an adaptive attack is needed",
+    )
+
+
+def answers_are_logits(subject: Subject) -> Item:
+    """Check that the model returns logits, not probabilities, through which gradients vanish."""
+    (logits,) = _logits(subject, 1)
+    total = (logits.sum(dim=1) - 1).abs().max()
+    probable = bool(logits.min() >= -1e-5) and bool(logits.max() <= 1 + 1e-5) and bool(total <= 1e-5)
+    return judged(
+        "logits, not probabilities",
+        good=not probable,
+        figure=f"answers from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
+        suggests="every row sums to one: remove the softmax from the model before attacking it",
+    )
+
+
+def gradients_are_not_zero(subject: Subject, *, tolerance: float = 0.01) -> Item:
+    """Check that hardly any image has an input gradient of exactly zero."""
+    device, zero = device_of(subject.model), 0
+    with borrowed(subject.model):
+        for x, y in zip(
+            subject.images.split(subject.batch_size), subject.labels.split(subject.batch_size), strict=True
+        ):
+            leaf = x.to(device).clone().requires_grad_()
+            with torch.enable_grad():
+                loss = F.cross_entropy(subject.model(leaf), y.to(device), reduction="sum")
+                (grad,) = torch.autograd.grad(loss, leaf, allow_unused=True, materialize_grads=True)
+            zero += int((grad.flatten(1).abs().amax(dim=1) == 0).sum())
+    rate = zero / len(subject.labels)
+    return judged(
+        "input gradients are not zero",
+        good=rate <= subject.slack(tolerance),
+        figure=f"{points(rate)} % of the images have an input gradient of exactly zero",
+        value=rate,
+        suggests="a step that is not differentiable (quantisation) or a saturated softmax blocks the gradient: "
+        "replace it by its identity in the attacker's backward pass, and trust Square and margin losses meanwhile",
+    )
+
+
+class _Watch(TorchFunctionMode):
+    """Counts the calls that start a backward pass."""
+
+    calls = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.calls += func in (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
+        return func(*args, **(kwargs or {}))
+
+
+def _logits(subject: Subject, passes: int) -> list[torch.Tensor]:
+    images = subject.images[: subject.batch_size].to(device_of(subject.model))
+    with borrowed(subject.model):  # once: leaving it restores the random streams and would hide a random model
+        return [logits_of(subject.model, images).cpu() for _ in range(passes)]

@@ -1,0 +1,1 @@
+"""The stages of ``guard-run``, and the runner that knows their order."""

@@ -1,0 +1,167 @@
+"""What a run will take, known before it begins: every stage does a few timed steps on networks that are thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.errors import ArtifactError, GuardError
+from guard_plugins.labels.relabel import bytes_needed, layout_of
+from guard_plugins.method import Method
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.timing import EnoughError, SampledMonitor, Stopwatch, TimedTask
+from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.engine import Engine
+from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.memory import memory_asked_by, out_of_memory
+from guard_plugins.runtime.seeds import preserved_streams
+from guard_plugins.runtime.signals import StoppedError
+from guard_plugins.runtime.task import Task
+from guard_plugins.training.student import train_students
+from guard_plugins.training.student_batches import online
+
+LONG: Final = 120.0
+"""Estimated seconds from which a run is worth a line about it."""
+
+
+@dataclass
+class Estimate:
+    """What a run will take, but for its evaluation.
+
+    Attributes:
+        seconds: By stage; of a stage that could not be rehearsed to its end, what was seen of it.
+        disk: Bytes of the files that are known to be written.
+        memory: Peak of the rehearsal in bytes: of the process, and of the GPU where there is one.
+        complete: Whether everything could be rehearsed; otherwise time and disk are lower bounds.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    disk: int = 0
+    memory: dict[str, int] = field(default_factory=dict)
+    complete: bool = True
+
+    def sentence(self) -> str:
+        """Return the estimate in words."""
+        stages = ", ".join(
+            f"{name} {_minutes(seconds) if seconds or self.complete else 'not timed'}"
+            for name, seconds in self.seconds.items()
+        )
+        memory = ", ".join(f"{size / 2**30:.1f} GiB{where}" for where, size in self.memory.items())
+        return (
+            f"estimate{'' if self.complete else ' (at least)'}, from a few timed steps: {stages}, then the attacks; "
+            f"memory {memory} so far; disk {self.disk / 1e6:.0f} MB"
+        )
+
+    def require_room(self, folder: Path) -> None:
+        """Return if the disk holds what is known to be written.
+
+        Raises:
+            ArtifactError: If it does not.
+        """
+        free = shutil.disk_usage(folder).free
+        if free < self.disk:
+            raise ArtifactError(
+                f"The disk of {folder} has no room for this run (--output)",
+                seen=f"{free / 1e6:.0f} MB are free; images, weights and checkpoints take about {self.disk / 1e6:.0f}",
+                do="Free some disk space, choose another folder with --output, or lower --ipc.",
+            )
+
+
+def rehearse(task: Task, method: Method) -> Estimate:
+    """Return what the stages of a run will take.
+
+    The method's own functions run on networks and images that are thrown away; every kind of loop does a few steps.
+    Functions of a method that is not ``rehearsable`` are not called, and the estimate is a lower bound. Random streams,
+    ``task`` and its networks are left as found.
+
+    Args:
+        task: The run's.
+        method: An instance, under a hook, of its own: both keep the traces of what they did.
+
+    Raises:
+        TrainingError: If there is not enough memory for a stage.
+        StoppedError: If the run was asked to stop.
+    """
+    watch = Stopwatch(task.device, task.keeper.stop)
+    timed = TimedTask(
+        task.config, task.data, Engine(task.config.device), task.seeds, SampledMonitor(watch), task.networks,
+        Keeper(Checkpoints(None, every=math.inf), task.keeper.stop), watch,
+    )  # fmt: skip
+    estimate, model = Estimate(), None
+    with preserved_streams():
+        if method.uses_teacher:
+            model = timed.network(stage="teacher")
+            if not task.config.teacher.path:
+                # The hook may act on every k-th step only.
+                watch.least = task.config.guard.every if task.config.guarded else 1
+                with _part(estimate, watch, "teacher", "--teacher.batch-size"):
+                    _require(method.rehearsable or type(method).train_teacher is Method.train_teacher)
+                    method.train_teacher(timed, model)
+                watch.least = 1
+            model.eval().requires_grad_(False)
+            estimate.disk += sum(tensor.nbytes for tensor in model.state_dict().values())
+        with _part(estimate, watch, "distill", "the method's batch size, or --ipc"):
+            _require(method.rehearsable)
+            method.distill(timed, model)
+        with _part(estimate, watch, "students", "--student.batch-size"):
+            _students(timed, model if method.labels == "soft" else None)
+    pixels = task.classes * task.ipc * math.prod(task.data.image_shape)
+    estimate.disk += watch.saved + 5 * pixels  # float32 and the 8 bits of the PNGs
+    if task.config.student.labels == "stored":
+        layout = layout_of(task)
+        estimate.disk += bytes_needed(layout, layout.epochs)
+    estimate.memory = _peaks(task.device)
+    estimate.complete = estimate.complete and watch.complete
+    return estimate
+
+
+@contextlib.contextmanager
+def _part(estimate: Estimate, watch: Stopwatch, name: str, option: str) -> Iterator[None]:
+    """Count what the body's loops take; whatever else is wrong with it will be told by the run itself."""
+    before = watch.seconds
+    try:
+        with memory_asked_by(option):
+            yield
+    except StoppedError:
+        raise
+    except Exception as error:  # of a stranger's code, whose loops ended early
+        if isinstance(error, GuardError) and out_of_memory(error.__cause__):
+            raise
+        estimate.complete = False
+    estimate.seconds[name] = watch.seconds - before
+
+
+def _require(rehearsable: bool) -> None:
+    if not rehearsable:
+        raise EnoughError
+
+
+def _students(timed: TimedTask, teacher: Normalised | None) -> None:
+    images = torch.rand(timed.classes * timed.ipc, *timed.data.image_shape)
+    some = DistilledSet(images, torch.arange(timed.classes).repeat_interleave(timed.ipc))
+    train_students(timed, online(timed, some, teacher), name="student")
+    train_students(timed, online(timed, some, None), name="student-hard")
+
+
+def _peaks(device: torch.device) -> dict[str, int]:
+    unit = 1 if sys.platform == "darwin" else 1024
+    peaks = {"": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        peaks[" on the GPU"] = torch.cuda.max_memory_allocated(device)
+    return peaks
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

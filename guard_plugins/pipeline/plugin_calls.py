@@ -1,0 +1,109 @@
+"""Calls into a plugin's code: whatever goes wrong there names the plugin, its distribution and the remedy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.errors import GuardError, PluginError
+from guard_plugins.host import Registered
+from guard_plugins.runtime.memory import out_of_memory
+from guard_plugins.runtime.task import Task
+
+HOOK_DOES_NOT_APPLY: Final = (
+    "The curvature hook does not apply to the method {name!r}: it differentiates no loss on real data (`guarded` is "
+    "empty). The guard settings have no effect, and the report's `guard` is null."
+)
+"""What a run says where a method names nothing to guard."""
+
+
+@contextlib.contextmanager
+def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> Iterator[None]:
+    """Turn what a plugin's code raises into a PluginError; the project's own errors and exhausted memory pass.
+
+    Args:
+        plugin: Whose code is called.
+        doing: What it is asked to do, such as ``distill``.
+        run: Folder of the run, once it holds finished work to go on from.
+
+    Raises:
+        PluginError: If the code raises anything else; the original is its cause. With ``GUARD_STRICT_PLUGINS=1`` the
+            original passes, too.
+    """
+    try:
+        yield
+    except GuardError:
+        raise
+    except Exception as error:  # a stranger's code may raise anything
+        if out_of_memory(error) or os.environ.get("GUARD_STRICT_PLUGINS") == "1":
+            raise
+        kept = f" Finished work is kept: `guard-run --resume {run}` goes on from it." if run is not None else ""
+        raise PluginError(
+            f"{plugin.value.name!r} of {plugin.origin} failed in {doing}: {type(error).__name__}: {error}",
+            seen="".join(traceback.format_exception(error)).strip(),
+            do=f"Update {plugin.origin.split()[0]}, or tell its authors; other methods still work.{kept}",
+        ) from error
+
+
+def promised(plugin: Registered[Any], distilled: object, task: Task) -> DistilledSet:
+    """Return what ``distill`` returned, after a look at whether it is what every method promises.
+
+    Raises:
+        PluginError: If it is not.
+    """
+    problem = problem_with(distilled, task)
+    if problem is None:
+        assert isinstance(distilled, DistilledSet)
+        return distilled
+    raise PluginError(
+        f"The distilled set of {plugin.value.name!r} of {plugin.origin} is not what `distill` promises: {problem}",
+        do=f"Update {plugin.origin.split()[0]}, or tell its authors; other methods still work.",
+    )
+
+
+def problem_with(distilled: object, task: Task) -> str | None:
+    """Return how ``distilled`` differs from ``task.ipc`` images of every class with labels, or None.
+
+    Shapes, range and finiteness are already :class:`DistilledSet`'s own affair.
+    """
+    if not isinstance(distilled, DistilledSet):
+        return f"it is a {type(distilled).__name__}, not a DistilledSet"
+    images, labels = distilled.images, distilled.labels
+    if tuple(images.shape[1:]) != task.data.image_shape:
+        return f"images of shape {tuple(images.shape[1:])}, but the data has {task.data.image_shape}"
+    for name, tensor, dtype in (("images", images, torch.float32), ("labels", labels, torch.int64)):
+        if tensor.dtype != dtype or tensor.device.type != "cpu" or tensor.requires_grad:
+            return f"{name} must be plain {dtype} on the CPU, but are {_description(tensor)}"
+    return _wrong_labels(labels, task) or _wrong_soft_labels(distilled.soft_labels, len(labels), task.classes)
+
+
+def _wrong_labels(labels: Tensor, task: Task) -> str | None:
+    if labels.max() >= task.classes:
+        return f"labels from {int(labels.min())} to {int(labels.max())}, but there are {task.classes} classes"
+    counts = torch.bincount(labels, minlength=task.classes)
+    label = int((counts != task.ipc).int().argmax())
+    if counts[label] == task.ipc:
+        return None
+    return f"{int(counts[label])} images of class {task.data.classes[label]!r}, but --ipc {task.ipc}"
+
+
+def _wrong_soft_labels(soft: Tensor | None, images: int, classes: int) -> str | None:
+    if soft is None:
+        return None
+    if tuple(soft.shape) != (images, classes):
+        return f"soft labels of shape {tuple(soft.shape)}, not {(images, classes)}"
+    if soft.dtype != torch.float32 or soft.device.type != "cpu" or soft.requires_grad:
+        return f"soft labels must be plain torch.float32 on the CPU, but are {_description(soft)}"
+    return None
+
+
+def _description(tensor: Tensor) -> str:
+    return f"{tensor.dtype} on {tensor.device}" + (" with a gradient" if tensor.requires_grad else "")

@@ -1,0 +1,68 @@
+"""The whole job from configuration to report, new or resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from guard_plugins.artifacts.atomic import write_text
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.lock import locked
+from guard_plugins.artifacts.report import Report
+from guard_plugins.config import RunConfig
+from guard_plugins.host import PluginHost
+from guard_plugins.host.configure import configure
+from guard_plugins.pipeline.stages import Job
+from guard_plugins.runtime.engine import repeatable
+from guard_plugins.runtime.seeds import preserved_streams
+from guard_plugins.runtime.signals import StoppedError, StopRequest
+
+
+def run(config: RunConfig | Mapping[str, Any]) -> Report:
+    """Do the whole job and leave its artifacts in ``config.output``.
+
+    The caller's random streams are left as found.
+
+    Args:
+        config: From :func:`guard_plugins.configure`, or a mapping of its arguments (``{"method": "sre2l"}``).
+
+    Returns:
+        What ``report.json`` holds.
+
+    Raises:
+        GuardError: If anything is wrong; the message says what, what was seen, and what to do.
+    """
+    config = config if isinstance(config, RunConfig) else configure(**config)
+    with preserved_streams(), repeatable():
+        job = Job(config, PluginHost())
+        job.prepare()
+        folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
+        write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        return _finish(job, folder)
+
+
+def resume(path: Path, config: RunConfig) -> Report:
+    """Go on with a run that was stopped or killed; a finished one only returns its report.
+
+    Args:
+        path: The folder of the run.
+        config: What its ``config.yaml`` holds.
+
+    Raises:
+        GuardError: If there is no run, another process is at work on it, or anything else is wrong.
+    """
+    with preserved_streams(), repeatable():
+        job = Job(config, PluginHost())
+        job.prepare()
+        return _finish(job, RunFolder(path))
+
+
+def _finish(job: Job, folder: RunFolder) -> Report:
+    with locked(folder.path), StopRequest().listening() as stop:
+        try:
+            return job.run(folder, stop)
+        except StoppedError as error:
+            raise StoppedError(error.number, do=f"Go on with: guard-run --resume {folder.path}") from None

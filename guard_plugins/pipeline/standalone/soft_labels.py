@@ -1,0 +1,112 @@
+"""Which labels students of a distilled set learn from, outside of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.errors import ConfigError
+from guard_plugins.labels.store import StoredLabels
+from guard_plugins.runtime.task import Task
+from guard_plugins.training.recipes import recipe_of
+from guard_plugins.training.student_batches import FixedLessons, Lessons, online
+
+
+def lessons_of(
+    task: Task,
+    distilled: DistilledSet,
+    path: Path,
+    *,
+    labels: Literal["hard", "stored"],
+    teacher: nn.Module | None,
+    epochs: int | None,
+) -> tuple[Callable[[str], Lessons], str]:
+    """Return what students learn, by the name of their loop, and a sentence that says it.
+
+    Args:
+        task: Gives the recipe, seeds, device and classes.
+        distilled: The images with their labels.
+        path: Where the set was read from; a run's stored labels lie beside its images.
+        labels: ``hard``, or what soft labels came with the set.
+        teacher: In eval mode; its labels are used in place of both.
+        epochs: Passes over the images, where they were asked for by number.
+
+    Raises:
+        GuardError: If stored labels are asked for and there are none, or they do not fit.
+    """
+    if teacher is not None:
+        said = "Students learned from the soft labels of a teacher, asked at every step."
+        return online(task, distilled, teacher), said
+    folder = stored_beside(path)
+    if labels == "hard":
+        if folder is not None or distilled.soft_labels is not None:
+            task.monitor.say(
+                f"{path} comes with soft labels; its students learn from hard labels (--labels stored uses the others)"
+            )
+        return online(task, distilled, None), "Students learned from hard labels."
+    if folder is not None:
+        stored, said = _stored(task, distilled, path, folder, epochs)
+        return lambda stage: stored, said
+    if distilled.soft_labels is None:
+        raise ConfigError(
+            f"The distilled set {path} comes with no soft labels (--labels)",
+            do="Give a run done with --student.labels stored, or a --teacher; or leave --labels out for hard labels.",
+        )
+    _require_classes(distilled.soft_labels.shape[1], task, path)
+    return lambda stage: FixedLessons(task, distilled, stage=stage), "Students learned from one soft label per image."
+
+
+def _stored(
+    task: Task, distilled: DistilledSet, path: Path, folder: Path, epochs: int | None
+) -> tuple[StoredLabels, str]:
+    stored = StoredLabels(folder, distilled.images.to(task.device))
+    _require_classes(stored.card.classes, task, path)
+    if epochs not in (None, stored.card.epochs):
+        raise ConfigError(
+            f"The soft labels in {folder} are stored for another number of epochs (--epochs)",
+            seen=f"{stored.card.epochs} stored, {epochs} asked for", do="Leave --epochs out.",
+        )  # fmt: skip
+    recipe = recipe_of(task.config.student)
+    said = f"Students learned from the soft labels in {folder}, with their views and batches, "
+    said += f"by the recipe {task.config.student.protocol} (--recipe) at T = {recipe.temperature:g}."
+    return stored, said
+
+
+def images_in(path: Path) -> Path:
+    """Return the ``distilled`` folder of a run, or ``path`` itself."""
+    inside = path / "distilled"
+    return inside if inside.is_dir() else path
+
+
+def require_one_run(path: Path) -> None:
+    """Refuse a folder of runs in the place of one of them.
+
+    Raises:
+        ConfigError: If ``path`` holds no images itself, but folders that do as runs.
+    """
+    runs = sorted(folder.parent.name for folder in path.glob("*/distilled") if folder.is_dir())
+    if runs and images_in(path) == path:
+        raise ConfigError(
+            f"{path} is a folder of runs, not a run (--distilled)",
+            seen=", ".join(runs[:5]) + (", ..." if len(runs) > 5 else ""),
+            do=f"Give one of them, such as --distilled {path / runs[0]}.",
+        )
+
+
+def stored_beside(path: Path) -> Path | None:
+    """Return the folder of stored labels of a run, or of the run whose ``distilled`` folder ``path`` is."""
+    folder = (path.parent if path.name == "distilled" else path) / "labels"
+    return folder if any(folder.glob("epochs-*.safetensors")) else None
+
+
+def _require_classes(found: int, task: Task, path: Path) -> None:
+    if found != task.classes:
+        raise ConfigError(
+            f"The soft labels of {path} do not fit the data set {task.data.name!r} (--dataset)",
+            seen=f"labels for {found} classes; the data set has {task.classes}",
+            do="Name the data set the images were distilled from.",
+        )

@@ -1,0 +1,92 @@
+"""A comparison as JSON and as Markdown: the numbers of the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from guard_plugins.report import summary
+from guard_plugins.report.comparison import KINDS, Comparison, Entry
+from guard_plugins.report.gate import verdicts
+from guard_plugins.report.provenance import command, provenance
+from guard_plugins.report.scores import Scores, scores
+from guard_plugins.report.tables import Table, tables
+
+
+def as_json(comparison: Comparison) -> str:
+    """Return everything in numbers."""
+    content = {
+        "entries": [_entry(entry) for entry in comparison.entries],
+        "metrics": [_scores(one) for one in scores(comparison)],
+        "gate": [
+            {"label": told.label, "kind": told.kind, "items": [item.model_dump() for item in told.items]}
+            for told in verdicts(comparison)
+        ],
+        "findings": summary.findings(comparison),
+        "notes": summary.notes(comparison),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Return title, findings, tables, gate, metrics, cost and commands."""
+    metrics, cost = summary.metrics(comparison), summary.cost(comparison)
+    parts = [
+        f"# {summary.title(comparison)}",
+        summary.subtitle(comparison),
+        "\n".join(f"* {finding}" for finding in summary.findings(comparison)),
+        *(f"**{table.title}**\n\n{_accuracies(table)}" for table in tables(comparison.experiments, KINDS)),
+        *summary.notes(comparison),
+        _gate(comparison),
+        f"## Metrics\n\n{_grid(['student', *metrics.heads], [[label, *cells] for label, cells in metrics.rows])}",
+        "\n".join(f"* {line}." for line in metrics.basis),
+        f"## Cost\n\n{_grid(['run', *cost.stages, 'total'], [[label, *cells] for label, cells in cost.rows])}",
+        "## Commands\n\n" + "\n\n".join(f"{one.label}:\n\n    {one.command}" for one in provenance(comparison)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    report = entry.report
+    return {
+        "label": entry.label, "method": report.method, "dataset": report.dataset, "ipc": report.ipc,
+        "protocol": report.protocol, "training": report.training, "guard": report.guard,
+        "models": {kind: model.model_dump() for kind, model in entry.models.items()},
+        "curvature": {kind: found.model_dump() for kind, found in report.curvature.items()},
+        "seconds": report.seconds,
+        "runs": [
+            {"folder": run.path.name, "seed": run.report.seed, "command": command(run),
+             "versions": run.manifest.get("versions")}
+            for run in entry.runs
+        ],
+    }  # fmt: skip
+
+
+def _scores(one: Scores) -> dict[str, Any]:
+    parts = {"drops": [drop.model_dump() for drop in one.drops], "ratios": [it.model_dump() for it in one.ratios]}
+    return {**vars(one), **parts}
+
+
+def _accuracies(table: Table) -> str:
+    rows = []
+    for section in table.sections:
+        rows += [
+            [f"{row.label}: {section.heading.lower()}", *(f"**{c.text}**" if c.best else c.text for c in row.cells)]
+            for row in section.rows
+        ]
+    return _grid(["model", *table.heads], rows)
+
+
+def _gate(comparison: Comparison) -> str:
+    lines = []
+    for told in verdicts(comparison):
+        lines.append(f"* {told.label}, {told.kind.lower()}: {told.tally}")
+        for item in (*told.of("failed"), *told.of("warning")):
+            lines.append(f"  * **{item.verdict}** {item.name}: {item.figure}. {item.suggests}")
+    return "## Release gate\n\n" + "\n".join(lines) if lines else ""
+
+
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,0 +1,1 @@
+"""What every long computation needs: device, seeds, loops, checkpoints, signals, progress."""

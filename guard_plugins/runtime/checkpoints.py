@@ -1,0 +1,83 @@
+"""The states of a run's loops on disk, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from guard_plugins.artifacts.atomic import made
+from guard_plugins.artifacts.report import Saves
+from guard_plugins.artifacts.tree import load_tree, save_tree
+
+
+class Checkpoints:
+    """One file per loop, saved at a cadence of time and once at the loop's end.
+
+    Attributes:
+        count: Number of saves by this process.
+        seconds: Time they took, from taking the state to the file on disk.
+        inputs: Fingerprint of what the running stage depends on; a state saved under another one is not used.
+
+    Args:
+        folder: Where the files go; made when the first is saved. None saves nothing.
+        every: Seconds between two saves of a running loop.
+    """
+
+    def __init__(self, folder: Path | None, *, every: float) -> None:
+        self.folder, self.every, self.count, self.seconds, self.inputs = folder, every, 0, 0.0, ""
+        self._last = time.monotonic()
+
+    def load(self, loop: str) -> tuple[int, dict[str, Any]] | None:
+        """Return (steps done, state) of a loop, or None where nothing was saved, or from other inputs.
+
+        Raises:
+            ArtifactError: If the file is damaged.
+        """
+        if self.folder is None or not self._path(self.folder, loop).exists():
+            return None
+        saved = load_tree(self._path(self.folder, loop))
+        return (saved["done"], saved["state"]) if saved["inputs"] == self.inputs else None
+
+    @property
+    def due(self) -> bool:
+        """Whether the cadence asks for a save."""
+        return self.folder is not None and time.monotonic() - self._last >= self.every
+
+    def save(self, loop: str, done: int, state: Callable[[], dict[str, Any]]) -> None:
+        """Save what ``state`` returns, a loop's state after ``done`` steps.
+
+        Raises:
+            ArtifactError: If the file cannot be written.
+        """
+        if self.folder is None:
+            return
+        start = time.monotonic()
+        save_tree(self._path(made(self.folder), loop), {"done": done, "inputs": self.inputs, "state": state()})
+        self._last = time.monotonic()
+        self.seconds += self._last - start
+        self.count += 1
+
+    def cost(self, stages: Mapping[str, float]) -> Saves:
+        """Return what saving cost this process, whose ``stages`` took so many seconds."""
+        whole = sum(stages.values())
+        share = self.seconds / whole if whole else 0.0
+        return Saves(count=self.count, seconds=round(self.seconds, 3), share=round(share, 6))
+
+    def forget(self) -> None:
+        """Remove everything saved."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @staticmethod
+    def _path(folder: Path, loop: str) -> Path:
+        digest = hashlib.blake2b(loop.encode(), digest_size=4).hexdigest()
+        return folder / f"{_slug(loop)}-{digest}.safetensors"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name)

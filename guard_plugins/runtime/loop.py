@@ -1,0 +1,180 @@
+"""The shape of every long loop: a state that is one serialisable object, and steps with randomness of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from guard_plugins.errors import TrainingError
+from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.monitor import Monitor
+from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.signals import StopRequest
+
+CHECK_EVERY: Final = 25
+"""Steps between two looks at the metrics on a GPU, where each look waits for the device."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything with PyTorch's pair of state methods: modules, optimisers, schedulers."""
+
+    def state_dict(self) -> Any:
+        """Return the state."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take the state over."""
+
+
+class LoopState:
+    """Everything a loop needs to go on where it stopped.
+
+    Args:
+        **parts: Named tensors (restored in place) and objects with ``state_dict`` / ``load_state_dict``.
+    """
+
+    def __init__(self, **parts: Tensor | Stateful) -> None:
+        self.parts = parts
+
+    def capture(self) -> dict[str, Any]:
+        """Return a copy of the state: nested dicts and lists of CPU tensors and plain numbers."""
+        return {name: _copied(_state_of(part)) for name, part in self.parts.items()}
+
+    def restore(self, captured: dict[str, Any]) -> None:
+        """Take over what :meth:`capture` returned.
+
+        Raises:
+            KeyError: If the parts are not the same.
+        """
+        for name, part in self.parts.items():
+            if isinstance(part, Tensor):
+                with torch.no_grad():
+                    part.copy_(captured[name])
+            else:
+                part.load_state_dict(captured[name])
+                if isinstance(part, torch.optim.Optimizer):
+                    _lay_out(part)
+
+
+def _state_of(part: Tensor | Stateful) -> Any:
+    return part.detach() if isinstance(part, Tensor) else part.state_dict()
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimiser's averages the memory layout of their weights, as they had before they were stored."""
+    for weight, averages in optimizer.state.items():
+        for name, value in averages.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                averages[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _copied(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu().clone()
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_copied(value) for value in tree]
+    return tree
+
+
+@dataclass
+class Step:
+    """One step of a loop.
+
+    Attributes:
+        index: Its number, from 0.
+        metrics: What :meth:`log` was given last.
+    """
+
+    index: int
+    metrics: dict[str, Tensor | float] = field(default_factory=dict)
+
+    def log(self, **metrics: Tensor | float) -> None:
+        """Report numbers of this step, such as ``loss=loss``; they must be finite."""
+        self.metrics = metrics
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """What keeps a loop's state safe: where it is saved, and whether the run was asked to stop.
+
+    Attributes:
+        checkpoints: Where states are saved.
+        stop: Tells when to stop.
+        riders: State besides the loop's own that changes with it (the curvature hook's), by name.
+    """
+
+    checkpoints: Checkpoints
+    stop: StopRequest = field(default_factory=StopRequest)
+    riders: Mapping[str, Stateful] = field(default_factory=dict)
+
+    def begin(self, loop: str, state: LoopState) -> int:
+        """Take over the saved state of a loop, if there is one, and return the number of steps it has done."""
+        saved = self.checkpoints.load(loop)
+        if saved is None:
+            return 0
+        done, captured = saved
+        self._whole(state).restore(captured)
+        return done
+
+    def after(self, loop: str, done: int, state: LoopState, *, last: bool) -> None:
+        """Save the state where the cadence, the loop's end or a stop signal asks for it.
+
+        Raises:
+            StoppedError: If the run was asked to stop; the state is saved.
+        """
+        if last or self.checkpoints.due or self.stop.number is not None:
+            self.checkpoints.save(loop, done, self._whole(state).capture)
+        self.stop.check()
+
+    def _whole(self, state: LoopState) -> LoopState:
+        return LoopState(**state.parts, **{f"rider:{name}": rider for name, rider in self.riders.items()})
+
+
+def steps(
+    stage: str, total: int, *, state: LoopState, seeds: Seeds, monitor: Monitor, device: torch.device, keeper: Keeper
+) -> Iterator[Step]:
+    """Yield the steps of a loop, each with freshly derived global randomness, watched for numbers gone wrong.
+
+    Args:
+        stage: Name of the loop in progress bars, events, checkpoints and the seeds' path.
+        total: Number of steps.
+        state: Everything the loop changes; restored first where it was saved.
+        seeds: Step ``i`` starts with the global random streams seeded from (seeds, stage, i).
+        monitor: Where progress goes.
+        device: Where the metrics live; decides how often they are looked at.
+        keeper: Saves the state.
+
+    Raises:
+        TrainingError: If a logged number is not finite.
+        StoppedError: If the run was asked to stop.
+    """
+    every = 1 if device.type == "cpu" else CHECK_EVERY
+    start = keeper.begin(stage, state)
+    with monitor.track(stage, total, done=start) as progress:
+        for index in range(start, total):
+            seeds.reset(stage, index)
+            step = Step(index)
+            yield step
+            if step.metrics and (index % every == 0 or index == total - 1):
+                progress.metrics = _finite(stage, step, total)
+            progress.advance()
+            keeper.after(stage, index + 1, state, last=index == total - 1)
+
+
+def _finite(stage: str, step: Step, total: int) -> dict[str, float]:
+    values = {name: float(torch.as_tensor(value).detach()) for name, value in step.metrics.items()}
+    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+    if bad:
+        raise TrainingError(
+            f"The {', '.join(bad)} of stage {stage!r} is no longer a finite number at step {step.index + 1} of {total}",
+            seen=", ".join(f"{name} = {value}" for name, value in values.items()),
+            do="The usual cause is a learning rate that is too high: lower it, or the weight of the curvature term.",
+        )
+    return values

@@ -1,0 +1,96 @@
+"""Everything the host gives a method: data, seeds, device, networks, settings, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from guard_plugins.networks.normalised import Normalised, build_normalised
+from guard_plugins.runtime.engine import Engine
+from guard_plugins.runtime.loop import Keeper, LoopState, Step, steps
+from guard_plugins.runtime.monitor import Monitor
+from guard_plugins.runtime.seeds import Seeds
+
+if TYPE_CHECKING:
+    from guard_plugins.config import RunConfig
+    from guard_plugins.data.base import Data
+    from guard_plugins.networks.base import Activation, Network
+
+
+@dataclass(frozen=True)
+class Task:
+    """One distillation task.
+
+    Attributes:
+        config: The resolved configuration of the run (shared sections and the method's own options).
+        data: The real data.
+        engine: Device and backward pass.
+        seeds: Source of all randomness of this part of the run.
+        monitor: Progress and events.
+        networks: The architectures by name.
+        keeper: Saves the state of the loops.
+    """
+
+    config: RunConfig
+    data: Data
+    engine: Engine
+    seeds: Seeds
+    monitor: Monitor
+    networks: Mapping[str, type[Network]]
+    keeper: Keeper
+
+    @property
+    def ipc(self) -> int:
+        """Images per class to distil."""
+        return self.config.ipc
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.data.classes)
+
+    @property
+    def device(self) -> torch.device:
+        """Device to compute on."""
+        return self.engine.device
+
+    def network(self, name: str | None = None, activation: Activation | None = None, *, stage: str) -> Normalised:
+        """Return a fresh network (pixels in [0, 1] in, logits out) on the device, initialised from the seeds.
+
+        Args:
+            name: Architecture; the teacher's where None.
+            activation: Activation; the teacher's where None.
+            stage: What it is for; different stages get different weights.
+
+        Raises:
+            ConfigError: If there is no such architecture, or it cannot take the images.
+        """
+        teacher = self.config.teacher
+        self.seeds.reset(stage, "weights")
+        model = build_normalised(
+            self.networks[name or teacher.network](), self.data, activation=activation or teacher.activation
+        )
+        return self.engine.placed(model)
+
+    def steps(self, stage: str, total: int, *, state: LoopState) -> Iterator[Step]:
+        """Yield the ``total`` steps of a loop; each begins with the global random streams seeded for it alone.
+
+        Args:
+            stage: Name of the loop.
+            total: Number of steps.
+            state: Everything the loop changes; what a resumed run needs to go on.
+
+        Raises:
+            TrainingError: If a number given to ``step.log`` is not finite.
+            StoppedError: If the run was asked to stop; the state is saved then.
+        """
+        return steps(
+            stage, total, state=state, seeds=self.seeds, monitor=self.monitor, device=self.device, keeper=self.keeper
+        )
+
+    def child(self, *path: str | int) -> Task:
+        """Return the same task with randomness of its own, for one of several like parts (students, say)."""
+        return replace(self, seeds=self.seeds.child(*path))

@@ -1,0 +1,67 @@
+"""The yardstick: as many real images, drawn at random; a distilled set should beat them under the same labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.errors import DataError
+from guard_plugins.hookspecs import hookimpl
+from guard_plugins.method import Method
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.runtime.task import Task
+
+
+class RandomReal(Method):
+    """Random training images of every class, without replacement."""
+
+    name = "random"
+    summary = "baseline: randomly drawn real images (the yardstick)"
+    rehearsable = True
+
+    def check(self, task: Task, teacher: Normalised | None) -> None:
+        """Refuse a class with fewer images than are asked for, before a teacher is trained.
+
+        Raises:
+            DataError: If there is one.
+        """
+        for label in range(task.classes):
+            _draw(task, label)
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        """Return ``task.ipc`` real images per class.
+
+        Raises:
+            DataError: If a class has fewer images.
+        """
+        labels = torch.arange(task.classes).repeat(task.ipc)
+        chosen = [_draw(task, label) for label in range(task.classes)]
+        index = torch.stack(chosen, dim=1).flatten()
+        return DistilledSet(task.data.train.images(index), labels)
+
+
+def _draw(task: Task, label: int) -> Tensor:
+    members = torch.nonzero(task.data.train.labels == label).flatten()
+    if len(members) < task.ipc:
+        raise _too_few(task, label, len(members))
+    order = torch.randperm(len(members), generator=task.seeds.generator("random", label))
+    return members[order[: task.ipc]]
+
+
+def _too_few(task: Task, label: int, found: int) -> DataError:
+    limit = task.config.data.train_per_class
+    least = int(torch.bincount(task.data.train.labels, minlength=task.classes).min())
+    # Without a limit, or below it, the class has no more images, and raising it would change nothing.
+    raised = f", or raise --data.train-per-class (now {limit})" if limit is not None and found >= limit else ""
+    return DataError(
+        f"The class {task.data.classes[label]!r} has {found} training images, fewer than --ipc asks for",
+        seen=f"{found} images, --ipc {task.ipc}",
+        do=f"Lower --ipc to {least} or less{raised}.",
+    )
+
+
+@hookimpl
+def register_methods() -> list[type[Method]]:
+    """Register the method."""
+    return [RandomReal]

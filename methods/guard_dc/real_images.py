@@ -1,0 +1,63 @@
+"""The real images of a matching step."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from guard_plugins.data.base import Split
+from guard_plugins.data.classwise import Classwise
+from guard_plugins.data.splits import TensorSplit
+from guard_plugins.errors import DataError
+from guard_plugins.runtime.task import Task
+
+RESIDENT: Final = 4 * 2**30
+"""Bytes up to which the training images are read once and kept on the device."""
+
+
+class RealImages:
+    """Random real images of one class at a time, on the device.
+
+    Args:
+        task: Gives data, seeds and device.
+
+    Raises:
+        DataError: If a class has no training image.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._seeds, self._device = task.seeds, task.device
+        self._classwise = Classwise(_resident(task), task.classes)
+        empty = [task.data.classes[i] for i, members in enumerate(self._classwise.members) if not len(members)]
+        if empty:
+            raise DataError(
+                f"The class {empty[0]!r} has no training image to match gradients on",
+                seen=f"{len(empty)} of {task.classes} classes are empty", do="Remove its folder, or add images to it.",
+            )  # fmt: skip
+
+    def draw(self, label: int, count: int, *path: str | int) -> Tensor:
+        """Return ``count`` random pixels (count, C, H, W) of a class, as many different ones as there are.
+
+        Args:
+            label: The class.
+            count: Number of images.
+            *path: What they are for; decides which they are.
+        """
+        generator = self._seeds.generator("match", "real", label, *path)
+        return self._classwise.draw(label, count, generator).to(self._device, non_blocking=True)
+
+    def batch(self, label: int, count: int, *path: str | int) -> Tensor:
+        """Return what :meth:`draw` does, but every image once at most."""
+        return self.draw(label, min(count, len(self._classwise.members[label])), *path)
+
+
+def _resident(task: Task) -> Split:
+    split = task.data.train
+    size = 4 * len(split) * int(torch.tensor(task.data.image_shape).prod())
+    in_memory = isinstance(split, TensorSplit) and task.device.type == "cpu"
+    if in_memory or size > RESIDENT:
+        return split
+    parts = [split.images(index).to(task.device) for index in torch.arange(len(split)).split(4096)]
+    return TensorSplit(torch.cat(parts), split.labels)
