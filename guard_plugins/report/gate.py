@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from guard_plugins.artifacts.report import GateItem, Report
@@ -75,8 +75,7 @@ def _against_baseline(entry: Entry, kind: str, comparison: Comparison) -> list[G
     ours, theirs = entry.models[kind], baseline.models[kind]
     results: Any = ours.robust  # what a report keeps of an attack's results is all that these items look at
     before: Any = theirs.robust
-    items = [clean_is_kept(ours.clean, theirs.clean), gains_agree(results, before)]
-    return [GateItem(**asdict(item)) for item in items]
+    return [clean_is_kept(ours.clean, theirs.clean), gains_agree(results, before)]
 
 
 def _is_baseline(other: Entry, entry: Entry, kind: str) -> bool:

@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from guard_plugins.evaluation.gate.item import Item, judged, not_run, over_255, points
+from guard_plugins.artifacts.formatting import percent, radius
+from guard_plugins.artifacts.report import GateItem
+from guard_plugins.evaluation.gate.item import judged, not_run
 
 if TYPE_CHECKING:
     from guard_plugins.evaluation.accuracy import AttackResult
@@ -19,7 +21,7 @@ WHITE_BOX: Final = ("autoattack", "apgd-t", "apgd-ce", "pgd-100", "pgd-20")
 """Labels of attacks that see gradients, strongest first."""
 
 
-def never_above_clean(clean: float, results: Sequence[AttackResult]) -> Item:
+def never_above_clean(clean: float, results: Sequence[AttackResult]) -> GateItem:
     """Check that no accuracy under attack exceeds the clean accuracy on the same images.
 
     Args:
@@ -33,13 +35,13 @@ def never_above_clean(clean: float, results: Sequence[AttackResult]) -> Item:
     return judged(
         name,
         good=worst.accuracy <= clean + 1e-9,
-        figure=f"highest {points(worst.accuracy)} ({worst.attack}), clean {points(clean)}",
+        figure=f"highest {percent(worst.accuracy)} ({worst.attack}), clean {percent(clean)}",
         value=worst.accuracy - clean,
         suggests="the two numbers were not measured on the same images and model: do not publish either",
     )
 
 
-def clean_above_chance(clean: float, *, classes: int, images: int) -> Item:
+def clean_above_chance(clean: float, *, classes: int, images: int) -> GateItem:
     """Warn where the clean accuracy is not above chance with 95 % confidence (normal, one-sided): nothing to defend.
 
     Args:
@@ -51,14 +53,14 @@ def clean_above_chance(clean: float, *, classes: int, images: int) -> Item:
     return judged(
         "clean accuracy above chance",
         good=clean > chance + 1.645 * math.sqrt(chance * (1 - chance) / images),
-        figure=f"clean {points(clean)}, chance {points(chance)}",
+        figure=f"clean {percent(clean)}, chance {percent(chance)}",
         value=clean - chance,
         suggests="the model learned next to nothing: what an attack leaves of that is no robustness",
         otherwise="warning",
     )
 
 
-def stronger_is_lower(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> Item:
+def stronger_is_lower(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> GateItem:
     """Check FGSM ≥ PGD-20 ≥ PGD-100 ≥ AutoAttack at every radius where at least two of them ran."""
     name = "FGSM ≥ PGD-20 ≥ PGD-100 ≥ AutoAttack"
     gaps = []
@@ -73,14 +75,14 @@ def stronger_is_lower(results: Sequence[AttackResult], *, tolerance: float = 0.0
     return judged(
         name,
         good=excess <= 0,
-        figure=f"closest to a violation: {strong.attack} {points(strong.accuracy)} after {weak.attack} "
-        f"{points(weak.accuracy)} at {over_255(eps)}",
+        figure=f"closest to a violation: {strong.attack} {percent(strong.accuracy)} after {weak.attack} "
+        f"{percent(weak.accuracy)} at {radius(eps)}",
         value=strong.accuracy - weak.accuracy,
         suggests="the gradients mislead the stronger attack (masking), or it was given too few steps",
     )
 
 
-def square_not_below_white_box(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> Item:
+def square_not_below_white_box(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> GateItem:
     """Check that the Square attack, which sees no gradient, breaks hardly anything that white-box attacks left.
 
     Compared image by image, at every radius where both ran; inside AutoAttack the parts are compared in order.
@@ -103,13 +105,13 @@ def square_not_below_white_box(results: Sequence[AttackResult], *, tolerance: fl
     return judged(
         name,
         good=worst <= max(tolerance, 1.5 / images),
-        figure=f"breaks {points(worst)} % of the images that {white_name} did not, at {over_255(eps)}",
+        figure=f"breaks {percent(worst)} % of the images that {white_name} did not, at {radius(eps)}",
         value=worst,
         suggests="gradients are masked: white-box numbers are too high, report the lower one and find the cause",
     )
 
 
-def curve_is_monotone(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> Item:
+def curve_is_monotone(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> GateItem:
     """Check that accuracy does not rise with the radius, for each attack that ran at several."""
     name = "accuracy falls as ε grows"
     rises = []
@@ -123,7 +125,7 @@ def curve_is_monotone(results: Sequence[AttackResult], *, tolerance: float = 0.0
     return judged(
         name,
         good=rise <= max(tolerance, 1.5 / far.images),
-        figure=f"largest change {100 * rise:+.1f} points ({near.attack}, {over_255(near.eps)} to {over_255(far.eps)})",
+        figure=f"largest change {100 * rise:+.1f} points ({near.attack}, {radius(near.eps)} to {radius(far.eps)})",
         value=rise,
         suggests="a larger ball contains the smaller one: the attack fails at large radii, use more steps or restarts",
     )
