@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+
+def attack_name(label: str, names: Mapping[str, str]) -> str:
+    """Return an attack's label as papers write it: ``PGD-20`` for ``pgd-20``.
+
+    Args:
+        label: The attack's name, with its settings if it has any.
+        names: How names are written; one that is not known stays as it is.
+    """
+    known = [name for name in names if label == name or label.startswith(f"{name}-")]
+    longest = max(known, key=len, default="")
+    return names[longest] + label[len(longest) :] if longest else label
+
 
 def percent(value: float | None, sd: float | None = None) -> str:
     """Return a share in percent with one decimal, with its standard deviation where there is one."""

@@ -36,6 +36,7 @@ class CW(Attack):
     name: ClassVar[str] = "cw-l2"
     norm: ClassVar[Norm] = "L2"
     summary: ClassVar[str] = "minimal L2 distance with a binary search on c (Carlini & Wagner 2017)"
+    display: ClassVar[str] = "CW-L2"
 
     steps: int = 100
     searches: int = 9

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from guard_plugins.artifacts.formatting import byte_count
 from guard_plugins.training.recipes import Recipe
 
 Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
@@ -116,18 +117,10 @@ class Layout(BaseModel):
         mixed = f" + {self.epochs * self.per_epoch} batches x {per_step}" if per_step else ""
         return (
             f"{self.epochs} epochs x {images} images x ({logits} bytes of {self.dtype} logits + {view} of view){mixed} "
-            f"= {total:,} bytes ({human(total)})"
+            f"= {total:,} bytes ({byte_count(total)})"
         )
 
 
 def name_of(epoch: int) -> str:
     """Return the name of the shard that begins with an epoch."""
     return f"epochs-{epoch:06d}.safetensors"
-
-
-def human(count: int) -> str:
-    """Return a number of bytes for people, in decimal units."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.artifacts.atomic import made
+from guard_plugins.artifacts.formatting import byte_count
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
-from guard_plugins.labels.layout import HEADER, DType, Layout, human
+from guard_plugins.labels.layout import HEADER, DType, Layout
 from guard_plugins.labels.shard import Card, read_shard, write_shard
 from guard_plugins.labels.store import hash_of
 from guard_plugins.runtime.monitor import Tracker
@@ -68,7 +69,7 @@ def require_room(folder: Path, layout: Layout, *, epochs: int) -> None:
     if free < need:
         raise ArtifactError(
             f"The disk has no room for the stored labels in {folder}",
-            seen=f"{human(free)} free, {human(need)} needed: {layout.cost()}",
+            seen=f"{byte_count(free)} free, {byte_count(need)} needed: {layout.cost()}",
             do="Free some space, choose another folder with --output, lower --student.epochs, or leave "
             "--student.labels at online, which stores nothing.",
         )

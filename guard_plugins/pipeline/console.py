@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.report import Report, Skipped
+from guard_plugins.attacks.base import display_names
 from guard_plugins.config import RunConfig
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.host import PluginHost
@@ -34,7 +35,10 @@ def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str 
     """
     config: RunConfig = task.config
     if not folder.manifest.exists():
-        write_manifest(folder.manifest, seed=config.seed, entries=host.entries, device=task.engine.describe())
+        write_manifest(
+            folder.manifest, seed=config.seed, entries=host.entries, device=task.engine.describe(),
+            attacks=display_names(host.attacks),
+        )  # fmt: skip
     for broken in host.broken.values():
         task.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
     if unhooked:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from guard_plugins.artifacts.distilled import save_distilled
-from guard_plugins.labels.layout import Layout, human
+from guard_plugins.artifacts.formatting import byte_count
+from guard_plugins.labels.layout import Layout
 from guard_plugins.training.recipes import PROTOCOLS
 from tests.labels.conftest import World
 
@@ -50,4 +51,4 @@ def test_the_loop_runs_as_it_stands(
 )
 def test_the_table_is_what_a_run_says(row: str, layout: Layout) -> None:
     total = layout.bytes_of(layout.epochs)
-    assert f"| {row} | {total:,} ({human(total)}) |" in PAGE
+    assert f"| {row} | {total:,} ({byte_count(total)}) |" in PAGE

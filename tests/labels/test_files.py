@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from guard_baselines.noise import Noise
+from guard_plugins.artifacts.formatting import byte_count
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.labels import relabel as stage
-from guard_plugins.labels.layout import HEADER, Layout, human
+from guard_plugins.labels.layout import HEADER, Layout
 from guard_plugins.labels.shard import read_card, write_shard
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.runtime.signals import StoppedError
@@ -61,7 +62,7 @@ def test_the_cost_of_the_published_recipe_on_imagenet() -> None:
         "= 29,742,105,600 bytes (29.7 GB)"
     )
     assert layout.shard == 1
-    assert human(5) == "5 bytes"
+    assert byte_count(5) == "5 bytes"
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(
