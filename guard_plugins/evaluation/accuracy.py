@@ -64,11 +64,6 @@ class AttackResult:
         """Share of the images that stay correctly classified."""
         return float(self.robust.float().mean())
 
-    @property
-    def clean(self) -> float:
-        """Share of the images classified correctly before the attack."""
-        return self.attacked / self.images
-
 
 @dataclass
 class Underway:

@@ -22,7 +22,7 @@ from guard_plugins.evaluation.assess import Assessed
 from guard_plugins.evaluation.metrics import metrics_of
 from guard_plugins.evaluation.protocols import find_protocol
 from guard_plugins.host import PluginHost
-from guard_plugins.labels.relabel import promise_room, relabel
+from guard_plugins.labels.relabel import relabel, storage_cost
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
@@ -40,7 +40,7 @@ from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.student import train_students
-from guard_plugins.training.student_batches import Lessons, online
+from guard_plugins.training.student_batches import StudentBatches, online
 
 #: What the teacher depends on, apart from the method and the hook.
 TEACHER_INPUTS = ("dataset", "data_root", "data", "seed", "teacher", "guard", "no_guard", "method", "device")
@@ -112,7 +112,7 @@ class Job:
         unhooked = HOOK_DOES_NOT_APPLY.format(name=self.method.name) if unguarded else ""
         introduce(self.task, folder, self.host, unhooked=unhooked)
         if self.config.student.labels == "stored" and not folder.labels.exists():
-            self.monitor.say(promise_room(self.task, folder.labels))
+            self.monitor.say(storage_cost(self.task, folder.labels))
         foretell(self.task, folder, Job(self.config, self.host).method)
         inputs = fingerprint("report", self.config.model_dump(mode="json"))
         if self.ledger.why_redo("report", inputs) is None:
@@ -204,7 +204,7 @@ class Job:
     def _data_inputs(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json", include={"dataset", "data_root", "data", "guard", "no_guard"})
 
-    def _soft_lessons(self, teacher: Normalised, distilled: DistilledSet) -> Callable[[str], Lessons]:
+    def _soft_label_batches(self, teacher: Normalised, distilled: DistilledSet) -> Callable[[str], StudentBatches]:
         if self.config.student.labels == "online":
             return online(self.task, distilled, teacher)
         source = [self.ledger.hashes("distill"), file_hash(self.folder.teacher)]
@@ -219,7 +219,7 @@ class Job:
 
     def _models(self, teacher: Normalised | None, distilled: DistilledSet) -> dict[str, list[Normalised]]:
         soft = teacher if self.method.labels == "soft" else None
-        lessons = self._soft_lessons(soft, distilled) if soft else online(self.task, distilled, None)
+        batches = self._soft_label_batches(soft, distilled) if soft else online(self.task, distilled, None)
         source = self.ledger.hashes("distill")
         settings = self.config.model_dump(mode="json", include={"student", "teacher", "seed", "evaluation", "device"})
         self._open("students", source, self._data_inputs, settings, self._mode())
@@ -227,7 +227,7 @@ class Job:
             hard = online(self.task, load_pngs(self.folder.distilled), None)
             return {
                 "teacher": [teacher] if teacher else [],
-                "student": train_students(self.task, lessons, name="student"),
+                "student": train_students(self.task, batches, name="student"),
                 "student_hard": train_students(self.task, hard, name="student-hard"),
             }
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from guard_plugins.artifacts.report import GateItem
 from guard_plugins.evaluation.gate import eligibility, probes
 from guard_plugins.evaluation.gate.bound import loss_rise_within_bound
-from guard_plugins.evaluation.gate.examine import Subject, examine, failed, probe
+from guard_plugins.evaluation.gate.examine import Subject, examine, probe
 from guard_plugins.evaluation.gate.subject import clearly_more
 from guard_plugins.runtime.seeds import Seeds
 from tests.attacks.oracle import train_digits
@@ -33,7 +33,7 @@ def subject(
 
 
 def names(items: list[GateItem]) -> set[str]:
-    return {item.name for item in failed(items)}
+    return {item.name for item in items if item.verdict == "failed"}
 
 
 def test_an_honest_robust_model_passes(robust_net: nn.Module, digits: tuple[Tensor, Tensor], source: nn.Module) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from guard_plugins.evaluation.accuracy import AttackResult
     from guard_plugins.evaluation.curvature import Curvature
 
-__all__ = ["GateItem", "Subject", "examine", "failed", "probe", "review"]
+__all__ = ["GateItem", "Subject", "examine", "probe", "review"]
 
 
 def examine(
@@ -99,8 +99,3 @@ def probe(
         if progress is not None:
             progress(items[-1], len(items), len(checks))
     return items
-
-
-def failed(items: Sequence[GateItem]) -> list[GateItem]:
-    """Return the items that failed; if there are any, the numbers must not be quoted."""
-    return [item for item in items if item.verdict == "failed"]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from guard_plugins.attacks.official import classes_of
 from guard_plugins.evaluation.accuracy import attack_accuracy
-from guard_plugins.evaluation.predictions import correct_mask
 from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 if TYPE_CHECKING:
@@ -70,10 +69,6 @@ class Subject:
         return attack_accuracy(
             model, attack, self.images, self.labels, eps=radius, batch_size=self.batch_size, seeds=self.seeds
         ).robust
-
-    def correct(self) -> Tensor:
-        """Return which images are classified correctly, bool of shape (N,)."""
-        return correct_mask(self.model, self.images, self.labels, batch_size=self.batch_size)
 
     def classes(self) -> int:
         """Return the number of logits the model returns per image."""
