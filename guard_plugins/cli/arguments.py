@@ -73,7 +73,7 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
             seen=f"installed: {', '.join(sorted({entry.name for entry in catalogue()})) or 'none'}",
             do=_misspelt(rest, file.values) + "Pick one, for example: guard-run --method sre2l",
         )
-    claims_of(str(name), catalogue())  # before anything is imported, since a typing error deserves a quick answer
+    claims_of(str(name), catalogue())  # before anything is imported: a typing error gets a quick answer
     method = PluginHost(only=[str(name)]).method(str(name))
     model = run_config_class(method)
     if asks_help:

@@ -88,7 +88,7 @@ def command_line(model: type[BaseModel], argv: Sequence[str], parser: Parser) ->
     source: CliSettingsSource[Any] = CliSettingsSource(
         settings_class(model), cli_parse_args=list(argv), root_parser=parser
     )
-    return Layer("the command line", source(), explicit=True)
+    return Layer("the command line", source(), may_be_idle="no")
 
 
 def environment(model: type[BaseModel]) -> Layer:

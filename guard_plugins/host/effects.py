@@ -68,9 +68,9 @@ def refuse_idle(config: RunConfig, method: type[Method], dataset: type[DataSet],
     found: dict[tuple[str, str], list[str]] = {}
     for idle in idle_settings(config, method, dataset):
         given, caused = _strongest(layers, idle.path), _strongest(layers, idle.cause)
-        if given < 0 or (idle.cause and caused > given):
+        if given < 0 or (idle.cause and caused > given) or layers[given].may_be_idle == "yes":
             continue
-        if not layers[given].explicit:
+        if layers[given].may_be_idle == "unchanged":
             plain = plain or _without_settings(method, config)
             if _at(plain.model_dump(), idle.path) == _at(config.model_dump(), idle.path):
                 continue

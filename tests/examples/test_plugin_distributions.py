@@ -13,7 +13,7 @@ from tests.distributions import command, installed, metadata
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("guard-*"))
 TINY = [
-    "--ipc", "1", "--data.train-per-class", "12", "--teacher.epochs", "1", "--student.epochs", "1",
+    "--ipc", "1", "--data.train-per-class", "12", "--student.epochs", "1",
     "--evaluation.images", "10", "--device", "cpu",
 ]  # fmt: skip
 
