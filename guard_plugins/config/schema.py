@@ -30,6 +30,13 @@ deviation of 0.247 (2.8/255 with the 0.2 of the published code)."""
 RIVAL_WEIGHTS: Final[Mapping[Any, float]] = {"trades": 6.0, "gradient-norm": DEFAULT_H_RMS * (3 * 32 * 32) ** 0.5}
 """Weights of the rivals that have one: TRADES' published beta; the gradient's norm as heavy as the hook's penalty, to
 first order, at 3x32x32 pixels."""
+OBJECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "fgsm-rs": ("eps",),
+    "pgd": ("eps", "attack_steps"),
+    "trades": ("eps", "attack_steps", "rival_weight"),
+    "gradient-norm": ("rival_weight",),
+}
+"""Options of the section teacher that only these objectives read."""
 
 
 class Section(BaseModel):

@@ -14,6 +14,7 @@ from guard_plugins.config import RunConfig, TeacherConfig
 from guard_plugins.config.compose import Configurable, compose
 from guard_plugins.config.explain import flag
 from guard_plugins.config.layers import Layer
+from guard_plugins.config.schema import OBJECTIVES
 from guard_plugins.data.base import DataSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method
@@ -22,14 +23,6 @@ Path = tuple[str, ...]
 
 HOOK_TERM: Final = ("weight", "penalty", "every")
 """Options of the hook that act on the teacher's training alone; h is also where curvature is measured."""
-
-OBJECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
-    "fgsm-rs": ("eps",),
-    "pgd": ("eps", "attack_steps"),
-    "trades": ("eps", "attack_steps", "rival_weight"),
-    "gradient-norm": ("rival_weight",),
-}
-"""Options of the section teacher that only these objectives read."""
 
 
 class Idle(NamedTuple):

@@ -38,7 +38,7 @@ def test_packaging_and_entry_point(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
 def test_they_are_built_on_the_public_api_only(folder: Path) -> None:
-    from tests.testing.test_contributing import public_modules
+    from tests.testing.test_writing_plugins import public_modules
 
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
