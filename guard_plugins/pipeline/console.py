@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from guard_plugins.artifacts.report import Skipped
+from guard_plugins.attacks.base import display_names
 from guard_plugins.config.presets import PRESETS
-from guard_plugins.labels.relabel import promise_room
+from guard_plugins.labels.relabel import storage_cost
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.estimate import LONG, estimate_run
 from guard_plugins.pipeline.manifest import write_manifest
@@ -28,7 +29,8 @@ def introduce(run: RunContext) -> None:
     config, host, say = run.config, run.prepared.host, run.task.monitor.say
     if not run.folder.manifest.exists():
         device = run.task.engine.describe()
-        write_manifest(run.folder.manifest, seed=config.seed, entries=host.entries, device=device)
+        attacks = display_names(host.attacks)
+        write_manifest(run.folder.manifest, seed=config.seed, entries=host.entries, device=device, attacks=attacks)
     for broken in host.broken.values():
         say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
     if run.prepared.hook_does_not_apply:
@@ -41,7 +43,7 @@ def introduce(run: RunContext) -> None:
         say(f"warning: {skipped.sentence()}")
     say(f"run folder: {run.folder.path}")
     if config.student.labels == "stored" and not run.folder.labels.exists():
-        say(promise_room(run.task, run.folder.labels))
+        say(storage_cost(run.task, run.folder.labels))
 
 
 def announce_estimate(run: RunContext) -> None:

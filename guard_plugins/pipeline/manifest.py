@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +20,17 @@ from guard_plugins.host import Entry
 PACKAGES: Final = ("torch", "torchvision", "accelerate", "numpy", "pydantic", "pluggy", "pyautoattack", "scikit-learn")
 
 
-def write_manifest(path: Path, *, seed: int, entries: Sequence[Entry], device: dict[str, Any]) -> None:
+def write_manifest(
+    path: Path, *, seed: int, entries: Sequence[Entry], device: dict[str, Any], attacks: Mapping[str, str]
+) -> None:
     """Write the manifest of a run.
+
+    Args:
+        path: The file.
+        seed: The run's seed.
+        entries: The installed plugins.
+        device: What the engine says of the device.
+        attacks: How reports write the names of attacks, by name.
 
     Raises:
         ArtifactError: If the file cannot be written.
@@ -36,6 +45,7 @@ def write_manifest(path: Path, *, seed: int, entries: Sequence[Entry], device: d
         ],
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count(), **device},
         "git": _git_state(),
+        "attacks": dict(attacks),
     }
     write_text(path, json.dumps(manifest, indent=2) + "\n")
 

@@ -36,6 +36,13 @@ class Run:
     figures: Figures | None
     sheet: bytes | None
 
+    @property
+    def attack_names(self) -> dict[str, str]:
+        """How the run's attacks write their names, by name; empty where the manifest does not say it."""
+        names = self.manifest.get("attacks")
+        known = names.items() if isinstance(names, dict) else ()
+        return {name: shown for name, shown in known if isinstance(shown, str) and shown.isprintable()}
+
 
 def load_run(path: Path) -> Run:
     """Read a finished run.

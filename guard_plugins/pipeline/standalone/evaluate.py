@@ -26,7 +26,7 @@ from guard_plugins.host import PluginHost
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.pipeline.standalone.consistency import data_options, require_data, require_own_word
-from guard_plugins.pipeline.standalone.soft_labels import images_in, lessons_of, require_one_run, stored_beside
+from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run, stored_beside
 from guard_plugins.pipeline.standalone.state_folder import kept, require_own, stamps
 from guard_plugins.pipeline.standalone.weights import card_of, fill, read_weights
 from guard_plugins.runtime.checkpoints import Checkpoints
@@ -173,8 +173,8 @@ def _students(task: Task, request: EvaluationRequest, path: Path) -> tuple[list[
     if request.teacher is not None:
         teacher, _ = _checkpoint(task, request, request.teacher)
     epochs = request.settings.get("student", {}).get("epochs")
-    lessons, said = lessons_of(task, distilled, path, labels=request.labels, teacher=teacher, epochs=epochs)
-    return train_students(task, lessons, name="student"), teacher, said
+    batches, said = batches_of(task, distilled, path, labels=request.labels, teacher=teacher, epochs=epochs)
+    return train_students(task, batches, name="student"), teacher, said
 
 
 def _distilled(path: Path, data: Data) -> DistilledSet:

@@ -13,10 +13,10 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of
-from guard_plugins.training.student_batches import FixedLessons, Lessons, online
+from guard_plugins.training.student_batches import FixedLabelBatches, StudentBatches, online
 
 
-def lessons_of(
+def batches_of(
     task: Task,
     distilled: DistilledSet,
     path: Path,
@@ -24,7 +24,7 @@ def lessons_of(
     labels: Literal["hard", "stored"],
     teacher: nn.Module | None,
     epochs: int | None,
-) -> tuple[Callable[[str], Lessons], str]:
+) -> tuple[Callable[[str], StudentBatches], str]:
     """Return what students learn, by the name of their loop, and a sentence that says it.
 
     Args:
@@ -57,7 +57,8 @@ def lessons_of(
             do="Give a run done with --student.labels stored, or a --teacher; or leave --labels out for hard labels.",
         )
     _require_classes(distilled.soft_labels.shape[1], task, path)
-    return lambda stage: FixedLessons(task, distilled, stage=stage), "Students learned from one soft label per image."
+    said = "Students learned from one soft label per image."
+    return lambda stage: FixedLabelBatches(task, distilled, stage=stage), said
 
 
 def _stored(
