@@ -45,6 +45,8 @@ def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str 
     skipped = Skipped.of(task.data.skipped)
     if skipped is not None:
         task.monitor.say(f"warning: {skipped.sentence()}")
+    for note in task.data.notes:
+        task.monitor.say(f"note: {note}")
     task.monitor.say(f"run folder: {folder.path}")
 
 
