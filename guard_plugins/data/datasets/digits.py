@@ -27,7 +27,12 @@ class Digits(DataSet):
     summary = "scikit-learn's 8x8 grey digits, 10 classes, embedded: no files, no download"
 
     def load(self, request: DataRequest) -> Data:
-        """Read the digits; ``root`` and ``download`` play no part."""
+        """Read the digits; ``root`` and ``download`` play no part.
+
+        Raises:
+            DataError: If the request has options that do not apply.
+        """
+        request.refuse(self.name, "split", "range")
         import torch
         from sklearn.datasets import load_digits
 
