@@ -81,6 +81,12 @@ class DataConfig(Section):
     skip_corrupt: CliToggleFlag[bool] = Field(
         False, description="leave out image files that cannot be read, and count them (reads every file once more)"
     )
+    split: float | None = Field(
+        None, gt=0, lt=1, description="hold this share of every class out as test images, where a folder has none"
+    )
+    range: tuple[float, float] | None = Field(
+        None, description="LOW HIGH: the numbers that are black and white in images deeper than 8 bits (0 65535)"
+    )
     validation_per_class: PositiveInt | None = Field(
         None,
         description="set this many more training images per class aside and attack all of them; no test image is used",

@@ -41,6 +41,8 @@ def introduce(run: RunContext) -> None:
     skipped = Skipped.of(run.prepared.data.skipped)
     if skipped is not None:
         say(f"warning: {skipped.sentence()}")
+    for note in run.prepared.data.notes:
+        say(f"note: {note}")
     say(f"run folder: {run.folder.path}")
     if config.student.labels == "stored" and not run.folder.labels.exists():
         say(storage_cost(run.task, run.folder.labels))
