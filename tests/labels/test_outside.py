@@ -54,13 +54,8 @@ def test_hard_labels_are_said_to_be_a_choice(world: Worlds, monkeypatch: pytest.
     chosen(one, one.root, "hard", soft_labels=torch.zeros(20, 10))
     one.write()
     assert chosen(one, one.root, "hard")[1] == "Students learned from hard labels."
-    assert (
-        said
-        == [
-            f"{one.root} comes with soft labels; its students learn from hard labels (--student.labels stored uses the others)"
-        ]
-        * 2
-    )
+    line = f"{one.root} comes with soft labels; its students learn from hard labels (--student.labels stored uses the "
+    assert said == [f"{line}others)"] * 2
 
 
 def test_labels_that_are_not_there_or_do_not_fit_are_refused(world: Worlds) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ PLAIN: Final = ("state_dict", "model_state_dict", "model", "net", "network", "pa
 """Keys under which training scripts put the weights, most telling first."""
 AVERAGED: Final = ("model_ema", "state_dict_ema", "ema_state_dict", "params_ema", "ema", "swa_model", "model_swa")
 """Keys of averaged weights; they are taken where there are no plain ones."""
+OWN, AVERAGING, UNKNOWN = range(3)
 DEEPEST: Final = 4
 """Containers within containers that are looked into."""
 
@@ -43,18 +44,19 @@ def state_dict_in(content: Any, path: Path) -> StateDict:
     Raises:
         ConfigError: If there is no state dict, or several and none is plainly the model's.
     """
-    keys: list[str] = []
-    notes: list[str] = []
-    outer = content
-    while not _is_state_dict(outer) and len(keys) < DEEPEST:
-        key, others = _inner_key(outer, path)
-        keys.append(key)
-        notes += [f"did not take {', '.join(map(repr, others))}"] if others else []
-        outer = outer[key]
-    if not _is_state_dict(outer):
+    found = dict(_state_dicts(content))
+    if not found:
         raise _no_state_dict(content, path)
-    if keys:
-        notes.insert(0, f"took the weights under {'.'.join(keys)!r}")
+    largest = max(map(len, found.values()))
+    paths = sorted((keys for keys, inside in found.items() if 2 * len(inside) >= largest), key=_rank)
+    if len(paths) > 1 and _rank(paths[0])[0] == _rank(paths[1])[0] == UNKNOWN:
+        raise ConfigError(
+            f"{path} holds several state dicts", seen=f"under: {', '.join(map('.'.join, paths[:8]))}",
+            do="Save the one that is meant alone: torch.save(model.state_dict(), FILE).",
+        )  # fmt: skip
+    outer, others = found[paths[0]], [repr(".".join(keys)) for keys in paths[1:]]
+    notes = [f"took the weights under {'.'.join(paths[0])!r}"] if paths[0] else []
+    notes += [f"did not take {', '.join(others[:5])}"] if others else []
     left_out = [str(name) for name, value in outer.items() if not isinstance(value, Tensor)]
     if left_out:
         notes.append(f"left out {', '.join(left_out[:5])}")
@@ -62,35 +64,23 @@ def state_dict_in(content: Any, path: Path) -> StateDict:
     return StateDict(tensors, tuple(notes))
 
 
-def _is_state_dict(value: Any) -> bool:
-    """Whether this is a mapping of names to tensors, beside which numbers and texts may stand but no containers."""
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        return False
-    tensors = sum(isinstance(one, Tensor) for one in value.values())
-    return tensors > 0 and not any(_holds_weights(one) for one in value.values())
+def _state_dicts(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Yield every state dict in nested mappings with the keys that lead to it; none inside of another."""
+    if not isinstance(content, Mapping) or len(keys) > DEEPEST or not all(isinstance(name, str) for name in content):
+        return
+    inside = [pair for name, value in content.items() for pair in _state_dicts(value, (*keys, name))]
+    if inside:
+        yield from inside
+    elif any(isinstance(value, Tensor) for value in content.values()):
+        yield keys, content
 
 
-def _holds_weights(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(one, (Tensor, Mapping)) for one in value.values())
-
-
-def _inner_key(content: Any, path: Path) -> tuple[str, list[str]]:
-    """Return the key the weights are under, and other keys that hold weights too."""
-    if not isinstance(content, Mapping):
-        raise _no_state_dict(content, path)
-    inside = [name for name, value in content.items() if isinstance(name, str) and _holds_weights(value)]
-    known: list[str] = [name for name in (*PLAIN, *AVERAGED) if name in inside]
-    direct = [name for name in inside if _is_state_dict(content[name])]
-    if known:
-        return known[0], known[1:]
-    if len(direct) == 1:
-        return direct[0], []
-    if len(direct) > 1:
-        raise ConfigError(
-            f"{path} holds several state dicts", seen=f"under: {', '.join(direct[:8])}",
-            do="Save the one that is meant alone: torch.save(model.state_dict(), FILE).",
-        )  # fmt: skip
-    raise _no_state_dict(content, path)
+def _rank(keys: Sequence[str]) -> tuple[int, int, int]:
+    """Order the places of state dicts: the model's own, then averaged ones, then those under names nobody knows."""
+    own = min((PLAIN.index(key) for key in keys if key in PLAIN), default=len(PLAIN))
+    if any(key in AVERAGED for key in keys):
+        return AVERAGING, own, len(keys)
+    return (OWN if own < len(PLAIN) or not keys else UNKNOWN), own, len(keys)
 
 
 def _no_state_dict(content: Any, path: Path) -> ConfigError:

@@ -12,6 +12,7 @@ from guard_plugins.artifacts.weights.load import load_any_teacher
 from guard_plugins.artifacts.weights.unwrap import state_dict_in
 from guard_plugins.errors import ConfigError
 from guard_plugins.networks.normalised import Normalised, build_normalised
+from guard_plugins.pipeline.standalone.class_order import order_hint
 from guard_plugins.pipeline.standalone.consistency import require_data, require_no_contradiction
 from guard_plugins.pipeline.standalone.request import GivenWeights
 from guard_plugins.runtime.task import Task
@@ -37,10 +38,16 @@ def load_checkpoint(task: Task, path: Path, given: GivenWeights) -> tuple[Normal
     expected = card or _described(task, path, given)
     activation: Any = expected.activation
     model = build_normalised(task.networks[expected.network](), task.data, activation=activation)
-    loaded = load_any_teacher(path, model, expected, networks=task.networks, mean=given.mean, std=given.std)
-    if loaded.said:
-        task.monitor.say(loaded.said)
-    return task.engine.placed(model).eval().requires_grad_(False), card
+    # The options beside a file of this project were compared with what it says; they are for other files.
+    options = {} if card is not None else given.model_dump(include={"mean", "std", "classes"})
+    loaded = load_any_teacher(path, model, expected, networks=task.networks, **options)
+    model = task.engine.placed(model).eval().requires_grad_(False)
+    said = [loaded.said] if loaded.said else []
+    if card is None:
+        said += order_hint(model, task.data)
+    for line in said:
+        task.monitor.say(line)
+    return model, card
 
 
 def _described(task: Task, path: Path, given: GivenWeights) -> TeacherCard:
