@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from guard_plugins.config.layers import Layer
+from guard_plugins.config.nearest import nearest
 from guard_plugins.errors import ConfigError
 
 GUARD_RUN_HELP: Final = "guard-run --method NAME --help"
@@ -72,5 +72,5 @@ def _nearest(path: Sequence[Any], model: type[BaseModel]) -> str:
     for part in path[:-1]:
         annotation = fields[part].annotation if part in fields else None
         fields = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
-    near = difflib.get_close_matches(str(path[-1]), fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(sorted(fields))}"
+    near = nearest(str(path[-1]), fields)
+    return f"; did you mean {near!r}?" if near else f"; known here: {', '.join(sorted(fields))}"
