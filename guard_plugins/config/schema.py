@@ -93,11 +93,27 @@ class DataConfig(Section):
     )
 
 
-class TeacherConfig(Section):
+class ForeignWeights(Section):
+    """What a file of weights from another code base does not say itself."""
+
+    mean: tuple[float, ...] | None = Field(
+        None, description="per-channel mean that weights from another code base were trained with, for pixels in "
+        "[0, 1], as 0.49,0.48,0.45 (default: the file's, else the data set's)",
+    )  # fmt: skip
+    std: tuple[float, ...] | None = Field(None, description="per-channel standard deviation, likewise")
+    classes: Path | None = Field(
+        None, description="file with a class name on each line, in the order of the weights' outputs (default: the "
+        "data set's order)",
+    )  # fmt: skip
+
+
+class TeacherConfig(ForeignWeights):
     """The teacher's network and its supervised training (squeeze)."""
 
     path: Path | None = Field(
-        None, description="take the teacher of this run, or this file, instead of training one (short: --teacher PATH)"
+        None,
+        description="take the teacher of this run, or the weights in this file, instead of training one (short: "
+        "--teacher PATH)",
     )
     network: str = Field("resnet18", description="architecture, see guard-plugins --check for the names")
     activation: Activation = Field("relu", description="activation function")
