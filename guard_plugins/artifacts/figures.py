@@ -11,9 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from guard_plugins.artifacts.atomic import replacing
+from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ArtifactError
 
 FIGURES: Final = "figures.safetensors"
@@ -68,8 +67,7 @@ def save_figures(path: Path, figures: Figures) -> None:
         ArtifactError: If the file cannot be written.
     """
     tensors = {name: np.ascontiguousarray(array) for name, array in figures.arrays.items()}
-    with replacing(path) as part:
-        save_file(tensors, part, metadata={"about": json.dumps(asdict(figures.about))})
+    write_tensors(path, tensors, {"about": json.dumps(asdict(figures.about))})
 
 
 def load_figures(path: Path) -> Figures:

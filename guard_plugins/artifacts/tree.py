@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from guard_plugins.artifacts.atomic import replacing
+from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ArtifactError
 
 KEY: Final = "tree"
@@ -30,8 +29,7 @@ def save_tree(path: Path, tree: Any) -> None:
     """
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps(_packed(tree, tensors))
-    with replacing(path) as part:
-        save_file(tensors, part, metadata={KEY: skeleton})
+    write_tensors(path, tensors, {KEY: skeleton})
 
 
 def load_tree(path: Path) -> Any:
