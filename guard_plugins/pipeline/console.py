@@ -9,7 +9,7 @@ from guard_plugins.config.presets import PRESETS
 from guard_plugins.host import PluginHost
 from guard_plugins.method import Method
 from guard_plugins.pipeline.estimate import LONG, rehearse
-from guard_plugins.pipeline.manifest import write_manifest
+from guard_plugins.pipeline.manifest import record_process
 from guard_plugins.report.comparison import KINDS
 from guard_plugins.report.gate import failures, tally
 from guard_plugins.runtime.task import Task
@@ -21,7 +21,7 @@ UNSUITED = (
 
 
 def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str = "") -> None:
-    """Write the manifest of a new run, and say what its user must know before it works.
+    """Record this process in the run's manifest, and say what its user must know before it works.
 
     Args:
         task: The run's.
@@ -30,11 +30,12 @@ def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str 
         unhooked: Why the curvature hook does not apply, where it was asked for.
 
     Raises:
-        ArtifactError: If the manifest cannot be written.
+        ArtifactError: If the manifest cannot be read or written.
     """
     config: RunConfig = task.config
-    if not folder.manifest.exists():
-        write_manifest(folder.manifest, seed=config.seed, entries=host.entries, device=task.engine.describe())
+    changed = record_process(folder.manifest, seed=config.seed, entries=host.entries, device=task.engine.describe())
+    if changed:
+        task.monitor.say(changed)
     for broken in host.broken.values():
         task.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
     if unhooked:

@@ -11,7 +11,7 @@ from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_di
 from guard_plugins.artifacts.figures import FIGURES
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger, file_hash, fingerprint
-from guard_plugins.artifacts.report import HookReport, Models, Report, Skipped
+from guard_plugins.artifacts.report import HookReport, Models, Report, Skipped, read_report
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card, save_teacher, teacher_file
 from guard_plugins.config import RunConfig
 from guard_plugins.data.base import Data
@@ -116,7 +116,7 @@ class Job:
         foretell(self.task, folder, Job(self.config, self.host).method)
         inputs = fingerprint("report", self.config.model_dump(mode="json"))
         if self.ledger.why_redo("report", inputs) is None:
-            return Report.model_validate_json(folder.report.read_text(encoding="utf-8"))
+            return read_report(folder.report)
         teacher, card = self._teacher() if self.method.uses_teacher else (None, self._card(None))
         distilled = self._distilled(teacher)
         models = self._models(teacher, distilled)

@@ -9,8 +9,8 @@ from typing import Final
 
 from guard_plugins.artifacts.atomic import made
 from guard_plugins.artifacts.lock import LOCK, locked
-from guard_plugins.artifacts.tree import load_tree
 from guard_plugins.errors import ConfigError
+from guard_plugins.runtime.checkpoints import read_state
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 STATES: Final = "*.safetensors"
@@ -70,7 +70,7 @@ def require_own(folder: Path, inputs: str) -> bool:
         ArtifactError: If one is damaged.
     """
     states = sorted(folder.glob(STATES))
-    if any(load_tree(path)["inputs"] != inputs for path in states):
+    if any(read_state(path)["inputs"] != inputs for path in states):
         raise ConfigError(
             f"{folder} holds the state of another unfinished evaluation (--output)",
             do="Give the command it belongs to, with the same files and versions, to go on with it; or name another "
