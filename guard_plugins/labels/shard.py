@@ -10,10 +10,9 @@ from typing import Annotated, Final
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from guard_plugins.artifacts.atomic import replacing
+from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ArtifactError
 from guard_plugins.labels.layout import Layout
 from guard_plugins.training.augmentation import largest_offset
@@ -47,8 +46,7 @@ def write_shard(path: Path, card: Card, epochs: range, tensors: dict[str, Tensor
         ArtifactError: If the file cannot be written.
     """
     about = {"card": card.model_dump(mode="json"), "epoch": epochs.start, "digest": _digest(card, epochs, tensors)}
-    with replacing(path) as part:
-        save_file(tensors, part, metadata={KEY: json.dumps(about)})
+    write_tensors(path, tensors, {KEY: json.dumps(about)})
 
 
 def read_card(path: Path) -> Card:
