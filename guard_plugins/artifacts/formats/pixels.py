@@ -53,7 +53,7 @@ def to_pixels(images: Tensor, path: Path, *, mean: Sequence[float], std: Sequenc
     if not images.is_floating_point():
         if low >= 0 and 1 < high <= 255:
             return images.float() / 255
-        raise _unknown(path, low, high, f"whole numbers ({images.dtype}) must cover 0..255")
+        raise _unknown(path, low, high, "whole numbers must cover 0..255")
     if low >= 0:
         if high <= 1:
             return images
