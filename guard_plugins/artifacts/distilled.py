@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from guard_plugins.artifacts.atomic import made, replacing, write_text
+from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.images.whole import require_whole
 from guard_plugins.errors import ArtifactError, TrainingError
@@ -62,8 +63,7 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
         tensors["soft_labels"] = distilled.soft_labels
     if distilled.student_lr is not None:
         tensors["student_lr"] = torch.tensor(distilled.student_lr, dtype=torch.float64)
-    with replacing(folder / TENSORS) as part:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+    write_tensors(folder / TENSORS, {name: tensor.contiguous() for name, tensor in tensors.items()})
     return [folder / name for name in (*names, METADATA, TENSORS)]
 
 

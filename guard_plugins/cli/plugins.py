@@ -88,7 +88,7 @@ def _check(rows: list[dict[str, Any]]) -> tuple[bool, list[str]]:
 
 
 def _line(registry: Registry[Any]) -> str:
-    """Return the names of one kind, each of a stranger's with where it comes from."""
+    """Return the names of one kind; those of other distributions with where they come from."""
     own = f"guard-plugins {__version__}"
     origins = {name: registry.registered(name).origin for name in sorted(registry)}
     names = [name if origin == own else f"{name} ({origin})" for name, origin in origins.items()]

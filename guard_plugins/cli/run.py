@@ -23,6 +23,8 @@ def _run(arguments: Sequence[str]) -> int:
     from guard_plugins.cli.arguments import parse
 
     request = parse(arguments)
+    for note in request.notes:
+        sys.stderr.write(note + "\n")
     if request.print_only:
         import yaml
 

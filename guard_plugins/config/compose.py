@@ -11,6 +11,7 @@ from pydantic import ValidationError, create_model
 
 from guard_plugins.config.explain import explain
 from guard_plugins.config.layers import Layer, merged
+from guard_plugins.config.nearest import nearest
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.config.schema import RunConfig
 from guard_plugins.errors import ConfigError, PluginError
@@ -81,10 +82,12 @@ def preset_layer(method: type[Configurable], given: Mapping[str, Any]) -> Layer:
     name = asked or dataset or RunConfig.model_fields["dataset"].default
     known = name in PRESETS or name in method.presets
     if asked and not known:
+        near = nearest(asked, {*PRESETS, *method.presets})
+        hint = f"Did you mean {near!r}? " if near else ""
         raise ConfigError(
             f"The method {method.name!r} has no preset {name!r} (--preset)",
             seen=f"its presets: {', '.join(sorted({*PRESETS, *method.presets}))}",
-            do="Pick one of these, or leave --preset out.",
+            do=f"{hint}Pick one of these, or leave --preset out.",
         )
     origin = f"preset {name}" if known else f"the method {method.name}"
     return Layer(origin, merged(method.defaults, PRESETS.get(name, {}), method.presets.get(name, {})))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from guard_plugins.config.layers import Layer
+from guard_plugins.config.nearest import nearest
 from guard_plugins.errors import ConfigError
+
+GUARD_RUN_HELP: Final = "guard-run --method NAME --help"
 
 
 def flag(path: Sequence[str | int]) -> str:
@@ -18,13 +20,22 @@ def flag(path: Sequence[str | int]) -> str:
     return "--" + ".".join(str(part).replace("_", "-") for part in path)
 
 
-def explain(error: ValidationError, model: type[BaseModel], layers: Sequence[Layer]) -> ConfigError:
-    """Return one readable error for everything pydantic found wrong."""
+def explain(
+    error: ValidationError, model: type[BaseModel], layers: Sequence[Layer], *, help_command: str = GUARD_RUN_HELP
+) -> ConfigError:
+    """Return one readable error for everything pydantic found wrong.
+
+    Args:
+        error: What pydantic found.
+        model: The model it checked.
+        layers: Where the values came from.
+        help_command: The command that describes every option.
+    """
     problems = [_problem(detail, model, layers) for detail in error.errors(include_url=False)]
     return ConfigError(
         "The configuration is not valid" if len(problems) > 1 else problems[0],
         seen="; ".join(problems) if len(problems) > 1 else "",
-        do="Correct the value; `guard-run --method NAME --help` describes every option.",
+        do=f"Correct the value; `{help_command}` describes every option.",
     )
 
 
@@ -61,5 +72,5 @@ def _nearest(path: Sequence[Any], model: type[BaseModel]) -> str:
     for part in path[:-1]:
         annotation = fields[part].annotation if part in fields else None
         fields = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
-    near = difflib.get_close_matches(str(path[-1]), fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(sorted(fields))}"
+    near = nearest(str(path[-1]), fields)
+    return f"; did you mean {near!r}?" if near else f"; known here: {', '.join(sorted(fields))}"

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings from one place, such as the command line; ``origin`` names the place in messages."""
+    """Settings from one place, such as the command line.
+
+    Attributes:
+        origin: Names the place in messages.
+        values: Nested as in the YAML file.
+        may_be_idle: Whether a setting may be here that does nothing in this run: ``no`` for what was given for this run
+            alone, as flags are; ``unchanged`` for files and variables, where it is the value that holds anyway, such as
+            a run's own config.yaml; ``yes`` for settings that serve several methods.
+    """
 
     origin: str
     values: Mapping[str, Any]
+    may_be_idle: Literal["no", "unchanged", "yes"] = "unchanged"
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any, Final
 import yaml
 
 from guard_plugins._version import __version__
+from guard_plugins.artifacts.formatting import percent, radius
 from guard_plugins.artifacts.report import ModelReport, Report
 from guard_plugins.artifacts.teacher import TeacherCard
 from guard_plugins.config.schema import RunConfig
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.report.formatting import attack_name, percent, radius
 from guard_plugins.report.gate import failures, tally
 
 _FRONT: Final = {"task_categories": ["image-classification"], "tags": ["dataset-distillation", "guard-plugins"]}
@@ -117,7 +117,7 @@ def _row(heading: str, model: ModelReport | None) -> str:
     if model is None:
         return ""
     attacks = ", ".join(
-        f"{percent(entry.accuracy, entry.sd)} ({attack_name(entry.attack)}, {radius(entry.eps, entry.norm)})"
+        f"{percent(entry.accuracy, entry.sd)} ({entry.attack}, {radius(entry.eps, entry.norm)})"
         for entry in model.robust
         if entry.eps
     )

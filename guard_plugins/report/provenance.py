@@ -1,4 +1,4 @@
-"""Where the numbers came from: exact commands, versions, machine, configuration."""
+"""Where the numbers come from: commands, versions, machine, configuration."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from guard_plugins.report.runs import Run
 
 @dataclass(frozen=True)
 class Origin:
-    """How one run came about.
+    """Where one run comes from.
 
     Attributes:
-        label: The experiment, with the seed where it has several runs.
+        label: The experiment, with the seed if it has several runs.
         command: The command line.
         facts: Versions, machine and commit in a sentence.
         config: The resolved configuration as YAML.
@@ -54,11 +54,12 @@ def command(run: Run) -> str:
 def _facts(run: Run) -> str:
     manifest = run.manifest
     versions, machine, git = (_mapping(manifest.get(name)) for name in ("versions", "machine", "git"))
+    changes = " with changes" if git.get("clean") is False else ""
     parts = [
         f"Begun {manifest['created']}" if "created" in manifest else "",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         ", ".join(f"{name} {value}" for name, value in machine.items()),
-        f"commit {str(git['commit'])[:12]}{'' if git.get('clean') else ' with changes'}" if git.get("commit") else "",
+        f"commit {str(git['commit'])[:12]}{changes}" if git.get("commit") else "",
         f"seed {run.report.seed}",
     ]
     return ". ".join(part for part in parts if part) + "."

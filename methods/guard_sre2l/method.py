@@ -1,16 +1,17 @@
-"""SRe2L for the plugin host: the host's plain teacher, then recovery; students learn from online teacher labels."""
+"""The method SRe2L: recovery from the host's teacher; students learn from the teacher's labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from guard_plugins.config import RunConfig
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
-from guard_sre2l.config import SRe2LConfig
+from guard_sre2l.config import RecoverConfig, SRe2LConfig
 from guard_sre2l.presets import PRESETS
 from guard_sre2l.recovery import recover
 from guard_sre2l.statistics import batchnorm_layers
@@ -26,8 +27,19 @@ class SRe2L(Method):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: SRe2LConfig
 
+    @classmethod
+    def idle(cls, config: RunConfig) -> Mapping[str, str]:
+        """Return the options that do nothing beside the others."""
+        options: RecoverConfig = config.recover  # type: ignore[attr-defined]
+        found = {}
+        if options.start == "noise":
+            found["recover.patch_scale"] = "only --recover.start real takes patches"
+        if options.r_bn == 0:
+            found["recover.first_bn"] = "--recover.r-bn 0 leaves the statistics out"
+        return found
+
     def check(self, task: Task, teacher: Normalised | None) -> None:
-        """Refuse a teacher whose BatchNorm statistics there are none to match.
+        """Refuse a teacher without BatchNorm statistics.
 
         Raises:
             ConfigError: If the teacher has no BatchNorm layer with running statistics.
@@ -36,7 +48,7 @@ class SRe2L(Method):
             raise ConfigError(
                 f"The method {self.name!r} matches BatchNorm statistics, but the teacher has no BatchNorm layer",
                 seen=f"--teacher.network {task.config.teacher.network}",
-                do="Take a teacher with BatchNorm, such as resnet18, small-resnet or convnet3-bn.",
+                do="Choose a teacher with BatchNorm, such as resnet18, small-resnet or convnet3-bn.",
             )
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
@@ -45,5 +57,5 @@ class SRe2L(Method):
         return recover(task, teacher, self.config.recover, crop_scale=self.crop_scale)
 
     def crop_scale(self, step: int, total: int) -> float:
-        """Return the smallest area share of the crop at ``step`` of ``total``, which in SRe2L is always the same."""
+        """Return the smallest area share of the crop at ``step`` of ``total``; constant in SRe2L."""
         return self.config.recover.crop_scale

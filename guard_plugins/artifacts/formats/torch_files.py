@@ -22,7 +22,7 @@ def read_torch(path: Path) -> Any:
         DistilledSetError: If it is missing, damaged, or holds anything else.
     """
     try:
-        with torch.serialization.safe_globals(_numpy_numbers()):
+        with torch.serialization.safe_globals(numpy_numbers()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
         raise DistilledSetError(
@@ -62,11 +62,13 @@ def refusal(error: Exception) -> str:
     return f"{type(error).__name__}: {reason[0]}" if reason else type(error).__name__
 
 
-def _numpy_numbers() -> list[Any]:
-    """Return what NumPy numbers are rebuilt from: DC's files list accuracies as such beside the images."""
+def numpy_numbers() -> list[Any]:
+    """Return what NumPy numbers are rebuilt from: scripts save accuracies and epochs as such beside their tensors."""
     scalar = np.float64(0).__reduce__()[0]
     names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]  # as NumPy 1 and 2 write it
-    return [np.dtype, type(np.dtype("float64")), type(np.dtype("float32")), *((scalar, name) for name in names)]
+    numbers = ("float16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool")
+    kinds = {type(np.dtype(number)) for number in numbers}
+    return [np.dtype, *kinds, *((scalar, name) for name in names)]
 
 
 def write_torch(path: Path, value: Any) -> None:
