@@ -59,9 +59,9 @@ def read(path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_whatever_torch_save_wrote(tmp_path: Path) -> None:
-    """250 generated files, some with labels, a learned rate or a whitening's inverse beside them."""
+    """100 generated files, some with labels, a learned rate or a whitening's inverse beside them."""
     draw = random.Random(0)
-    for _ in range(250):
+    for _ in range(100):
         path = tmp_path / draw.choice(["set.pt", "images_best.pt", "data.pt"])
         torch.save(anything(draw), path)
         for beside in ("labels_best.pt", "lr_best.pt", "zca.pt"):
