@@ -33,7 +33,7 @@ RENAMED: Final = {
 }  # fmt: skip
 """Spellings of version 0.1, which still work, and today's."""
 
-NUMBERS: Final = ("--teacher.mean", "--teacher.std", "--evaluation.eps")
+NUMBERS: Final = ("--teacher.mean", "--teacher.std", "--evaluation.eps", "--data.range")
 """Options that take several numbers: 1,2,4, or 1 2 4."""
 
 EPILOG: Final = """\

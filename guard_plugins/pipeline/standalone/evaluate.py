@@ -104,7 +104,10 @@ def _task(config: RunConfig, host: PluginHost, keeper: Keeper) -> Task:
     data = with_validation(
         host.datasets[config.dataset]().load(config.data_request()), config.data.validation_per_class
     )
-    return Task(config, data, Engine(config.device), Seeds(config.seed), Monitor(), host.networks, keeper)
+    monitor = Monitor()
+    for note in data.notes:
+        monitor.say(f"note: {note}")
+    return Task(config, data, Engine(config.device), Seeds(config.seed), monitor, host.networks, keeper)
 
 
 def _assessed(
