@@ -42,7 +42,7 @@ class TeacherCard(BaseModel):
     hook: HookReport | None = None
 
 
-def save_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
+def write_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
     """Write a teacher.
 
     Raises:
@@ -58,7 +58,8 @@ def save_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
             do="Lower --teacher.lr, or the weight of the curvature term (--guard.weight).",
         )
     with replacing(path) as part:
-        save_file(tensors, part, metadata={"format": "pt", "teacher": card.model_dump_json()})
+        # One key: safetensors writes several in an order that differs from process to process.
+        save_file(tensors, part, metadata={"teacher": card.model_dump_json()})
 
 
 def teacher_file(path: Path) -> Path:

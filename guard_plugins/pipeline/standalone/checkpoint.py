@@ -11,6 +11,7 @@ from guard_plugins.artifacts.weights.files import card_of, read_content
 from guard_plugins.artifacts.weights.load import load_any_teacher
 from guard_plugins.artifacts.weights.unwrap import state_dict_in
 from guard_plugins.errors import ConfigError
+from guard_plugins.host.own_network import is_own_network
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.pipeline.standalone.class_order import order_hint
 from guard_plugins.pipeline.standalone.consistency import require_data, require_no_contradiction
@@ -33,6 +34,7 @@ def load_checkpoint(task: Task, path: Path, given: GivenWeights) -> tuple[Normal
     path = teacher_file(path)
     card = card_of(path)
     if card is not None:
+        _refuse_code_named_by_a_file(path, card, given)
         require_no_contradiction(path, card, given)
         require_data(path, card, task.data)
     expected = card or _described(task, path, given)
@@ -48,6 +50,14 @@ def load_checkpoint(task: Task, path: Path, given: GivenWeights) -> tuple[Normal
     for line in said:
         task.monitor.say(line)
     return model, card
+
+
+def _refuse_code_named_by_a_file(path: Path, card: TeacherCard, given: GivenWeights) -> None:
+    if is_own_network(card.network) and given.network != card.network:
+        raise ConfigError(
+            f"{path} says that its network is code of your own, which is imported only where you name it yourself",
+            seen=f"network {card.network}", do=f"Add --teacher.network {card.network}, if you trust that code.",
+        )  # fmt: skip
 
 
 def _described(task: Task, path: Path, given: GivenWeights) -> TeacherCard:
