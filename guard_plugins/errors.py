@@ -53,5 +53,11 @@ class ArtifactError(GuardError):
     """A file of a run that cannot be written, read or trusted."""
 
 
+class DamagedError(ArtifactError):
+    """A file that was given or read back and is damaged, or is not what its name says (exit code 2)."""
+
+    exit_code = 2
+
+
 class TrainingError(GuardError):
     """Numbers that went wrong while training, distilling or attacking (NaN, divergence)."""

@@ -1,9 +1,13 @@
-"""Files that are either whole or not there: written beside, flushed to disk, renamed."""
+"""Files that are either whole or not there: written beside, flushed to disk, renamed.
+
+No file is opened for writing through a symbolic link, so nothing outside of the folder is ever changed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,15 +23,18 @@ PART = ".part"
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; on a clean exit it becomes ``path``, otherwise it is removed.
 
+    The file gets the mode that the process's umask gives, whatever mode its writer chose. A symbolic link at ``path``
+    is replaced, and its target stays as it is.
+
     Raises:
         ArtifactError: If the disk is full or the folder cannot be written.
     """
     part = path.with_name(path.name + PART)
     with writing(path):
+        mode = _create(part)
         try:
             yield part
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
+            _finish(part, mode)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -58,13 +65,27 @@ def made(folder: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically (UTF-8).
+    """Write a text file atomically (UTF-8; what UTF-8 cannot hold, such as the bytes of a strange path, is escaped).
 
     Raises:
         ArtifactError: If it cannot be written.
     """
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a text file (UTF-8), which is made where there is none.
+
+    Raises:
+        ArtifactError: If it cannot be written, is no regular file, or is a link (symbolic or hard).
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    with writing(path), os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise OSError("it is no regular file, or a hard link")
+        file.write(text)
 
 
 def cannot_write(path: Path, error: Exception) -> ArtifactError:
@@ -73,3 +94,24 @@ def cannot_write(path: Path, error: Exception) -> ArtifactError:
         f"Cannot write {path}", seen=getattr(error, "strerror", None) or str(error),
         do="Free some disk space, or choose another folder with --output; everything finished so far is kept.",
     )  # fmt: skip
+
+
+def _create(part: Path) -> int:
+    """Create an empty file, in place of one that a killed process left, and return its mode."""
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def _finish(part: Path, mode: int) -> None:
+    """Give a written file its mode and flush it to disk."""
+    descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+            os.fchmod(descriptor, mode)  # safetensors writes its files with mode 0600
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

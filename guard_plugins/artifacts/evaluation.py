@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
-from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport, Part
+from guard_plugins.artifacts.report import CurvatureReport, GateItem, Guard, ModelReport, Part, Size
 
 
 class Evaluation(Part):
@@ -32,8 +30,8 @@ class Evaluation(Part):
     seed: int
     protocol: str
     notes: list[str] = Field(default_factory=list)
-    guard: dict[str, Any] | None
+    guard: Guard | None
     model: ModelReport
     gate: list[GateItem]
     curvature: CurvatureReport
-    seconds: float
+    seconds: Size

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from guard_plugins.artifacts.atomic import PART
 from guard_plugins.errors import ConfigError
+
+CONFIG: Final = "config.yaml"
+"""Name of the first file of a run."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class RunFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(entry.suffix != PART for entry in path.iterdir()):
+            # A process that was killed at once leaves half of its first file.
+            if any(entry.name != CONFIG + PART for entry in path.iterdir()):
                 raise ConfigError(
                     f"The output folder {path} is not empty (--output)",
                     do="Choose another folder, or move the old run away; nothing is overwritten.",
@@ -52,7 +57,7 @@ class RunFolder:
     @property
     def config(self) -> Path:
         """The resolved configuration, which reruns the run."""
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def manifest(self) -> Path:

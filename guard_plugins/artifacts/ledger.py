@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel
 
 from guard_plugins.artifacts.atomic import write_text
+from guard_plugins.artifacts.reading import read_model
+from guard_plugins.artifacts.report import HookReport
 from guard_plugins.errors import ArtifactError
 
 
@@ -31,6 +36,44 @@ def file_hash(path: Path) -> str:
         raise ArtifactError(f"Cannot read {path}", seen=error.strerror or str(error)) from error
 
 
+def _inside(name: str) -> str:
+    if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+        raise ValueError("a file outside of the run's folder")
+    return name
+
+
+class Notes(BaseModel):
+    """What else is recorded with a finished stage.
+
+    Attributes:
+        hook: What the curvature hook measured in it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    hook: HookReport | None = None
+
+
+class Stage(BaseModel):
+    """A finished stage.
+
+    Attributes:
+        inputs: Fingerprint of what it was made from.
+        files: Hashes of its files, by path within the run's folder.
+        notes: What else was recorded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: str
+    files: dict[Annotated[str, AfterValidator(_inside)], str]
+    notes: Notes = Notes()
+
+
+class Stages(RootModel[dict[str, Stage]]):
+    """The content of ``stages.json``: the finished stages by name."""
+
+
 class Ledger:
     """The record of finished stages, ``stages.json``.
 
@@ -38,19 +81,14 @@ class Ledger:
         path: The file; read where it exists.
 
     Raises:
-        ArtifactError: If it exists but is damaged.
+        DamagedError: If it exists but is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stages: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            try:
-                self._stages = {name: dict(entry) for name, entry in json.loads(path.read_text()).items()}
-            except (OSError, ValueError, AttributeError, TypeError) as error:
-                raise ArtifactError(
-                    f"{path} is damaged", seen=str(error), do="Delete it; finished stages are then redone."
-                ) from error
+        self._stages: dict[str, Stage] = {}
+        if os.path.lexists(path):
+            self._stages = dict(read_model(path, Stages, do="Delete it; finished stages are then redone.").root)
 
     def why_redo(self, stage: str, inputs: str) -> str | None:
         """Return why a stage must be done (again): an empty string if it never finished, None if it stands.
@@ -62,9 +100,9 @@ class Ledger:
         entry = self._stages.get(stage)
         if entry is None:
             return ""
-        if entry.get("inputs") != inputs:
+        if entry.inputs != inputs:
             return "its settings or inputs changed"
-        for name, digest in entry.get("files", {}).items():
+        for name, digest in entry.files.items():
             path = self._path.parent / name
             if not path.is_file():
                 return f"{name} is missing"
@@ -74,11 +112,13 @@ class Ledger:
 
     def hashes(self, stage: str) -> dict[str, str]:
         """Return the hashes of a finished stage's files by name."""
-        return dict(self._stages.get(stage, {}).get("files", {}))
+        entry = self._stages.get(stage)
+        return dict(entry.files) if entry else {}
 
     def notes(self, stage: str) -> dict[str, Any]:
         """Return what else was recorded with a finished stage."""
-        return dict(self._stages.get(stage, {}).get("notes", {}))
+        entry = self._stages.get(stage)
+        return entry.notes.model_dump(exclude_unset=True) if entry else {}
 
     def finish(self, stage: str, inputs: str, files: Sequence[Path], **notes: Any) -> None:
         """Record a stage as finished, with its files' hashes and notes that JSON can hold.
@@ -88,5 +128,6 @@ class Ledger:
         """
         root = self._path.parent
         hashes = {path.relative_to(root).as_posix(): file_hash(path) for path in files}
-        self._stages[stage] = {"inputs": inputs, "files": hashes, "notes": notes}
-        write_text(self._path, json.dumps(self._stages, indent=1) + "\n")
+        self._stages[stage] = Stage(inputs=inputs, files=hashes, notes=Notes.model_validate(notes))
+        content = {name: entry.model_dump(exclude_unset=True) for name, entry in self._stages.items()}
+        write_text(self._path, json.dumps(content, indent=1) + "\n")

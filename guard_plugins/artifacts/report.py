@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from guard_plugins.artifacts.reading import first_problem, read_model
+from guard_plugins.config.schema import GuardConfig
 
 NAMED: Final = 5
 """Skipped images that are named; the others are counted."""
+
+Count = PositiveInt
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[float, Field(ge=0)]
+
+
+def _guard(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the hook as they are, if they could be a run's.
+
+    Raises:
+        ValueError: If they could not.
+    """
+    try:
+        GuardConfig.model_validate(settings, strict=True)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+    return settings
+
+
+Guard = Annotated[dict[str, Any], AfterValidator(_guard)]
+"""Settings of the curvature hook, as a configuration holds them."""
 
 
 class Part(BaseModel):
@@ -31,10 +56,10 @@ class RobustAccuracy(Part):
 
     attack: str
     norm: str
-    eps: float
-    accuracy: float
-    sd: float | None = None
-    images: int
+    eps: Size
+    accuracy: Share
+    sd: Size | None = None
+    images: Count
 
 
 class ModelReport(Part):
@@ -47,9 +72,9 @@ class ModelReport(Part):
         robust: Accuracies under attack.
     """
 
-    clean: float
-    sd: float | None = None
-    models: int = 1
+    clean: Share
+    sd: Size | None = None
+    models: Count = 1
     robust: list[RobustAccuracy]
 
     def at(self, eps: float, attack: str | None = None) -> float:
@@ -80,12 +105,15 @@ class HookReport(Part):
         mean_curvature: Mean curvature of the loss along z.
     """
 
-    steps: int
-    regularised_steps: int
+    steps: NonNegativeInt
+    regularised_steps: NonNegativeInt
     mean_loss: float
     mean_term: float
     mean_gradient_norm: float
     mean_curvature: float
+
+
+Verdict = Literal["passed", "failed", "warning", "not run"]
 
 
 class GateItem(Part):
@@ -100,7 +128,7 @@ class GateItem(Part):
     """
 
     name: str
-    verdict: Literal["passed", "failed", "warning", "not run"]
+    verdict: Verdict
     figure: str
     value: float | None = None
     suggests: str = ""
@@ -117,8 +145,8 @@ class CurvatureReport(Part):
         eigenvalue: Median largest absolute eigenvalue of the loss's Hessian.
     """
 
-    h: float
-    images: int
+    h: Size
+    images: Count
     gradient_norm: float
     along_gradient: float
     eigenvalue: float
@@ -129,15 +157,15 @@ class Drop(Part):
 
     attack: str
     norm: str
-    eps: float
+    eps: Size
     value: float | None
 
 
 class Ratios(Part):
     """RR and I-RR over the ``attacks`` run at one L-infinity radius; None where they are not defined."""
 
-    eps: float
-    attacks: int
+    eps: Size
+    attacks: Count
     rr: float | None
     irr: float | None
 
@@ -165,9 +193,9 @@ class Saves(Part):
         share: The same as a fraction of the time of all stages.
     """
 
-    count: int
-    seconds: float
-    share: float
+    count: NonNegativeInt
+    seconds: Size
+    share: Size
 
     def sentence(self) -> str:
         """Return the cost in words."""
@@ -182,7 +210,7 @@ class Skipped(Part):
         first: Paths of the first few.
     """
 
-    count: int
+    count: Count
     first: list[str]
 
     @classmethod
@@ -228,17 +256,26 @@ class Report(Part):
 
     method: str
     dataset: str
-    ipc: int
-    seed: int
+    ipc: Count
+    seed: NonNegativeInt
     protocol: str
     training: str = "plain"
-    guard: dict[str, Any] | None
+    guard: Guard | None
     models: Models
     hook: HookReport | None
-    seconds: dict[str, float]
+    seconds: dict[str, Size]
     gate: dict[str, list[GateItem]] = {}
     curvature: dict[str, CurvatureReport] = {}
     notes: list[str] = []
     metrics: Metrics | None = None
     saves: Saves | None = None
     skipped: Skipped | None = None
+
+
+def read_report(path: Path) -> Report:
+    """Return the results in a ``report.json``.
+
+    Raises:
+        DamagedError: If the file is damaged, or a number in it cannot be a run's.
+    """
+    return read_model(path, Report, do="Leave this run out, or finish it again with guard-run --resume.")

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from guard_plugins.artifacts.atomic import replacing
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.report import HookReport
+from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ArtifactError, ConfigError, TrainingError
 from guard_plugins.networks.normalised import Normalised
 
@@ -57,9 +57,7 @@ def write_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
             seen=f"{len(bad)} of {len(tensors)} tensors, such as {bad[0]}",
             do="Lower --teacher.lr, or the weight of the curvature term (--guard.weight).",
         )
-    with replacing(path) as part:
-        # One key: safetensors writes several in an order that differs from process to process.
-        save_file(tensors, part, metadata={"teacher": card.model_dump_json()})
+    write_tensors(path, tensors, {"format": "pt", "teacher": card.model_dump_json()})
 
 
 def teacher_file(path: Path) -> Path:

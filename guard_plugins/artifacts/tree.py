@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from guard_plugins.artifacts.atomic import replacing
-from guard_plugins.errors import ArtifactError
+from guard_plugins.artifacts.tensors import write_tensors
+from guard_plugins.errors import DamagedError
 
 KEY: Final = "tree"
+DIGEST: Final = "digest"
+"""Key of the hash over the tree and its tensors."""
 
 
 def save_tree(path: Path, tree: Any) -> None:
@@ -30,22 +33,37 @@ def save_tree(path: Path, tree: Any) -> None:
     """
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps(_packed(tree, tensors))
-    with replacing(path) as part:
-        save_file(tensors, part, metadata={KEY: skeleton})
+    write_tensors(path, tensors, {KEY: skeleton, DIGEST: _digest(skeleton, tensors)})
 
 
 def load_tree(path: Path) -> Any:
     """Return what :func:`save_tree` wrote.
 
     Raises:
-        ArtifactError: If the file is missing or damaged.
+        DamagedError: If the file is missing or damaged, be it by one bit.
     """
     try:
+        if not path.is_file():
+            raise FileNotFoundError("there is no such file")
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            return _unpacked(json.loads((file.metadata() or {})[KEY]), tensors)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{path} is damaged or no saved state", seen=f"{type(error).__name__}: {error}") from error
+            metadata = file.metadata() or {}
+        if metadata.get(DIGEST) != _digest(metadata[KEY], tensors):
+            raise ValueError("its content does not match its hash")
+        return _unpacked(json.loads(metadata[KEY]), tensors)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DamagedError(
+            f"{path} is damaged or no saved state", seen=f"{type(error).__name__}: {error}",
+            do="Delete it: the work since the last finished stage is then done again.",
+        ) from error  # fmt: skip
+
+
+def _digest(skeleton: str, tensors: Mapping[str, Tensor]) -> str:
+    state = hashlib.blake2b(skeleton.encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        state.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def _packed(tree: Any, tensors: dict[str, Tensor]) -> Any:

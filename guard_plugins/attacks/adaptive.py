@@ -32,6 +32,7 @@ class Adaptive(PGD):
 
     name: ClassVar[str] = "adaptive"
     summary: ClassVar[str] = "margin PGD that also knows the teacher and smooths ReLU"
+    display: ClassVar[str] = "Adaptive PGD"
     loss: ClassVar[LossName] = "margin"
 
     teacher: nn.Module | None = field(default=None, repr=False)

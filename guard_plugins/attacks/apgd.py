@@ -26,6 +26,7 @@ class APGDCE(Attack):
     name: ClassVar[str] = "apgd-ce"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "Auto-PGD on the cross-entropy, first part of AutoAttack"
+    display: ClassVar[str] = "APGD-CE"
 
     steps: int = 100
 
@@ -58,6 +59,7 @@ class APGDT(Attack):
     name: ClassVar[str] = "apgd-t"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "targeted Auto-PGD on the difference of logits ratio, second part of AutoAttack"
+    display: ClassVar[str] = "APGD-T"
 
     steps: int = 100
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -25,6 +26,12 @@ class AutoAttack(Attack):
     name: ClassVar[str] = "autoattack"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "AutoAttack standard: APGD-CE, APGD-T, FAB-T, Square (Croce & Hein 2020)"
+    display: ClassVar[str] = "AutoAttack"
+
+    @property
+    def strength(self) -> float:
+        """The highest rank."""
+        return math.inf
 
     def parts(self) -> Sequence[Attack]:
         """Return the four attacks of the standard with its settings."""

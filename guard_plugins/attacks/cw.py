@@ -36,6 +36,7 @@ class CW(Attack):
     name: ClassVar[str] = "cw-l2"
     norm: ClassVar[Norm] = "L2"
     summary: ClassVar[str] = "minimal L2 distance with a binary search on c (Carlini & Wagner 2017)"
+    display: ClassVar[str] = "CW-L2"
 
     steps: int = 100
     searches: int = 9
@@ -59,18 +60,19 @@ class CW(Attack):
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
         """Return a misclassified image within ``eps`` of every image, or the image itself where none was found."""
-        best, distance = self._search(model, images, labels, enough=eps)
+        best, distance = self.search(model, images, labels, enough=eps)
         return torch.where((distance <= eps).view(-1, 1, 1, 1), best, images)
 
-    def nearest(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the nearest misclassified images found and their L2 distances, shape (B,); inf where none was found.
+    def search(self, model: nn.Module, images: Tensor, labels: Tensor, *, enough: float) -> tuple[Tensor, Tensor]:
+        """Return the nearest misclassified images found and their L2 distances, shape (B,); inf if none was found.
 
-        Images that are misclassified already have distance 0.
+        Args:
+            model: From images to logits.
+            images: Clean images in [0, 1], shape (B, C, H, W). One that is misclassified already has distance 0.
+            labels: True classes, shape (B,).
+            enough: The search for a sample ends when a misclassified image within this distance is found; 0 for the
+                nearest image that the settings can find.
         """
-        return self._search(model, images, labels, enough=0.0)
-
-    def _search(self, model: nn.Module, images: Tensor, labels: Tensor, *, enough: float) -> tuple[Tensor, Tensor]:
-        """Search c for every sample until one within ``enough`` of the image is found."""
         best = images.clone()
         distance = torch.where(still_correct(model, images, labels), torch.inf, 0.0).to(images)
         c = torch.full_like(distance, self.initial_c)

@@ -26,6 +26,7 @@ class FABT(Attack):
     name: ClassVar[str] = "fab-t"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "targeted fast adaptive boundary attack, third part of AutoAttack"
+    display: ClassVar[str] = "FAB-T"
 
     steps: int = 100
 

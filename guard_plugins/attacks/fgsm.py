@@ -21,6 +21,12 @@ class FGSM(Attack):
     name: ClassVar[str] = "fgsm"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "one signed gradient step of length eps (Goodfellow et al. 2015)"
+    display: ClassVar[str] = "FGSM"
+
+    @property
+    def strength(self) -> float:
+        """One step: the lowest rank."""
+        return 1
 
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator

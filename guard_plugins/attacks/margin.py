@@ -13,6 +13,7 @@ class MarginPGD(PGD):
 
     name: ClassVar[str] = "cw-linf"
     summary: ClassVar[str] = "PGD on the Carlini & Wagner margin loss"
+    display: ClassVar[str] = "CW-L∞"
     loss: ClassVar[LossName] = "margin"
 
 
@@ -21,4 +22,5 @@ class DLRPGD(PGD):
 
     name: ClassVar[str] = "dlr-linf"
     summary: ClassVar[str] = "PGD on the difference of logits ratio (Croce & Hein 2020)"
+    display: ClassVar[str] = "DLR-L∞"
     loss: ClassVar[LossName] = "dlr"

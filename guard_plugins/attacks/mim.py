@@ -28,6 +28,7 @@ class MIM(Attack):
     name: ClassVar[str] = "mim"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "momentum iterative method, L1-normalised per sample (Dong et al. 2018)"
+    display: ClassVar[str] = "MIM"
 
     steps: int = 20
     decay: float = 1.0

@@ -25,6 +25,8 @@ class Noise(Attack):
     name: ClassVar[str] = "noise"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "random perturbations of the largest size, no gradients"
+    display: ClassVar[str] = "Noise"
+    black_box: ClassVar[bool] = True
 
     draws: int = 100
 

@@ -33,6 +33,7 @@ class PGD(Attack):
     name: ClassVar[str] = "pgd"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "projected gradient descent on the cross-entropy (Madry et al. 2018)"
+    display: ClassVar[str] = "PGD"
     loss: ClassVar[LossName] = "ce"
 
     steps: int = 20
@@ -52,6 +53,11 @@ class PGD(Attack):
     def label(self) -> str:
         """Name, steps and restarts: ``pgd-20`` or ``pgd-20x5``."""
         return f"{self.name}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+
+    @property
+    def strength(self) -> float | None:
+        """The number of steps; None with restarts, or with another loss than the cross-entropy."""
+        return self.steps if self.loss == "ce" and self.restarts == 1 else None
 
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator

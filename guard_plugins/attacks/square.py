@@ -26,6 +26,8 @@ class Square(Attack):
     name: ClassVar[str] = "square"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "black-box random search over square patches, last part of AutoAttack"
+    display: ClassVar[str] = "Square"
+    black_box: ClassVar[bool] = True
 
     queries: int = 5000
 

@@ -63,13 +63,16 @@ def _write(found: Evaluation, output: Path) -> None:
     from importlib.metadata import version
 
     from guard_plugins.artifacts.atomic import write_text
+    from guard_plugins.attacks.base import display_names
+    from guard_plugins.host import PluginHost
     from guard_plugins.report.page import evaluation_page
 
     if output.suffix == ".html":
         command = shlex.join([PurePath(sys.argv[0]).name, *sys.argv[1:]])
         facts = f"guard-plugins {__version__}, torch {version('torch')}, pyautoattack {version('pyautoattack')}, "
         facts += f"python {platform.python_version()}, {platform.platform()}; {found.seconds:.1f} s."
-        write_text(output, evaluation_page(found, command=command, facts=facts))
+        names = display_names(PluginHost().attacks)
+        write_text(output, evaluation_page(found, command=command, facts=facts, names=names))
     write_text(output.with_suffix(".json"), found.model_dump_json(indent=2) + "\n")
 
 

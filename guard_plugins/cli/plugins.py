@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
+from guard_plugins.cli.export import add_export, export
 from guard_plugins.host.discovery import Entry, catalogue
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.command == "new":
         return exit_code(lambda: _new(options.name, options.into))
+    if options.command == "export":
+        return exit_code(lambda: export(options.run, options.format, options.output))
     return exit_code(lambda: _list(as_json=options.json, check=options.check))
 
 
@@ -39,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     new = commands.add_parser("new", help="write a complete plugin to start from: guard-plugins new NAME")
     new.add_argument("name", metavar="NAME", help="name of the method, as in guard-run --method NAME")
     new.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where to put guard-NAME (default: here)")
+    add_export(commands)
     return parser
 
 
@@ -84,7 +88,7 @@ def _check(rows: list[dict[str, Any]]) -> tuple[bool, list[str]]:
 
 
 def _line(registry: Registry[Any]) -> str:
-    """Return the names of one kind, each of a stranger's with where it comes from."""
+    """Return the names of one kind; those of other distributions with where they come from."""
     own = f"guard-plugins {__version__}"
     origins = {name: registry.registered(name).origin for name in sorted(registry)}
     names = [name if origin == own else f"{name} ({origin})" for name, origin in origins.items()]

@@ -30,6 +30,13 @@ deviation of 0.247 (2.8/255 with the 0.2 of the published code)."""
 RIVAL_WEIGHTS: Final[Mapping[Any, float]] = {"trades": 6.0, "gradient-norm": DEFAULT_H_RMS * (3 * 32 * 32) ** 0.5}
 """Weights of the rivals that have one: TRADES' published beta; the gradient's norm as heavy as the hook's penalty, to
 first order, at 3x32x32 pixels."""
+OBJECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "fgsm-rs": ("eps",),
+    "pgd": ("eps", "attack_steps"),
+    "trades": ("eps", "attack_steps", "rival_weight"),
+    "gradient-norm": ("rival_weight",),
+}
+"""Options of the section teacher that only these objectives read."""
 
 
 class Section(BaseModel):
@@ -73,6 +80,12 @@ class DataConfig(Section):
     test_per_class: PositiveInt | None = Field(None, description="use at most this many test images per class")
     skip_corrupt: CliToggleFlag[bool] = Field(
         False, description="leave out image files that cannot be read, and count them (reads every file once more)"
+    )
+    split: float | None = Field(
+        None, gt=0, lt=1, description="hold this share of every class out as test images, where a folder has none"
+    )
+    range: tuple[float, float] | None = Field(
+        None, description="LOW HIGH: the numbers that are black and white in images deeper than 8 bits (0 65535)"
     )
     validation_per_class: PositiveInt | None = Field(
         None,

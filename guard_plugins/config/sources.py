@@ -19,6 +19,7 @@ from pydantic_settings.exceptions import SettingsError
 from guard_plugins.config.explain import GUARD_RUN_HELP, flag
 from guard_plugins.config.layers import Layer
 from guard_plugins.config.nearest import nearest
+from guard_plugins.config.yaml_file import read_yaml
 from guard_plugins.errors import ConfigError
 
 ENV_PREFIX: Final = "GUARD_RUN_"
@@ -84,12 +85,13 @@ def command_line(model: type[BaseModel], argv: Sequence[str], parser: Parser) ->
     """Return the settings given as flags; ``--help`` prints and exits.
 
     Raises:
-        ConfigError: If a flag is unknown or lacks its value.
+        ConfigError: If a flag is unknown, lacks its value, or names a section.
     """
+    _refuse_sections(model, argv)
     source: CliSettingsSource[Any] = CliSettingsSource(
         settings_class(model), cli_parse_args=list(argv), root_parser=parser
     )
-    return Layer("the command line", source(), explicit=True)
+    return Layer("the command line", source(), may_be_idle="no")
 
 
 def environment(model: type[BaseModel]) -> Layer:
@@ -112,10 +114,10 @@ def yaml_file(path: Path, option: str = "--config") -> Layer:
         ConfigError: If it is missing, unreadable, not YAML or not a mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(f"There is no configuration file {path} ({option})", do="Check the path.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             f"The configuration file {path} cannot be read ({option})",
             seen=str(error).replace('"<unicode string>"', "the file"), do="Correct it by hand, or give another.",
@@ -127,6 +129,29 @@ def yaml_file(path: Path, option: str = "--config") -> Layer:
             f"The configuration file {path} is not a mapping of option names to values", seen=type(values).__name__
         )
     return Layer(str(path), values)
+
+
+def _refuse_sections(model: type[BaseModel], argv: Sequence[str]) -> None:
+    """Refuse a value for a whole section, such as ``--student convnet3``, and name the option that takes it."""
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            continue
+        for position, argument in enumerate(argv):
+            given, equals, value = argument.partition("=")
+            if given != flag((name,)):
+                continue
+            value = value if equals else next(iter(argv[position + 1 : position + 2]), "")
+            options = [flag((name, inner)) for inner in section.model_fields]
+            named = next((flag((name, n)) for n, f in section.model_fields.items() if f.annotation in _NAMES), "")
+            example = f"Did you mean {named} {value}? " if named and value and not value.startswith("-") else ""
+            raise ConfigError(
+                f"{given} is a group of options, and takes no value of its own", seen=argument,
+                do=f"{example}Its options: {', '.join(options[:6])}{', ...' if len(options) > 6 else ''}",
+            )  # fmt: skip
+
+
+_NAMES: Final[tuple[Any, ...]] = (str, str | None)
 
 
 def _refuse_misspelt(model: type[BaseModel]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,6 +39,9 @@ class AttackResult:
         robust: Which images are classified correctly before *and* after the attack, bool of shape (N,), on the CPU.
         attacked: Number of images that were attacked: those classified correctly before.
         parts: Label of each part of the attack and the accuracy after it, in the order they ran.
+        strength: The attack's rank, see :attr:`guard_plugins.attacks.base.Attack.strength`.
+        black_box: Whether the attack uses no gradients.
+        white_box_parts: Number of parts before the first that uses no gradients.
     """
 
     attack: str
@@ -46,6 +50,9 @@ class AttackResult:
     robust: Tensor
     attacked: int
     parts: tuple[tuple[str, float], ...]
+    strength: float | None = None
+    black_box: bool = False
+    white_box_parts: int = 0
 
     @property
     def images(self) -> int:
@@ -56,11 +63,6 @@ class AttackResult:
     def accuracy(self) -> float:
         """Share of the images that stay correctly classified."""
         return float(self.robust.float().mean())
-
-    @property
-    def clean(self) -> float:
-        """Share of the images classified correctly before the attack."""
-        return self.attacked / self.images
 
 
 @dataclass
@@ -147,7 +149,10 @@ def attack_accuracy(
         save(state)
     if progress is not None:
         progress(len(state.robust), len(state.robust))
-    return AttackResult(attack.label, attack.norm, float(eps), state.robust, state.attacked, tuple(state.parts))
+    return AttackResult(
+        attack.label, attack.norm, float(eps), state.robust, state.attacked, tuple(state.parts), attack.strength,
+        attack.black_box, len(list(itertools.takewhile(lambda part: not part.black_box, parts))),
+    )  # fmt: skip
 
 
 def _batches(

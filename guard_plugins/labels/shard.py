@@ -1,4 +1,4 @@
-"""One file of stored soft labels: written whole or not at all, and believed only after a look at every number."""
+"""One file of stored soft labels; every number is checked when it is read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Annotated, Final
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from guard_plugins.artifacts.atomic import replacing
+from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ArtifactError
 from guard_plugins.labels.layout import Layout
 from guard_plugins.training.augmentation import largest_offset
@@ -23,7 +22,7 @@ Digest = Annotated[str, Field(max_length=128)]
 
 
 class Card(Layout):
-    """What every shard says of the labels it is a part of.
+    """Layout and origin of stored labels, as every file of them says.
 
     Attributes:
         source: Hash of the distilled images.
@@ -39,23 +38,22 @@ def write_shard(path: Path, card: Card, epochs: range, tensors: dict[str, Tensor
 
     Args:
         path: The file.
-        card: What they are a part of.
-        epochs: Which they are.
-        tensors: As :meth:`Layout.tensors` says.
+        card: Layout and origin of the labels.
+        epochs: The epochs.
+        tensors: Their tensors, as in :meth:`Layout.tensors`.
 
     Raises:
         ArtifactError: If the file cannot be written.
     """
     about = {"card": card.model_dump(mode="json"), "epoch": epochs.start, "digest": _digest(card, epochs, tensors)}
-    with replacing(path) as part:
-        save_file(tensors, part, metadata={KEY: json.dumps(about)})
+    write_tensors(path, tensors, {KEY: json.dumps(about)})
 
 
 def read_card(path: Path) -> Card:
-    """Return what a shard says of itself.
+    """Return the card of a file.
 
     Raises:
-        ArtifactError: If it cannot be read, or is none.
+        ArtifactError: If it cannot be read, or holds no labels.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -69,11 +67,11 @@ def read_shard(path: Path, card: Card, epochs: range) -> dict[str, Tensor]:
 
     Args:
         path: The file.
-        card: What it must be a part of.
-        epochs: Which it must hold.
+        card: The card it must have.
+        epochs: The epochs it must hold.
 
     Raises:
-        ArtifactError: If it is damaged, holds anything else, or a number in it makes no sense.
+        ArtifactError: If it is damaged, holds something else, or a number is out of range.
     """
     if read_card(path) != card:
         raise _damaged(path, "it belongs to other images, another teacher or other settings")
@@ -107,7 +105,7 @@ _UNREADABLE: Final = (
 
 def _damaged(path: Path, seen: str) -> ArtifactError:
     return ArtifactError(
-        f"{path} is not the part of the stored labels it should be, or it is damaged", seen=seen,
+        f"{path} is damaged, or does not belong to these stored labels", seen=seen,
         do="Delete it and go on with `guard-run --resume RUN`, which labels only what is missing.",
     )  # fmt: skip
 
@@ -120,7 +118,7 @@ def _digest(card: Card, epochs: range, tensors: dict[str, Tensor]) -> str:
 
 
 def _nonsense(card: Card, tensors: dict[str, Tensor]) -> str:
-    """Return which numbers point outside of the images or are none, or an empty string."""
+    """Return what is wrong with the numbers, or an empty string."""
     height, width = card.size
     limits = {"rows": (0, card.images - 1), "partner": (0, card.batch - 1), "share": (0.0, 1.0)}
     for name, (low, high) in limits.items():

@@ -65,6 +65,11 @@ class Comparison:
         """Label and accuracies by kind of every experiment."""
         return [(entry.label, entry.models) for entry in self.entries]
 
+    @property
+    def attack_names(self) -> Mapping[str, str]:
+        """How the runs' attacks write their names, by name."""
+        return {name: shown for entry in self.entries for run in entry.runs for name, shown in run.attack_names.items()}
+
 
 def compare(runs: Sequence[Run]) -> Comparison:
     """Group runs that differ in the seed alone, and label the groups.
@@ -88,6 +93,24 @@ def variant(report: Report) -> str:
     if report.guard is not None:
         return "hook"
     return "no hook" if report.training == "plain" else report.training
+
+
+def baseline_of(entry: Entry, kind: str, comparison: Comparison) -> Entry | None:
+    """Return the experiment that an experiment's gains are measured against: the same without the hook.
+
+    Args:
+        entry: An experiment with the hook, or with a rival of it; any other has no baseline.
+        kind: The kind of model the baseline must have.
+        comparison: Where to look.
+    """
+    if variant(entry.report) == "no hook":
+        return None
+    for other in comparison.entries:
+        one, two = other.report, entry.report
+        same = (one.method, one.dataset, one.ipc) == (two.method, two.dataset, two.ipc)
+        if same and variant(one) == "no hook" and kind in other.models:
+            return other
+    return None
 
 
 def _require_one_dataset(runs: Sequence[Run]) -> None:

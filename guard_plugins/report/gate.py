@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from guard_plugins.artifacts.report import GateItem, Report
 from guard_plugins.evaluation.gate.comparison import clean_is_kept, gains_agree
-from guard_plugins.report.comparison import KINDS, Comparison, Entry, variant
+from guard_plugins.report.comparison import KINDS, Comparison, Entry, baseline_of
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,13 @@ def failed_lines(label: str, items: Sequence[GateItem]) -> list[str]:
 
 
 def _against_baseline(entry: Entry, kind: str, comparison: Comparison) -> list[GateItem]:
-    baseline = next((other for other in comparison.entries if _is_baseline(other, entry, kind)), None)
+    baseline = baseline_of(entry, kind, comparison)
     if baseline is None:
         return []
     ours, theirs = entry.models[kind], baseline.models[kind]
     results: Any = ours.robust  # what a report keeps of an attack's results is all that these items look at
     before: Any = theirs.robust
-    items = [clean_is_kept(ours.clean, theirs.clean), gains_agree(results, before)]
-    return [GateItem(**asdict(item)) for item in items]
-
-
-def _is_baseline(other: Entry, entry: Entry, kind: str) -> bool:
-    one, two = other.report, entry.report
-    same = (one.method, one.dataset, one.ipc) == (two.method, two.dataset, two.ipc)
-    return same and kind in other.models and variant(one) == "no hook" and variant(two) != "no hook"
+    return [clean_is_kept(ours.clean, theirs.clean), gains_agree(results, before)]
 
 
 def _filled(items: Sequence[GateItem], better: Sequence[GateItem]) -> list[GateItem]:

@@ -32,11 +32,12 @@ def as_json(comparison: Comparison) -> str:
 def as_markdown(comparison: Comparison) -> str:
     """Return title, findings, tables, gate, metrics, cost and commands."""
     metrics, cost = summary.metrics(comparison), summary.cost(comparison)
+    accuracies = tables(comparison.experiments, KINDS, comparison.attack_names)
     parts = [
         f"# {summary.title(comparison)}",
         summary.subtitle(comparison),
         "\n".join(f"* {finding}" for finding in summary.findings(comparison)),
-        *(f"**{table.title}**\n\n{_accuracies(table)}" for table in tables(comparison.experiments, KINDS)),
+        *(f"**{table.title}**\n\n{_accuracies(table)}" for table in accuracies),
         *summary.notes(comparison),
         _gate(comparison),
         f"## Metrics\n\n{_grid(['student', *metrics.heads], [[label, *cells] for label, cells in metrics.rows])}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from guard_plugins.artifacts.evaluation import Evaluation
+from guard_plugins.artifacts.formatting import percent, radius
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport, Report
 from guard_plugins.report.gate import tally
 
@@ -26,9 +27,9 @@ def evaluation_table(found: Evaluation) -> str:
 def model_table(models: Sequence[tuple[str, ModelReport]], leading: ModelReport) -> str:
     """Return accuracies by model; the columns are the attacks ``leading`` was put under."""
     columns = list(dict.fromkeys((e.attack, e.norm, e.eps) for e in leading.robust if e.eps > 0))
-    head = ["model", "clean", *(f"{attack} {norm} {_radius(eps, norm)}" for attack, norm, eps in columns)]
+    head = ["model", "clean", *(f"{attack} {norm} {radius(eps, norm)}" for attack, norm, eps in columns)]
     rows = [
-        [label, _percent(model.clean, model.sd), *(_cell(model, *column) for column in columns)]
+        [label, percent(model.clean, model.sd), *(_cell(model, *column) for column in columns)]
         for label, model in models
     ]
     lines = [head, ["---"] * len(head), *rows]
@@ -85,24 +86,16 @@ def _seconds(report: Report) -> str:
 
 def _drops(report: Report) -> str:
     known = [drop for drop in report.metrics.drops if drop.value is not None] if report.metrics else []
-    rates = [f"{100 * (drop.value or 0):.1f} ({drop.attack}, {_radius(drop.eps, drop.norm)})" for drop in known]
-    hlr = "" if report.metrics is None or report.metrics.hlr is None else f" HLR {100 * report.metrics.hlr:.1f}."
+    rates = [f"{percent(drop.value)} ({drop.attack}, {radius(drop.eps, drop.norm)})" for drop in known]
+    hlr = "" if report.metrics is None or report.metrics.hlr is None else f" HLR {percent(report.metrics.hlr)}."
     return f"Drop rates of the student in percent of its clean accuracy: {', '.join(rates)}.{hlr}" if rates else ""
 
 
 def _cell(model: ModelReport, attack: str, norm: str, eps: float) -> str:
     for entry in model.robust:
         if (entry.attack, entry.norm, entry.eps) == (attack, norm, eps):
-            return _percent(entry.accuracy, entry.sd)
+            return percent(entry.accuracy, entry.sd)
     return ""
-
-
-def _percent(value: float, sd: float | None) -> str:
-    return f"{100 * value:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "")
-
-
-def _radius(eps: float, norm: str) -> str:
-    return f"{255 * eps:g}/255" if norm == "Linf" else f"{eps:g}"
 
 
 def _hook(report: Report) -> str:

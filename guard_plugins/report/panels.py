@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from guard_plugins.artifacts.figures import Array, Figures
+from guard_plugins.artifacts.formatting import attack_name, radius
 from guard_plugins.artifacts.report import ModelReport
 from guard_plugins.report import plots
 from guard_plugins.report.comparison import KINDS, Comparison, Entry
-from guard_plugins.report.formatting import attack_name, radius
 from guard_plugins.report.images import difference_uri, image_uri, sheet_uri
 from guard_plugins.report.tables import Labelled, curve_attack
 
@@ -80,8 +80,9 @@ def examples(comparison: Comparison) -> Examples | None:
         Thumbnail(image_uri(image), f"test image of class {names[label]}", names[label])
         for image, label in zip(first.arrays["clean"], first.arrays["labels"], strict=True)
     ]
+    attack = attack_name(first.about.attack, comparison.attack_names)
     caption = (
-        f"{attack_name(first.about.attack)} at ε = {radius(eps)} on the students: what the image became and what the "
+        f"{attack} at ε = {radius(eps)} on the students: what the image became and what the "
         f"student calls it, then the difference (grey: none; black and white: −ε and +ε)."
     )
     groups = [_attacked(entry.label, found, eps) for entry, found in shown]

@@ -43,7 +43,7 @@ class Line:
     dashed: bool = False
 
 
-def curves(lines: Sequence[Line], *, chance: float | None = None) -> str:
+def curves(lines: Sequence[Line]) -> str:
     """Return accuracy over radius, one line per experiment; colours and markers are those of the page's legend."""
 
     def draw(figure: Figure) -> None:
@@ -53,9 +53,6 @@ def curves(lines: Sequence[Line], *, chance: float | None = None) -> str:
                 line.radii, line.accuracies, color=COLOURS[line.colour % len(COLOURS)], linewidth=1.8, markersize=4.5,
                 marker=MARKERS[line.colour % len(MARKERS)], linestyle="--" if line.dashed else "-",
             )  # fmt: skip
-        if chance is not None:
-            axes.axhline(100 * chance, color=_INK, linewidth=0.7, linestyle=":", alpha=0.7)
-            axes.annotate("chance", (0, 100 * chance), (2, 2), textcoords="offset points", fontsize=8, alpha=0.8)
         ticks = sorted({radius for line in lines for radius in line.radii})
         axes.set_xscale("symlog", base=2, linthresh=1)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

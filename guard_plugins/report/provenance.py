@@ -54,11 +54,12 @@ def command(run: Run) -> str:
 def _facts(run: Run) -> str:
     manifest = run.manifest
     versions, machine, git = (_mapping(manifest.get(name)) for name in ("versions", "machine", "git"))
+    changes = " with changes" if git.get("clean") is False else ""
     parts = [
         f"Begun {manifest['created']}" if "created" in manifest else "",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         ", ".join(f"{name} {value}" for name, value in machine.items()),
-        f"commit {str(git['commit'])[:12]}{'' if git.get('clean') else ' with changes'}" if git.get("commit") else "",
+        f"commit {str(git['commit'])[:12]}{changes}" if git.get("commit") else "",
         f"seed {run.report.seed}",
     ]
     return ". ".join(part for part in parts if part) + "."

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel
 
 from guard_plugins.artifacts.figures import FIGURES, Figures, load_figures
-from guard_plugins.artifacts.report import Report
+from guard_plugins.artifacts.reading import read_json
+from guard_plugins.artifacts.report import Report, read_report
+from guard_plugins.config.schema import RunConfig, StudentConfig
+from guard_plugins.config.yaml_file import read_yaml
 from guard_plugins.errors import ConfigError
 
 
@@ -36,13 +39,20 @@ class Run:
     figures: Figures | None
     sheet: bytes | None
 
+    @property
+    def attack_names(self) -> dict[str, str]:
+        """How the run's attacks write their names, by name; empty where the manifest does not say it."""
+        names = self.manifest.get("attacks")
+        known = names.items() if isinstance(names, dict) else ()
+        return {name: shown for name, shown in known if isinstance(shown, str) and shown.isprintable()}
+
 
 def load_run(path: Path) -> Run:
     """Read a finished run.
 
     Raises:
-        ConfigError: If the folder holds no finished run, or a file of it is damaged.
-        ArtifactError: If the figures are damaged.
+        ConfigError: If the folder holds no finished run, or its configuration is damaged.
+        DamagedError: If another file of it is damaged.
     """
     if not (path / "report.json").is_file():
         raise ConfigError(
@@ -50,18 +60,38 @@ def load_run(path: Path) -> Run:
             do=f"Give the folder of a finished run; guard-run --resume {path} goes on with a stopped one."
             if (path / "config.yaml").is_file() else "Give the folder of a run, such as runs/sre2l-digits-...",
         )  # fmt: skip
+    report = read_report(path / "report.json")
     try:
-        report = Report.model_validate_json((path / "report.json").read_bytes())
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-        manifest = path / "manifest.json"
-        details = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-    except (OSError, ValueError, ValidationError, yaml.YAMLError) as error:
+        config = read_yaml(path / "config.yaml")
+        _require_sections(config)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             f"The run in {path} cannot be read", seen=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            do="Its report.json, config.yaml or manifest.json is missing or damaged: leave this run out.",
+            do="Its config.yaml is missing or damaged: leave this run out.",
         ) from error  # fmt: skip
+    manifest = path / "manifest.json"
+    details = (
+        read_json(manifest, do="Delete it: the report then leaves versions and command out.")
+        if manifest.is_file()
+        else {}
+    )
     sheet, figures = path / "distilled.png", path / FIGURES
     return Run(
-        path, report, config if isinstance(config, dict) else {}, details if isinstance(details, dict) else {},
+        path, report, config, details if isinstance(details, dict) else {},
         load_figures(figures) if figures.is_file() else None, sheet.read_bytes() if sheet.is_file() else None,
     )  # fmt: skip
+
+
+def _require_sections(config: Any) -> None:
+    """Check what a report reads of a configuration; other versions and plugins may have options of their own.
+
+    Raises:
+        ValueError: If it is no mapping, or a section is none, or the students' options are wrong.
+    """
+    if not isinstance(config, dict):
+        raise ValueError("it is not a mapping of options to values")
+    for name, field in RunConfig.model_fields.items():
+        section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        if section and not isinstance(config.get(name), (dict, NoneType)):
+            raise ValueError(f"{name} is not a mapping of options to values")
+    StudentConfig.model_validate(config.get("student") or {})

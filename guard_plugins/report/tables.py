@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from guard_plugins.artifacts.formatting import attack_name, percent, radius
 from guard_plugins.artifacts.report import ModelReport, RobustAccuracy
-from guard_plugins.report.formatting import attack_name, percent, radius
 
 Column = tuple[str, str, float]
 """Attack, norm and radius; radius 0 of no attack is the clean accuracy."""
@@ -34,7 +34,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Section:
+class TableSection:
     """The rows of one kind of model."""
 
     heading: str
@@ -56,15 +56,16 @@ class Table:
     title: str
     columns: Sequence[Column]
     heads: Sequence[str]
-    sections: Sequence[Section]
+    sections: Sequence[TableSection]
 
 
-def tables(experiments: Labelled, kinds: Mapping[str, str]) -> list[Table]:
+def tables(experiments: Labelled, kinds: Mapping[str, str], names: Mapping[str, str]) -> list[Table]:
     """Return the tables: one along the ε curve, then one for every radius several attacks were run at.
 
     Args:
         experiments: What to show.
         kinds: The kinds of models in the order to show them, with their headings.
+        names: How the names of attacks are written.
     """
     entries = [entry for _, models in experiments for model in models.values() for entry in model.robust]
     found = []
@@ -73,13 +74,14 @@ def tables(experiments: Labelled, kinds: Mapping[str, str]) -> list[Table]:
         radii = sorted({entry.eps for entry in entries if entry.attack == curve and entry.eps})
         columns = [CLEAN, *((curve, DEFAULT_NORM, eps) for eps in radii)]
         heads = ["clean", *(f"ε = {radius(eps)}" for eps in radii)]
-        title = f"Accuracy under {attack_name(curve)} (L∞) along the ε curve"
+        title = f"Accuracy under {attack_name(curve, names)} (L∞) along the ε curve"
         found.append(_table(title, columns, heads, experiments, kinds))
     for norm, eps, attacks in _levels(entries, curve):
         columns = [CLEAN, *((attack, norm, eps) for attack in attacks)]
-        name = "L∞" if norm == DEFAULT_NORM else norm
-        title = f"Accuracy at ε = {radius(eps, norm)} ({name})"
-        found.append(_table(title, columns, ["clean", *map(attack_name, attacks)], experiments, kinds))
+        title = f"Accuracy at ε = {radius(eps, norm)} ({'L∞' if norm == DEFAULT_NORM else norm})"
+        found.append(
+            _table(title, columns, ["clean", *(attack_name(attack, names) for attack in attacks)], experiments, kinds)
+        )
     return found
 
 
@@ -127,7 +129,7 @@ def _table(
             for (label, _), line in zip(models, measured, strict=True)
         ]
         if rows:
-            sections.append(Section(heading, kind, rows))
+            sections.append(TableSection(heading, kind, rows))
     return Table(title, columns, heads, sections)
 
 

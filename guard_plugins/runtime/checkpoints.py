@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import time
@@ -13,6 +14,7 @@ from typing import Any
 from guard_plugins.artifacts.atomic import made
 from guard_plugins.artifacts.report import Saves
 from guard_plugins.artifacts.tree import load_tree, save_tree
+from guard_plugins.errors import DamagedError
 
 
 class Checkpoints:
@@ -36,12 +38,21 @@ class Checkpoints:
         """Return (steps done, state) of a loop, or None where nothing was saved, or from other inputs.
 
         Raises:
-            ArtifactError: If the file is damaged.
+            DamagedError: If the file is damaged.
         """
-        if self.folder is None or not self._path(self.folder, loop).exists():
+        if self.folder is None or not os.path.lexists(self._path(self.folder, loop)):
             return None
-        saved = load_tree(self._path(self.folder, loop))
+        saved = read_state(self._path(self.folder, loop))
         return (saved["done"], saved["state"]) if saved["inputs"] == self.inputs else None
+
+    def unusable(self, loop: str, seen: str) -> DamagedError:
+        """Return the error for a saved state that does not fit its loop.
+
+        Args:
+            loop: Name of the loop.
+            seen: What is wrong with it.
+        """
+        return _unusable(self._path(self.folder or Path(), loop), seen)
 
     @property
     def due(self) -> bool:
@@ -77,6 +88,33 @@ class Checkpoints:
     def _path(folder: Path, loop: str) -> Path:
         digest = hashlib.blake2b(loop.encode(), digest_size=4).hexdigest()
         return folder / f"{_slug(loop)}-{digest}.safetensors"
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what is saved of a loop: ``done`` (steps), ``inputs`` (fingerprint) and ``state``.
+
+    Raises:
+        DamagedError: If the file is damaged, or holds anything else.
+    """
+    saved = load_tree(path)
+    if not _is_state(saved):
+        raise _unusable(path, "it does not hold a number of steps and the state after them")
+    return dict(saved)
+
+
+def _unusable(path: Path, seen: str) -> DamagedError:
+    return DamagedError(
+        f"{path} is damaged, or does not fit this run", seen=seen,
+        do="Delete it: the work since the last finished stage is then done again.",
+    )  # fmt: skip
+
+
+def _is_state(saved: Any) -> bool:
+    if not isinstance(saved, dict) or saved.keys() != {"done", "inputs", "state"}:
+        return False
+    done = saved["done"]
+    numbered = isinstance(done, int) and not isinstance(done, bool) and done >= 0
+    return numbered and isinstance(saved["inputs"], str) and isinstance(saved["state"], dict)
 
 
 def _slug(name: str) -> str:

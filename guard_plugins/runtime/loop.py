@@ -115,12 +115,19 @@ class Keeper:
     riders: Mapping[str, Stateful] = field(default_factory=dict)
 
     def begin(self, loop: str, state: LoopState) -> int:
-        """Take over the saved state of a loop, if there is one, and return the number of steps it has done."""
+        """Take over the saved state of a loop, if there is one, and return the number of steps it has done.
+
+        Raises:
+            DamagedError: If the state is damaged or does not fit.
+        """
         saved = self.checkpoints.load(loop)
         if saved is None:
             return 0
         done, captured = saved
-        self._whole(state).restore(captured)
+        try:
+            self._whole(state).restore(captured)
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise self.checkpoints.unusable(loop, f"{type(error).__name__}: {error}".splitlines()[0]) from error
         return done
 
     def after(self, loop: str, done: int, state: LoopState, *, last: bool) -> None:
@@ -153,10 +160,13 @@ def steps(
 
     Raises:
         TrainingError: If a logged number is not finite.
+        DamagedError: If a saved state is damaged or does not fit.
         StoppedError: If the run was asked to stop.
     """
     every = 1 if device.type == "cpu" else CHECK_EVERY
     start = keeper.begin(stage, state)
+    if start > total:
+        raise keeper.checkpoints.unusable(stage, f"{start} steps are done of {total}")
     with monitor.track(stage, total, done=start) as progress:
         for index in range(start, total):
             seeds.reset(stage, index)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from guard_plugins.artifacts.atomic import writing
+from guard_plugins.artifacts.atomic import append_text
 from guard_plugins.runtime.signals import StoppedError
 
 PLAIN_EVERY: Final = 20.0
@@ -74,8 +74,7 @@ class Monitor:
         """
         if self._events is not None:
             line = json.dumps({"time": round(time.time(), 3), "event": kind, **values})
-            with writing(self._events), self._events.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            append_text(self._events, line + "\n")
 
     def say(self, text: str) -> None:
         """Print one line for the person at the terminal, and keep it as an event."""

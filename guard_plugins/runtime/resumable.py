@@ -22,15 +22,24 @@ class WorkList(Generic[T]):
         name: Name of the evaluation.
         read: Makes a result of its saved values.
         write: Returns a result's values: tensors, and what JSON can hold.
+
+    Raises:
+        DamagedError: If what was saved is damaged or does not fit.
     """
 
     def __init__(
         self, keeper: Keeper, name: str, *, read: Callable[[dict[str, Any]], T], write: Callable[[T], Mapping[str, Any]]
     ) -> None:
         self._keeper, self._name, self._write = keeper, name, write
+        self.results: list[T] = []
+        self.underway: Mapping[str, Any] | None = None
         saved = keeper.checkpoints.load(name)
-        self.results: list[T] = [read(entry) for entry in saved[1]["results"]] if saved else []
-        self.underway: Mapping[str, Any] | None = saved[1].get("underway") if saved else None
+        if saved is not None:
+            try:
+                self.results = [read(entry) for entry in saved[1]["results"]]
+                self.underway = None if saved[1]["underway"] is None else dict(saved[1]["underway"])
+            except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+                raise keeper.checkpoints.unusable(name, f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
     def keep(self, underway: Mapping[str, Any]) -> None:
         """Save the state of the item at work, at the cadence of the run's checkpoints and when the run is to stop.

@@ -17,10 +17,10 @@ from guard_plugins.cli import eval as command
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.labels.store import StoredLabels
-from guard_plugins.pipeline.standalone.soft_labels import lessons_of
+from guard_plugins.pipeline.standalone.soft_labels import batches_of
 from guard_plugins.training.recipes import recipe_of
 from guard_plugins.training.student import soft_label_loss
-from guard_plugins.training.student_batches import FixedLessons, OnlineLessons
+from guard_plugins.training.student_batches import FixedLabelBatches, OnlineBatches
 from tests.labels.conftest import World
 from tests.pipeline.conftest import do_tiny_run
 
@@ -29,16 +29,16 @@ Worlds = Callable[..., World]
 
 def chosen(one: World, path: Path, labels: str, epochs: int | None = None, **changes: object) -> tuple[object, str]:
     distilled = replace(one.distilled, **changes)  # type: ignore[arg-type]
-    lessons, said = lessons_of(one.task, distilled, path, labels=labels, teacher=None, given={"epochs": epochs})  # type: ignore[arg-type]
-    return lessons("student/0"), said
+    batches, said = batches_of(one.task, distilled, path, labels=labels, teacher=None, given={"epochs": epochs})  # type: ignore[arg-type]
+    return batches("student/0"), said
 
 
 def test_stored_labels_are_found_beside_the_images(world: Worlds) -> None:
     one = world("cifar", epochs=2)
     folder = one.write()
     for path in (one.root, one.root / "distilled"):
-        lessons, said = chosen(one, path, "stored", epochs=2)
-        assert isinstance(lessons, StoredLabels)
+        batches, said = chosen(one, path, "stored", epochs=2)
+        assert isinstance(batches, StoredLabels)
         assert said.startswith(f"Students learned from the soft labels in {folder}, with their views and batches, by ")
         assert said.endswith(" (--student.protocol) at T = 20.")
     with pytest.raises(ConfigError, match=r"stored for another number of epochs \(--student.epochs\)") as caught:
@@ -49,7 +49,7 @@ def test_stored_labels_are_found_beside_the_images(world: Worlds) -> None:
 def test_hard_labels_are_said_to_be_a_choice(world: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
     one, said = world("cifar", epochs=2), []
     monkeypatch.setattr(one.task.monitor, "say", said.append)
-    assert isinstance(chosen(one, one.root, "hard")[0], OnlineLessons)
+    assert isinstance(chosen(one, one.root, "hard")[0], OnlineBatches)
     assert not said
     chosen(one, one.root, "hard", soft_labels=torch.zeros(20, 10))
     one.write()
@@ -73,31 +73,31 @@ def test_one_label_per_image_is_mixed_like_the_images(world: Worlds, recipe: str
     soft = torch.randn(20, 10, generator=torch.Generator().manual_seed(3)) * 8
     distilled = replace(one.distilled, soft_labels=soft)
     temperature = recipe_of(one.task.config.student).temperature
-    lessons = FixedLessons(one.task, distilled, stage="student/0")
+    batches = FixedLabelBatches(one.task, distilled, stage="student/0")
     torch.manual_seed(7)
-    lesson = lessons.lesson(1)
+    batch = batches.batch(1)
     torch.manual_seed(7)
-    drawn = lessons.draw(1)
+    parameters = batches.draw(1)
     student = torch.randn(7, 10, generator=torch.Generator().manual_seed(4))
     total = 0.0
-    for place, row in enumerate(drawn.rows.tolist()):
+    for place, row in enumerate(parameters.rows.tolist()):
         target = torch.softmax(soft[row].double() / temperature, 0)
-        if drawn.mix is not None:
-            partner = drawn.rows[drawn.mix.partner[place]]
-            share = float(drawn.mix.share)
+        if parameters.mix is not None:
+            partner = parameters.rows[parameters.mix.partner[place]]
+            share = float(parameters.mix.share)
             target = share * target + (1 - share) * torch.softmax(soft[partner].double() / temperature, 0)
         answer = torch.softmax(student[place].double() / temperature, 0)
         total += float((target * (target / answer).log()).sum())
-    assert lesson.soft
-    assert float(soft_label_loss(student, lesson.answers, temperature)) == pytest.approx(total / 7, rel=1e-4, abs=1e-7)
+    assert batch.soft
+    assert float(soft_label_loss(student, batch.targets, temperature)) == pytest.approx(total / 7, rel=1e-4, abs=1e-7)
 
 
 def test_extreme_labels_stay_finite(world: Worlds) -> None:
     one = world("cifar")
     distilled = DistilledSet(one.distilled.images, one.distilled.labels, torch.eye(10).repeat(2, 1) * 1e6)
-    lesson = FixedLessons(one.task, distilled, stage="student/0").lesson(0)
+    batch = FixedLabelBatches(one.task, distilled, stage="student/0").batch(0)
     student = torch.zeros(7, 10, requires_grad=True)
-    loss = soft_label_loss(student, lesson.answers, 20.0)
+    loss = soft_label_loss(student, batch.targets, 20.0)
     loss.backward()
     assert bool(torch.isfinite(loss))
     assert student.grad is not None

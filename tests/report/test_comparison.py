@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from guard_plugins.artifacts.report import RobustAccuracy
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, DamagedError
 from guard_plugins.report.comparison import Comparison, compare
 from guard_plugins.report.gate import verdicts
 from guard_plugins.report.runs import load_run
@@ -160,8 +160,11 @@ def test_a_folder_without_a_finished_run_is_named(tmp_path: Path) -> None:
 def test_a_damaged_run_is_one_message(tmp_path: Path, name: str, content: str) -> None:
     folder = write_run(tmp_path / "run")
     (folder / name).write_text(content)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises((ConfigError, DamagedError)) as caught:
         load_run(folder)
+    assert caught.value.exit_code == 2
+    assert str(folder) in caught.value.what
+    assert caught.value.do
 
 
 def test_a_weight_that_only_rivals_have_does_not_tell_other_runs_apart(tmp_path: Path) -> None:

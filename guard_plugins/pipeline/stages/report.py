@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from guard_plugins.artifacts.report import Models, Report, Skipped
+from guard_plugins.artifacts.report import Models, Report, Skipped, read_report
 from guard_plugins.evaluation.metrics import metrics_of
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage, Written
@@ -28,7 +28,7 @@ class ReportStage(Stage):
 
     def restore(self, run: RunContext) -> None:
         """Read the report of a finished run."""
-        run.results.report = Report.model_validate_json(run.folder.report.read_text(encoding="utf-8"))
+        run.results.report = read_report(run.folder.report)
 
 
 def _report(run: RunContext) -> Report:

@@ -11,6 +11,7 @@ import yaml
 
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.teacher import TeacherCard
+from guard_plugins.config.yaml_file import read_yaml
 from guard_plugins.data.base import Data
 from guard_plugins.errors import ConfigError
 from guard_plugins.pipeline.standalone.request import GivenWeights
@@ -75,8 +76,8 @@ def data_options(run: Path) -> str:
 def _configuration(run: Path) -> Mapping[str, Any]:
     """Return a run's configuration, or nothing: a hint must never become an error of its own."""
     try:
-        content = yaml.safe_load(RunFolder(run).config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        content = read_yaml(RunFolder(run).config)
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, Mapping) else {}
 

@@ -14,13 +14,13 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of
-from guard_plugins.training.student_batches import FixedLessons, Lessons, online
+from guard_plugins.training.student_batches import FixedLabelBatches, StudentBatches, online
 
 _STORED: Final = ("batch_size", "mixup", "cutmix", "augment")
 """Settings of students that stored soft labels decide."""
 
 
-def lessons_of(
+def batches_of(
     task: Task,
     distilled: DistilledSet,
     path: Path,
@@ -28,7 +28,7 @@ def lessons_of(
     labels: Literal["hard", "stored"],
     teacher: nn.Module | None,
     given: Mapping[str, Any],
-) -> tuple[Callable[[str], Lessons], str]:
+) -> tuple[Callable[[str], StudentBatches], str]:
     """Return what students learn, by the name of their loop, and a sentence that says it.
 
     Args:
@@ -63,7 +63,8 @@ def lessons_of(
             "labels.",
         )
     _require_classes(distilled.soft_labels.shape[1], task, path)
-    return lambda stage: FixedLessons(task, distilled, stage=stage), "Students learned from one soft label per image."
+    said = "Students learned from one soft label per image."
+    return lambda stage: FixedLabelBatches(task, distilled, stage=stage), said
 
 
 def _stored(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from guard_plugins.artifacts.atomic import made
-from guard_plugins.artifacts.lock import locked
-from guard_plugins.artifacts.tree import load_tree
+from guard_plugins.artifacts.lock import LOCK, locked
 from guard_plugins.errors import ConfigError
+from guard_plugins.runtime.checkpoints import read_state
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 STATES: Final = "*.safetensors"
@@ -26,12 +26,17 @@ def kept(folder: Path | None) -> Iterator[StopRequest]:
 
     Raises:
         StoppedError: If a signal asked to stop.
-        ConfigError: If another process is at work in the folder.
+        ConfigError: If another process is at work in the folder, or it is a link.
         ArtifactError: If the folder cannot be written.
     """
     if folder is None:
         yield StopRequest()
         return
+    if folder.is_symlink():
+        raise ConfigError(
+            f"{folder} is a link, in whose place the state of the evaluation would be kept (--output)",
+            do="Remove the link, or name another --output; nothing was changed.",
+        )
     with locked(made(folder)), StopRequest().listening() as stop:
         try:
             yield stop
@@ -39,12 +44,19 @@ def kept(folder: Path | None) -> Iterator[StopRequest]:
             raise StoppedError(error.number, do="Go on with the same command.") from None
         finally:
             if not any(folder.glob(STATES)):
-                discard(folder)
+                _remove(folder)
 
 
 def discard(folder: Path) -> None:
-    """Remove the states in a folder, and the folder if nothing else is in it."""
-    for path in (*folder.glob(STATES), folder / ".lock"):
+    """Remove the states in a folder, and the folder if nothing else is in it; not while another process needs them."""
+    if folder.is_dir():
+        with contextlib.suppress(ConfigError), locked(folder):
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove states, lock and folder; for the one who holds the lock."""
+    for path in (*folder.glob(STATES), folder / LOCK):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -58,7 +70,7 @@ def require_own(folder: Path, inputs: str) -> bool:
         ArtifactError: If one is damaged.
     """
     states = sorted(folder.glob(STATES))
-    if any(load_tree(path)["inputs"] != inputs for path in states):
+    if any(read_state(path)["inputs"] != inputs for path in states):
         raise ConfigError(
             f"{folder} holds the state of another unfinished evaluation (--output)",
             do="Give the command it belongs to, with the same files and versions, to go on with it; or name another "

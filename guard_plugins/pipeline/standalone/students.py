@@ -13,7 +13,7 @@ from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.standalone.checkpoint import load_checkpoint
 from guard_plugins.pipeline.standalone.consistency import data_options
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
-from guard_plugins.pipeline.standalone.soft_labels import images_in, lessons_of, require_one_run
+from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.student import train_students
 
@@ -46,8 +46,8 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
         teacher, _ = load_checkpoint(task, request.teacher.path, request.teacher)
     labels = "stored" if request.student.labels == "stored" else "hard"
     given = request.student.model_dump(exclude_unset=True)
-    lessons, said = lessons_of(task, distilled, path, labels=labels, teacher=teacher, given=given)  # type: ignore[arg-type]
-    return Trained(train_students(task, lessons, name="student"), teacher, said)
+    batches, said = batches_of(task, distilled, path, labels=labels, teacher=teacher, given=given)  # type: ignore[arg-type]
+    return Trained(train_students(task, batches, name="student"), teacher, said)
 
 
 def _distilled(path: Path, data: Data) -> DistilledSet:
