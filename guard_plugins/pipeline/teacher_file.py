@@ -8,6 +8,7 @@ from pathlib import Path
 from guard_plugins.artifacts.report import HookReport
 from guard_plugins.artifacts.teacher import TeacherCard, teacher_file
 from guard_plugins.artifacts.weights.load import Loaded, load_any_teacher
+from guard_plugins.artifacts.weights.published import find_published, is_published
 from guard_plugins.config import GuardConfig, RunConfig
 from guard_plugins.data.base import Data
 from guard_plugins.errors import ConfigError
@@ -48,7 +49,16 @@ def load_given_teacher(
         ArtifactError: If the file is damaged.
     """
     assert config.teacher.path is not None
-    path, given = teacher_file(config.teacher.path), config.teacher
+    path, given = config.teacher.path, config.teacher
+    if is_published(path):
+        found = find_published(path, download=config.download)
+        path, given = (
+            found.path,
+            given.model_copy(
+                update={key: getattr(found, key) for key in ("mean", "std") if getattr(given, key) is None}
+            ),
+        )
+    path = teacher_file(path)
     loaded = load_any_teacher(
         path, model, card_of(config, data, guarded=config.guarded), networks=networks, mean=given.mean, std=given.std,
         classes=given.classes,

@@ -9,6 +9,7 @@ from guard_plugins.artifacts.teacher import TeacherCard, teacher_file
 from guard_plugins.artifacts.weights.closest import closest
 from guard_plugins.artifacts.weights.files import card_of, read_content
 from guard_plugins.artifacts.weights.load import load_any_teacher
+from guard_plugins.artifacts.weights.published import find_published, is_published
 from guard_plugins.artifacts.weights.unwrap import state_dict_in
 from guard_plugins.errors import ConfigError
 from guard_plugins.host.own_network import is_own_network
@@ -31,6 +32,14 @@ def load_checkpoint(task: Task, path: Path, given: GivenWeights) -> tuple[Normal
         ConfigError: If the file is missing, says something else than the options, or does not fit the data set.
         ArtifactError: If it is damaged.
     """
+    if is_published(path):
+        found = find_published(path, download=task.config.download)
+        path, given = (
+            found.path,
+            given.model_copy(
+                update={key: getattr(found, key) for key in ("network", "mean", "std") if getattr(given, key) is None}
+            ),
+        )
     path = teacher_file(path)
     card = card_of(path)
     if card is not None:
