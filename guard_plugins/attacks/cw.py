@@ -23,8 +23,8 @@ _BETA1, _BETA2 = 0.9, 0.999
 class CW(Attack):
     """Minimise ‖δ‖² + c · max(z_true − max z_other, 0) over images in [0, 1], with a binary search on c per sample.
 
-    The paper's change of variables, tanh, has no gradient at pixels of exactly 0 or 1, where many data sets have most
-    of theirs; here Adam moves the pixels themselves and every step is clipped to [0, 1].
+    The paper's change of variables with tanh has no gradient at pixels of exactly 0 or 1, and in many data sets most
+    pixels are. Here Adam changes the pixels themselves, and every step is clipped to [0, 1].
 
     Attributes:
         steps: Adam steps per value of c.
@@ -59,7 +59,7 @@ class CW(Attack):
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return a misclassified image within ``eps`` of every image, or the image itself where none was found."""
+        """Return a misclassified image within ``eps`` of every image, or the image itself if none was found."""
         best, distance = self.search(model, images, labels, enough=eps)
         return torch.where((distance <= eps).view(-1, 1, 1, 1), best, images)
 
@@ -99,16 +99,16 @@ def minimise(
     """Minimise ‖δ‖² + c · max(−margin, 0) for every sample (Carlini & Wagner 2017, section V), within [0, 1].
 
     Args:
-        model: From images to logits; only differences of logits matter, so their sign does not.
+        model: From images to logits.
         images: Clean images, shape (B, C, H, W).
         labels: True classes, shape (B,).
         c: Weight of the penalty, shape (B,).
         steps: Adam steps.
         step_size: First learning rate in pixel units; it falls to zero along a cosine.
-        enough: A sample is done as soon as a misclassified iterate lies within this L2 distance.
+        enough: A sample is finished when a misclassified iterate lies within this L2 distance.
 
     Returns:
-        The nearest misclassified iterate of every sample and its L2 distance; the image and inf where none was.
+        The nearest misclassified iterate of every sample and its L2 distance; the image and inf if there was none.
     """
     best, distance = images.clone(), torch.full_like(c, torch.inf)
     active = torch.arange(len(images), device=images.device)

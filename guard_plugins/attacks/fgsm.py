@@ -31,6 +31,6 @@ class FGSM(Attack):
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return the images one step of length ``eps`` further, clipped to [0, 1]."""
+        """Return the images after one step of length ``eps``, clipped to [0, 1]."""
         gradient = input_gradient(model, cross_entropy)
         return ascend(gradient, images, labels, start=images, eps=eps, step_sizes=[eps])

@@ -1,4 +1,4 @@
-"""PGD on margin losses, which confident logits cannot hide from."""
+"""PGD on margin losses, whose gradients do not vanish on confident logits."""
 
 from __future__ import annotations
 

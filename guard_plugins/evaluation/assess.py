@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport
 from guard_plugins.evaluation.curvature import Curvature, measure_curvature
 from guard_plugins.evaluation.gate.examine import Subject, examine, review
-from guard_plugins.evaluation.measure import Measured, attack_batch, attacked_images, condensed, measure
+from guard_plugins.evaluation.measure import Measured, attack_batch, attacked_images, averaged, measure
 from guard_plugins.runtime.resumable import WorkList
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from guard_plugins.runtime.monitor import Tracker
     from guard_plugins.runtime.task import Task
 
-PROBE_IMAGES: Final = 48
-"""Images the gate's probes run on under quick protocols."""
-THOROUGH: Final = {"standard": 200, "paper": 200}
-"""The same under thorough protocols, whose probes are PGD-100, not PGD-20."""
 CURVATURE_IMAGES: Final = 128
 """Images curvature is measured on."""
 DEFAULT_EPS: Final = 8 / 255
@@ -75,7 +71,7 @@ def assess(
         task: Gives test images, settings (section ``evaluation``), seeds and progress.
         models: The models (pixels in, logits out).
         protocol: The attacks and radii; decides how deep the gate's probes go.
-        attacks: Where the protocol's attacks are found.
+        attacks: The registered attacks by name.
         name: What to call the models in progress bars and seeds.
         h: L2 length in pixel units at which curvature is measured.
         hooked: Whether the models were trained under the hook at that ``h``.
@@ -89,7 +85,7 @@ def assess(
         StoppedError: If the run was asked to stop.
     """
     measured = measure(task, models, protocol, attacks, name=name)
-    report = condensed([found.report() for found in measured])
+    report = averaged([found.report() for found in measured])
     curvature = _curvature(task, models[0], h=h, name=name)
     clean, results = measured[0].clean, measured[0].results
     if probed:
@@ -149,11 +145,11 @@ def _subject(
     teacher: nn.Module | None,
     name: str,
 ) -> Subject:
-    images, labels = attacked_images(task, THOROUGH.get(protocol.name, PROBE_IMAGES))
+    images, labels = attacked_images(task, protocol.probe_images)
     return Subject(
         model=model, images=images, labels=labels, eps=probe_radius(measured), source=source, teacher=teacher,
         seeds=task.seeds.child("gate", name), batch_size=attack_batch(task),
-        steps=100 if protocol.name in THOROUGH else 20,
+        steps=protocol.probe_steps,
     )  # fmt: skip
 
 

@@ -145,6 +145,6 @@ def _within(values: Tensor, low: float, high: float) -> bool:
 
 
 def _spans(start: Tensor, length: Tensor, size: int) -> bool:
-    """Tell whether every span (int16) lies within 0..size."""
+    """Return whether every span (int16) lies within 0..size."""
     start, length = start.int(), length.int()
     return bool(((start >= 0) & (length >= 0) & (start + length <= size)).all())

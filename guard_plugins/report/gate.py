@@ -1,4 +1,4 @@
-"""The release gate's verdicts as a report shows them, with the items that only a comparison can decide."""
+"""The release gate in reports, with the items that need a baseline to compare with."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from guard_plugins.report.comparison import KINDS, Comparison, Entry, baseline_o
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What the gate said of one kind of model of one experiment.
+    """The gate's items on one kind of model of one experiment.
 
     Attributes:
         label: The experiment.
-        kind: The kind of model, as headings call it.
-        items: Every item.
+        kind: The kind of model, as in headings.
+        items: The items.
     """
 
     label: str
@@ -27,17 +27,17 @@ class Verdicts:
     items: Sequence[GateItem]
 
     def of(self, verdict: str) -> list[GateItem]:
-        """Return the items with a verdict."""
+        """Return the items that have the verdict."""
         return [item for item in self.items if item.verdict == verdict]
 
     @property
     def tally(self) -> str:
-        """How many items have which verdict."""
+        """The number of items by verdict."""
         return tally(self.items)
 
 
 def verdicts(comparison: Comparison) -> list[Verdicts]:
-    """Return the verdicts on every experiment, kind by kind; what a baseline among the runs decides is filled in."""
+    """Return the items on every experiment and kind of model; those that need a baseline use one of the runs."""
     found = []
     for entry in comparison.entries:
         for kind, heading in KINDS.items():
@@ -48,7 +48,7 @@ def verdicts(comparison: Comparison) -> list[Verdicts]:
 
 
 def tally(items: Sequence[GateItem]) -> str:
-    """Return how many items have which verdict."""
+    """Return the number of items by verdict, in words."""
     counts = Counter(item.verdict for item in items)
     known = [(counts[name], name) for name in ("passed", "failed", "warning", "not run") if counts[name]]
     return ", ".join(f"{count} {name}{'s' if name == 'warning' and count > 1 else ''}" for count, name in known)
@@ -60,7 +60,7 @@ def failures(report: Report) -> list[str]:
 
 
 def failed_lines(label: str, items: Sequence[GateItem]) -> list[str]:
-    """Return one line for every failed item of a model: with any, its numbers are not to be quoted."""
+    """Return one line for every failed item of a model; if there are any, its numbers must not be quoted."""
     return [
         f"RELEASE GATE FAILED for the {label}: {item.name}: {item.figure}. It suggests: {item.suggests}"
         for item in items
@@ -73,7 +73,7 @@ def _against_baseline(entry: Entry, kind: str, comparison: Comparison) -> list[G
     if baseline is None:
         return []
     ours, theirs = entry.models[kind], baseline.models[kind]
-    results: Any = ours.robust  # what a report keeps of an attack's results is all that these items look at
+    results: Any = ours.robust  # these items need only what a report keeps of the results
     before: Any = theirs.robust
     return [clean_is_kept(ours.clean, theirs.clean), gains_agree(results, before)]
 

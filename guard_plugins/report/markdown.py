@@ -1,4 +1,4 @@
-"""The report as Markdown: the same table on the terminal and in ``report.md``."""
+"""The report as Markdown, for ``report.md`` and the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = {"teacher": "teacher", "student": "student", "student_hard": "student, h
 
 
 def table(report: Report) -> str:
-    """Return the accuracies as a Markdown table, in percent; the best-known attack first."""
+    """Return the accuracies of a run's models as a Markdown table, in percent."""
     found = [(label, getattr(report.models, kind)) for kind, label in KINDS.items()]
     return model_table([(label, model) for label, model in found if model is not None], report.models.student)
 
@@ -25,7 +25,7 @@ def evaluation_table(found: Evaluation) -> str:
 
 
 def model_table(models: Sequence[tuple[str, ModelReport]], leading: ModelReport) -> str:
-    """Return accuracies by model; the columns are the attacks ``leading`` was put under."""
+    """Return accuracies by model; there is a column for every attack and radius in ``leading``."""
     columns = list(dict.fromkeys((e.attack, e.norm, e.eps) for e in leading.robust if e.eps > 0))
     head = ["model", "clean", *(f"{attack} {norm} {radius(eps, norm)}" for attack, norm, eps in columns)]
     rows = [
@@ -54,8 +54,8 @@ def markdown(report: Report) -> str:
 
 
 def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
-    """Return the release gate's verdict on a model as a list: the tally, then whatever did not pass."""
-    unseen = "; ".join(item.name for item in items if item.verdict == "not run")  # the last of the tally
+    """Return the release gate on a model as a list: the number of items by verdict, then those that did not pass."""
+    unseen = "; ".join(item.name for item in items if item.verdict == "not run")  # last in the tally, so it follows
     loud = [item for item in items if item.verdict in ("failed", "warning")]
     return [
         f"* Release gate, {label}: {tally(items)}{f' ({unseen})' if unseen else ''}",

@@ -67,14 +67,14 @@ def _rendered(
     template: str,
     experiments: Labelled,
     kinds: Mapping[str, str],
-    told: Sequence[Verdicts],
+    gate: Sequence[Verdicts],
     shown: Sequence[str],
     *,
     source: str,
     names: Mapping[str, str],
     **content: Any,
 ) -> str:
-    """Return a page of the parts all pages share, and ``content`` for the template's own."""
+    """Return a page: the parts that all pages share, and ``content`` for the template."""
     environment = Environment(
         loader=PackageLoader("guard_plugins.report", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -85,8 +85,8 @@ def _rendered(
         "several": len(experiments) > 1, "tables": tables(experiments, kinds, names), "curves": curves, "marks": MARKS,
         "sections": [(id, name) for id, name in SECTIONS if id in shown and (curves or id != "curves")],
         "keys": [(label, GLYPHS[n % len(GLYPHS)]) for n, (label, _) in enumerate(experiments)],
-        "verdicts": told, "alarms": [verdict for verdict in told if verdict.of("failed")],
-        "meanings": sorted({(item.name, item.suggests) for verdict in told for item in verdict.of("warning")}),
+        "verdicts": gate, "alarms": [verdict for verdict in gate if verdict.of("failed")],
+        "meanings": sorted({(item.name, item.suggests) for verdict in gate for item in verdict.of("warning")}),
         "footer": f"Written by guard-plugins {__version__} from {source}.",
     }  # fmt: skip
     return environment.get_template(template).render(context | content)
@@ -99,5 +99,5 @@ def _style() -> str:
 
 
 def _hash(style: str) -> str:
-    """Return the source expression that lets the page's content policy accept exactly this style sheet."""
+    """Return the source expression with which the page's content policy accepts this style sheet and no other."""
     return f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode('ascii')}"

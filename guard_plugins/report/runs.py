@@ -1,4 +1,4 @@
-"""A finished run as its folder tells it; no model is loaded."""
+"""Reads finished runs from their folders; no model is loaded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from guard_plugins.artifacts.figures import FIGURES, Figures, load_figures
+from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.reading import read_json
 from guard_plugins.artifacts.report import Report, read_report
 from guard_plugins.config.schema import RunConfig, StudentConfig
@@ -21,15 +22,15 @@ from guard_plugins.errors import ConfigError
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a run left behind.
+    """The contents of a finished run's folder, as far as reports need them.
 
     Attributes:
         path: Its folder.
         report: Its results.
         config: Its configuration, as stored.
-        manifest: Command, versions, machine; empty where the file is missing.
-        figures: Numbers behind the pictures, or None where the file is missing.
-        sheet: PNG of the distilled images, or None where the file is missing.
+        manifest: Command, versions, machine; empty if the file is missing.
+        figures: Data of the pictures, or None if the file is missing.
+        sheet: PNG of the distilled images, or None if the file is missing.
     """
 
     path: Path
@@ -40,8 +41,24 @@ class Run:
     sheet: bytes | None
 
     @property
+    def versions(self) -> str:
+        """What made the run's numbers: the project, torch and the method's distribution; empty if nothing says it."""
+        known, plugins = self.manifest.get("versions"), self.manifest.get("plugins")
+        known = known if isinstance(known, dict) else {}
+        found = [f"{name} {known[name]}" for name in ("guard-plugins", "torch") if name in known]
+        for plugin in plugins if isinstance(plugins, list) else ():
+            if isinstance(plugin, dict) and plugin.get("name") == self.report.method:
+                found.append(f"{plugin.get('distribution')} {plugin.get('version')}")
+        return ", ".join(dict.fromkeys(found))
+
+    @property
+    def teacher(self) -> str | None:
+        """Hash of the teacher's file, by which runs that share a teacher are known; None if there is none."""
+        return Ledger(self.path / "stages.json").hashes("teacher").get("teacher.safetensors")
+
+    @property
     def attack_names(self) -> dict[str, str]:
-        """How the run's attacks write their names, by name; empty where the manifest does not say it."""
+        """How reports write the names of attacks, by name; empty if the manifest does not say it."""
         names = self.manifest.get("attacks")
         known = names.items() if isinstance(names, dict) else ()
         return {name: shown for name, shown in known if isinstance(shown, str) and shown.isprintable()}

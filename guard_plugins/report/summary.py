@@ -1,4 +1,4 @@
-"""The words and small tables of a report: what it is about, what it finds, metrics and cost."""
+"""Title, findings, and the tables of metrics and cost of a report."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from guard_plugins.report.scores import scores
 from guard_plugins.report.tables import accuracy, curve_attack
 
 THREAT_MODEL: Final = (
-    "The attacker knows the model, wants any wrong class, and moves every pixel of [0, 1] by at most ε (L∞, unless "
-    "said otherwise); normalisation is inside the model."
+    "Attacks are untargeted: the attacker knows the model, wants any wrong class, and changes every pixel in [0, 1] by "
+    "at most ε (L∞, unless noted otherwise). Normalisation is part of the model."
 )
 
 
 @dataclass(frozen=True)
 class MetricsTable:
-    """The table of metrics: headings, rows of texts by experiment, and what they were computed against."""
+    """The table of metrics: headings, a row of texts per experiment, and which experiments they were compared with."""
 
     heads: Sequence[str]
     rows: Sequence[tuple[str, Sequence[str]]]
@@ -30,7 +30,7 @@ class MetricsTable:
 
 @dataclass(frozen=True)
 class CostTable:
-    """Seconds per stage: names of the stages, rows of texts by experiment, and the picture."""
+    """Time per stage: names of the stages, a row of texts per experiment, and a plot."""
 
     stages: Sequence[str]
     rows: Sequence[tuple[str, Sequence[str]]]
@@ -38,7 +38,7 @@ class CostTable:
 
 
 def title(comparison: Comparison) -> str:
-    """Return what the report is about."""
+    """Return the title of the report."""
     reports = [entry.report for entry in comparison.entries]
     if len(reports) == 1:
         return f"{reports[0].method} on {reports[0].dataset}, {reports[0].ipc} images per class"
@@ -62,7 +62,7 @@ def subtitle(comparison: Comparison) -> str:
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Return what a reader should take away first: what the hook (or a rival) gained and cost its students."""
+    """Return what the hook, or another robust objective, gained and cost the students, in a sentence per experiment."""
     found = []
     for entry in comparison.entries:
         baseline = baseline_of(entry, "student", comparison)
@@ -72,7 +72,7 @@ def findings(comparison: Comparison) -> list[str]:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Return what a reader of the protocols' numbers must know."""
+    """Return the notes of the protocols on their numbers."""
     return list(dict.fromkeys(note for entry in comparison.entries for note in entry.report.notes))
 
 
@@ -98,7 +98,7 @@ def metrics(comparison: Comparison) -> MetricsTable:
 
 
 def cost(comparison: Comparison) -> CostTable:
-    """Return seconds per stage of every experiment's first run."""
+    """Return the time per stage of every experiment's first run."""
     known = [(entry.label, entry.report.seconds) for entry in comparison.entries]
     stages = list(dict.fromkeys(stage for _, seconds in known for stage in seconds))
     rows = [

@@ -1,4 +1,4 @@
-"""The headline tables: every experiment's accuracies, clean and under each attack at each radius."""
+"""The tables of accuracies: every experiment, clean and under each attack at each radius."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from guard_plugins.artifacts.formatting import attack_name, percent, radius
 from guard_plugins.artifacts.report import ModelReport, RobustAccuracy
 
 Column = tuple[str, str, float]
-"""Attack, norm and radius; radius 0 of no attack is the clean accuracy."""
+"""Attack, norm and radius of a column; see also :data:`CLEAN`."""
 CLEAN: Column = ("", "", 0.0)
 DEFAULT_NORM = "Linf"
 Labelled = Sequence[tuple[str, Mapping[str, ModelReport]]]
-"""Experiments: what to call each, and its accuracies by kind of model."""
+"""Experiments: label, and accuracies by kind of model."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number, and whether no experiment of its section has a higher one."""
+    """One number, and whether it is the best of its column and kind of model."""
 
     text: str
     value: float | None
@@ -48,7 +48,7 @@ class Table:
 
     Attributes:
         title: What it shows.
-        columns: What its columns hold.
+        columns: The attacks and radii of the columns.
         heads: Headings of the columns.
         sections: Rows by kind of model.
     """
@@ -86,7 +86,7 @@ def tables(experiments: Labelled, kinds: Mapping[str, str], names: Mapping[str, 
 
 
 def curve_attack(entries: Sequence[RobustAccuracy]) -> str | None:
-    """Return the attack measured at the most L-infinity radii (the first of equals), if it is more than one."""
+    """Return the attack measured at the most L-infinity radii, the first of several; None if all have one radius."""
     radii: dict[str, set[float]] = {}
     for entry in entries:
         if entry.norm == DEFAULT_NORM and entry.eps:
@@ -96,7 +96,7 @@ def curve_attack(entries: Sequence[RobustAccuracy]) -> str | None:
 
 
 def accuracy(model: ModelReport, column: Column) -> tuple[float, float | None] | None:
-    """Return mean and sd of a column, or None where it was not measured."""
+    """Return mean and sd of a column, or None if it was not measured."""
     if column == CLEAN:
         return model.clean, model.sd
     for entry in model.robust:
@@ -106,7 +106,7 @@ def accuracy(model: ModelReport, column: Column) -> tuple[float, float | None] |
 
 
 def _levels(entries: Sequence[RobustAccuracy], curve: str | None) -> Iterator[tuple[str, float, list[str]]]:
-    """Yield norm, radius and attacks wherever there is more to show than the curve."""
+    """Yield norm, radius and attacks for every radius that has more attacks than that of the curve."""
     levels: dict[tuple[str, float], dict[str, None]] = {}
     for entry in entries:
         if entry.eps:
