@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    from guard_plugins.config import RunConfig
     from guard_plugins.data.distilled import DistilledSet
     from guard_plugins.networks.normalised import Normalised
     from guard_plugins.runtime.task import Task
@@ -37,6 +38,8 @@ class Method(ABC):
         labels: The labels its students learn from by default.
         rehearsable: Whether ``train_teacher`` and ``distill`` may be called once more before a run, to estimate what it
             will take: all that takes long is in loops of ``task.steps`` or ``task.monitor.track``, which end early.
+        reads: Of a method with a ``train_teacher`` of its own: the options of the section ``teacher`` that it reads,
+            such as ``("teacher.epochs", "teacher.lr")``; giving any other is then an error. None leaves it open.
 
     Args:
         config: The validated options.
@@ -51,6 +54,7 @@ class Method(ABC):
     uses_teacher: ClassVar[bool] = True
     labels: ClassVar[Literal["soft", "hard"]] = "soft"
     rehearsable: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config
@@ -65,6 +69,17 @@ class Method(ABC):
         Raises:
             ConfigError: If network, data or options do not fit the method.
         """
+
+    @classmethod
+    def idle(cls, config: RunConfig) -> Mapping[str, str]:
+        """Return which of the method's own options do nothing in a configuration, each with the reason.
+
+        A user who gives one is told so, for example ``{"mine.depth": "only --mine.shape tree has a depth"}``.
+
+        Args:
+            config: The resolved configuration, with the method's options.
+        """
+        return {}
 
     def train_teacher(self, task: Task, model: Normalised) -> None:
         """Train ``model`` (pixels in, logits out) on the real data, in place; the host's plain supervised loop."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guard_plugins.config.compose import compose, preset_layer, run_config_class
-from guard_plugins.config.explain import flag
+from guard_plugins.cli.paths import path_argument
+from guard_plugins.config.compose import preset_layer, run_config_class
 from guard_plugins.config.layers import Layer, merged
+from guard_plugins.config.nearest import nearest
 from guard_plugins.config.schema import RunConfig
 from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue, claims_of
+from guard_plugins.host.configure import resolve
 
 if TYPE_CHECKING:
     from guard_plugins.method import Method
@@ -35,12 +36,14 @@ class Request:
     Attributes:
         config: The resolved configuration.
         print_only: Whether only to print it.
+        notes: What the user should know of it, a line each.
         resume: Folder of the run to go on with, or None for a new one.
     """
 
     config: RunConfig
     print_only: bool = False
     resume: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
@@ -69,7 +72,7 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
         raise ConfigError(
             "No method given (--method)",
             seen=f"installed: {', '.join(sorted({entry.name for entry in catalogue()})) or 'none'}",
-            do=_misspelt(file.values) + "Pick one, for example: guard-run --method sre2l",
+            do=_misspelt(rest, file.values) + "Pick one, for example: guard-run --method sre2l",
         )
     claims_of(str(name), catalogue())  # before anything is imported, since a typing error deserves a quick answer
     method = PluginHost(only=[str(name)]).method(str(name))
@@ -78,26 +81,31 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
         _show_defaults(parser, method, file, rest)
     flags = command_line(model, rest, parser)
     layers = [file, *([environment(model)] if surroundings else []), flags]
-    _refuse_idle_hook(flags.values)
-    return Request(compose(method, layers), early.print_config)
+    config = resolve(str(name), layers)
+    return Request(config, early.print_config, notes=_notes(config, method, layers))
 
 
-def _misspelt(values: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches("method", values, n=1)
-    return f"Did you mean 'method' by {near[0]!r} in the configuration file? " if near else ""
+def _notes(config: RunConfig, method: type[Method], layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Say where a preset for other images than the data set's changes their size."""
+    given = merged(*(layer.values for layer in layers))
+    size = preset_layer(method, given).values.get("data", {}).get("image_size")
+    own = preset_layer(method, {**given, "preset": None}).values.get("data", {}).get("image_size")
+    if size is None or size == own or config.data.image_size != size:
+        return ()
+    return (
+        f"note: the preset {config.preset} resizes the images of {config.dataset} to {size} pixels a side "
+        "(--data.image-size)",
+    )
 
 
-def _refuse_idle_hook(flags: Mapping[str, Any]) -> None:
-    """Refuse settings of the hook's term beside the flag that leaves it out; h is also where curvature is measured."""
-    teacher, guard = (given if isinstance(given := flags.get(name), Mapping) else {} for name in ("teacher", "guard"))
-    rival = teacher.get("training", "plain")
-    reason = "--no-guard" if flags.get("no_guard") else f"--teacher.training {rival}" if rival != "plain" else ""
-    idle = [flag(("guard", name)) for name in guard if name not in ("h", "h_rms")]
-    if reason and idle:
-        raise ConfigError(
-            f"{reason} trains a teacher without the curvature hook, so {', '.join(idle)} would do nothing",
-            do="Leave one of them out.",
-        )
+def _misspelt(arguments: Sequence[str], file: Mapping[str, Any]) -> str:
+    """Return the question whether a flag or a key of the file was meant to be the method; empty where none is near."""
+    flags = [argument.split("=")[0] for argument in arguments if argument.startswith("-")]
+    near = nearest("--method", flags)
+    if near:
+        return f"Did you mean --method by {near}? "
+    near = nearest("method", file)
+    return f"Did you mean 'method' by {near!r} in the configuration file? " if near else ""
 
 
 def _resumed(path: Path, rest: Sequence[str]) -> Request:
@@ -121,7 +129,7 @@ def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
     parser = Parser(add_help=False, allow_abbrev=False)
     _command_options(parser)
     parser.add_argument("--method")
-    early, rest = parser.parse_known_args(_short_teacher(argv))
+    early, rest = parser.parse_known_args(_short_teacher(_named_first(argv)))
     return early, ([f"--method={early.method}"] if early.method else []) + rest
 
 
@@ -151,12 +159,22 @@ def _parser() -> Parser:
 
 def _command_options(parser: Parser) -> None:
     group = parser.add_argument_group("command")
-    group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings, such as a run's config.yaml")
     group.add_argument(
-        "--resume", type=Path, metavar="DIR", help="go on with a stopped run; --checkpoint-every may be given again"
+        "--config", type=path_argument, metavar="FILE", help="YAML file of settings, such as a run's config.yaml"
+    )
+    group.add_argument(
+        "--resume",
+        type=path_argument,
+        metavar="DIR",
+        help="go on with a stopped run; --checkpoint-every may be given again",
     )
     group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     group.add_argument("--version", action="store_true", help="print the version and stop")
+
+
+def _named_first(argv: Sequence[str]) -> Sequence[str]:
+    """Read a first word that is no flag as the method: ``guard-run cda`` is ``guard-run --method cda``."""
+    return ["--method", *argv] if argv and not argv[0].startswith("-") else argv
 
 
 def _short_teacher(argv: Sequence[str]) -> list[str]:

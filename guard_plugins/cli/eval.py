@@ -40,8 +40,7 @@ numbers should not be quoted then.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 2 for wrong input, 1 for other errors, 128 + n after signal n."""
-    options = _parser().parse_args(argv)
-    return exit_code(lambda: _eval(options))
+    return exit_code(lambda: _eval(_parser().parse_args(argv)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Final, Protocol
 
 from pydantic import ValidationError, create_model
 
-from guard_plugins.config.explain import explain
+from guard_plugins.config.explain import explain, refuse_booleans
 from guard_plugins.config.layers import Layer, merged
+from guard_plugins.config.nearest import nearest
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.config.schema import RunConfig
 from guard_plugins.errors import ConfigError, PluginError
@@ -65,10 +66,12 @@ def compose(method: type[Configurable], layers: Sequence[Layer]) -> RunConfig:
     given = merged(*(_expanded(layer.values) for layer in layers))
     preset = preset_layer(method, given)
     values = merged(_weaker(preset.values, given), given, {"method": method.name})
+    model = run_config_class(method)
+    refuse_booleans(model, values)
     try:
-        return run_config_class(method).model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise explain(error, run_config_class(method), [preset, *layers]) from None
+        raise explain(error, model, [preset, *layers]) from None
 
 
 def preset_layer(method: type[Configurable], given: Mapping[str, Any]) -> Layer:
@@ -81,10 +84,12 @@ def preset_layer(method: type[Configurable], given: Mapping[str, Any]) -> Layer:
     name = asked or dataset or RunConfig.model_fields["dataset"].default
     known = name in PRESETS or name in method.presets
     if asked and not known:
+        near = nearest(asked, {*PRESETS, *method.presets})
+        hint = f"Did you mean {near!r}? " if near else ""
         raise ConfigError(
             f"The method {method.name!r} has no preset {name!r} (--preset)",
             seen=f"its presets: {', '.join(sorted({*PRESETS, *method.presets}))}",
-            do="Pick one of these, or leave --preset out.",
+            do=f"{hint}Pick one of these, or leave --preset out.",
         )
     origin = f"preset {name}" if known else f"the method {method.name}"
     return Layer(origin, merged(method.defaults, PRESETS.get(name, {}), method.presets.get(name, {})))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from guard_plugins.config.layers import Layer
+from guard_plugins.config.nearest import nearest
 from guard_plugins.errors import ConfigError
 
 
@@ -26,6 +26,34 @@ def explain(error: ValidationError, model: type[BaseModel], layers: Sequence[Lay
         seen="; ".join(problems) if len(problems) > 1 else "",
         do="Correct the value; `guard-run --method NAME --help` describes every option.",
     )
+
+
+def refuse_booleans(model: type[BaseModel], values: Mapping[str, Any], above: tuple[str, ...] = ()) -> None:
+    """Refuse true and false where a number is meant; pydantic would read them as 1 and 0.
+
+    Args:
+        model: The configuration, or a section of it.
+        values: What was given for it.
+        above: Path of the section.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for name, field in model.model_fields.items():
+        value, kind = values.get(name), field.annotation
+        if isinstance(value, bool) and bool not in _kinds(kind) and {int, float} & _kinds(kind):
+            raise ConfigError(
+                f"{flag((*above, name))}: a number is needed, got {str(value).lower()}",
+                do="Give a number in its place.",
+            )
+        if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            refuse_booleans(kind, value, (*above, name))
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the plain types in an annotation, such as int and NoneType of ``PositiveInt | None``."""
+    inner = get_args(annotation)
+    return {annotation} if not inner else set().union(*map(_kinds, inner))
 
 
 def _problem(detail: ErrorDetails, model: type[BaseModel], layers: Sequence[Layer]) -> str:
@@ -61,5 +89,5 @@ def _nearest(path: Sequence[Any], model: type[BaseModel]) -> str:
     for part in path[:-1]:
         annotation = fields[part].annotation if part in fields else None
         fields = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
-    near = difflib.get_close_matches(str(path[-1]), fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(sorted(fields))}"
+    near = nearest(str(path[-1]), fields)
+    return f"; did you mean {near!r}?" if near else f"; known here: {', '.join(sorted(fields))}"

@@ -9,10 +9,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings from one place, such as the command line; ``origin`` names the place in messages."""
+    """Settings from one place, such as the command line.
+
+    Attributes:
+        origin: Names the place in messages.
+        values: Nested as in the YAML file.
+        explicit: Whether they were given for this run alone, as flags are; files and variables may serve several runs.
+    """
 
     origin: str
     values: Mapping[str, Any]
+    explicit: bool = False
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

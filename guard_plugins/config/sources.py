@@ -18,6 +18,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from guard_plugins.config.explain import flag
 from guard_plugins.config.layers import Layer
+from guard_plugins.config.nearest import nearest
 from guard_plugins.config.yaml_file import read_yaml
 from guard_plugins.errors import ConfigError
 
@@ -59,10 +60,13 @@ class Parser(argparse.ArgumentParser):
             raise ConfigError(message, do="`guard-run --help` lists the options.")
         name = unknown.group(1).split("=")[0]
         flags = [option for action in self._actions for option in action.option_strings]
-        near = difflib.get_close_matches(name, flags, n=1, cutoff=0.75)
+        # `--epochs` is short of a section; otherwise a letter or two are wrong.
+        sections = [option for option in flags if option.endswith(f".{name.lstrip('-')}")]
+        near = sections or list(filter(None, [nearest(name, flags, cutoff=0.75)]))
         raise ConfigError(
             f"Unknown option {name}",
-            do=(f"Did you mean {near[0]}? " if near else "") + "`guard-run --method NAME --help` lists the options.",
+            do=(f"Did you mean {' or '.join(near)}? " if near else "")
+            + "`guard-run --method NAME --help` lists the options.",
         )
 
 
@@ -86,7 +90,7 @@ def command_line(model: type[BaseModel], argv: Sequence[str], parser: Parser) ->
     source: CliSettingsSource[Any] = CliSettingsSource(
         settings_class(model), cli_parse_args=list(argv), root_parser=parser
     )
-    return Layer("the command line", source())
+    return Layer("the command line", source(), explicit=True)
 
 
 def environment(model: type[BaseModel]) -> Layer:

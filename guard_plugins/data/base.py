@@ -94,11 +94,14 @@ class DataSet(ABC):
         name: What users pass to ``--dataset``.
         summary: One line for listings.
         needs_root: Whether ``--data-root`` is required.
+        ignores: Settings that ``load`` does not read (``data_root``, ``download``, ``data.skip_corrupt``); a user who
+            gives one is told so.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     needs_root: ClassVar[bool] = False
+    ignores: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def load(self, request: DataRequest) -> Data:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from guard_plugins.config.nearest import nearest
 from guard_plugins.errors import ConfigError, PluginError
 
 T = TypeVar("T")
@@ -119,8 +119,8 @@ def _name(value: type[object]) -> str:
 def unknown_name(kind: str, option: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return the error for a name nobody registered, with the nearest match first."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, names, cutoff=0.5)
+    hint = f"Did you mean {near!r}? " if near else ""
     listing = "guard-plugins" if kind == "method" else "guard-plugins --check"  # the first loads nothing
     return UnknownNameError(
         f"Unknown {kind} {name!r} ({option})", seen=f"known: {', '.join(names) or 'none'}",

@@ -2,82 +2,75 @@
 
 from __future__ import annotations
 
-from guard_plugins.artifacts.folder import RunFolder
-from guard_plugins.artifacts.report import Report, Skipped
-from guard_plugins.config import RunConfig
+from guard_plugins.artifacts.report import Skipped
 from guard_plugins.config.presets import PRESETS
-from guard_plugins.host import PluginHost
-from guard_plugins.method import Method
-from guard_plugins.pipeline.estimate import LONG, rehearse
+from guard_plugins.labels.relabel import promise_room
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.estimate import LONG, estimate_run
 from guard_plugins.pipeline.manifest import record_process
+from guard_plugins.pipeline.plugin_calls import HOOK_DOES_NOT_APPLY
+from guard_plugins.pipeline.preparation import build_method
 from guard_plugins.report.comparison import KINDS
 from guard_plugins.report.gate import failures, tally
-from guard_plugins.runtime.task import Task
 
-UNSUITED = (
-    "no preset is called {dataset!r}, so what you did not set has the defaults of {method}, whatever the size of the "
-    "images; --preset fast is for 32-pixel images on a CPU"
+NO_PRESET = (
+    "There is no preset for the data set {dataset!r}: options you did not set have the defaults of {method}, which do "
+    "not look at the size of the images. --preset fast is for 32-pixel images on a CPU."
 )
 
 
-def introduce(task: Task, folder: RunFolder, host: PluginHost, *, unhooked: str = "") -> None:
+def introduce(run: RunContext) -> None:
     """Record this process in the run's manifest, and say what its user must know before it works.
 
-    Args:
-        task: The run's.
-        folder: Where it leaves its artifacts.
-        host: The loaded plugins; broken ones are named.
-        unhooked: Why the curvature hook does not apply, where it was asked for.
-
     Raises:
-        ArtifactError: If the manifest cannot be read or written.
+        ArtifactError: If the manifest cannot be read or written, or the disk lacks room for the labels to be stored.
     """
-    config: RunConfig = task.config
-    changed = record_process(folder.manifest, seed=config.seed, entries=host.entries, device=task.engine.describe())
+    config, host, say = run.config, run.prepared.host, run.task.monitor.say
+    device = run.task.engine.describe()
+    changed = record_process(run.folder.manifest, seed=config.seed, entries=host.entries, device=device)
     if changed:
-        task.monitor.say(changed)
+        say(changed)
     for broken in host.broken.values():
-        task.monitor.say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
-    if unhooked:
-        task.monitor.say(unhooked)
+        say(f"warning: plugin {broken.plugin!r} of {broken.origin} is broken: {broken.reason}")
+    if run.prepared.hook_does_not_apply:
+        say(HOOK_DOES_NOT_APPLY.format(name=config.method))
     whole = config.model_fields_set >= set(config.model_dump())  # as in a run's config.yaml
-    if not whole and config.preset is None and config.dataset not in {*PRESETS, *host.method(config.method).presets}:
-        task.monitor.say(UNSUITED.format(dataset=config.dataset, method=config.method))
-    skipped = Skipped.of(task.data.skipped)
+    if not whole and config.preset is None and config.dataset not in {*PRESETS, *run.prepared.method.presets}:
+        say(NO_PRESET.format(dataset=config.dataset, method=config.method))
+    skipped = Skipped.of(run.prepared.data.skipped)
     if skipped is not None:
-        task.monitor.say(f"warning: {skipped.sentence()}")
-    task.monitor.say(f"run folder: {folder.path}")
+        say(f"warning: {skipped.sentence()}")
+    say(f"run folder: {run.folder.path}")
+    if config.student.labels == "stored" and not run.folder.labels.exists():
+        say(promise_room(run.task, run.folder.labels))
 
 
-def foretell(task: Task, folder: RunFolder, method: Method) -> None:
-    """Say what a new run will take if that is long; a resumed one has its progress to go by.
-
-    Args:
-        task: The run's.
-        folder: Where its artifacts go.
-        method: An instance that may be used up.
+def announce_estimate(run: RunContext) -> None:
+    """Say what a new run will take if that is long; a resumed run has its progress to go by.
 
     Raises:
         ArtifactError: If the disk lacks the room.
         TrainingError: If there is not enough memory for a stage.
         StoppedError: If the run was asked to stop.
     """
-    if folder.stages.exists() or folder.checkpoints.exists():
+    if run.folder.stages.exists() or run.folder.checkpoints.exists():
         return
-    estimate = rehearse(task, method)
-    estimate.require_room(folder.path)
+    method, _ = build_method(run.config, run.prepared.host)
+    estimate = estimate_run(run.task, method)
+    estimate.require_room(run.folder.path)
     if sum(estimate.seconds.values()) > LONG:
-        task.monitor.say(estimate.sentence())
+        run.task.monitor.say(estimate.sentence())
 
 
-def conclude(task: Task, folder: RunFolder, report: Report) -> None:
+def conclude(run: RunContext) -> None:
     """Say what the gate found, what is missing from the data, what the checkpoints cost, and where the report is."""
+    report, say = run.results.report, run.task.monitor.say
     for line in failures(report):
-        task.monitor.say(line)
+        say(line)
     for kind, items in report.gate.items():
-        task.monitor.say(f"release gate, {KINDS[kind].lower()}: {tally(items)}")
+        say(f"release gate, {KINDS[kind].lower()}: {tally(items)}")
     if report.skipped is not None:
-        task.monitor.say(report.skipped.sentence())
+        say(report.skipped.sentence())
     if report.saves is not None:
-        task.monitor.say(report.saves.sentence())
-    task.monitor.say(f"report: {folder.report.with_suffix('.html')}")
+        say(report.saves.sentence())
+    say(f"report: {run.folder.report.with_suffix('.html')}")

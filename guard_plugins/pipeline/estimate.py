@@ -77,7 +77,7 @@ class Estimate:
             )
 
 
-def rehearse(task: Task, method: Method) -> Estimate:
+def estimate_run(task: Task, method: Method) -> Estimate:
     """Return what the stages of a run will take.
 
     The method's own functions run on networks and images that are thrown away; every kind of loop does a few steps.

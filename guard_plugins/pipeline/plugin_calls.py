@@ -42,7 +42,7 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
         yield
     except GuardError:
         raise
-    except Exception as error:  # a stranger's code may raise anything
+    except Exception as error:  # a plugin may raise anything
         if out_of_memory(error) or os.environ.get("GUARD_STRICT_PLUGINS") == "1":
             raise
         kept = f" Finished work is kept: `guard-run --resume {run}` goes on from it." if run is not None else ""
@@ -53,8 +53,13 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
         ) from error
 
 
-def promised(plugin: Registered[Any], distilled: object, task: Task) -> DistilledSet:
-    """Return what ``distill`` returned, after a look at whether it is what every method promises.
+def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> DistilledSet:
+    """Return what ``distill`` returned, if it is a distilled set as every method must return it.
+
+    Args:
+        plugin: Whose method returned it.
+        distilled: What was returned.
+        task: Says how many images of which shape and classes there must be.
 
     Raises:
         PluginError: If it is not.
@@ -64,7 +69,7 @@ def promised(plugin: Registered[Any], distilled: object, task: Task) -> Distille
         assert isinstance(distilled, DistilledSet)
         return distilled
     raise PluginError(
-        f"The distilled set of {plugin.value.name!r} of {plugin.origin} is not what `distill` promises: {problem}",
+        f"The distilled set of {plugin.value.name!r} of {plugin.origin} is not what `distill` must return: {problem}",
         do=f"Update {plugin.origin.split()[0]}, or tell its authors; other methods still work.",
     )
 

@@ -15,7 +15,11 @@ from guard_plugins.artifacts.report import Report
 from guard_plugins.config import RunConfig
 from guard_plugins.host import PluginHost
 from guard_plugins.host.configure import configure
-from guard_plugins.pipeline.stages import Job
+from guard_plugins.pipeline.console import announce_estimate, conclude, introduce
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.preparation import Prepared, prepare
+from guard_plugins.pipeline.runner import do_stages
+from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.signals import StoppedError, StopRequest
@@ -37,11 +41,10 @@ def run(config: RunConfig | Mapping[str, Any]) -> Report:
     """
     config = config if isinstance(config, RunConfig) else configure(**config)
     with preserved_streams(), repeatable():
-        job = Job(config, PluginHost())
-        job.prepare()
+        prepared = prepare(config, PluginHost())
         folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
         write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        return _finish(job, folder)
+        return _work(prepared, folder)
 
 
 def resume(path: Path, config: RunConfig) -> Report:
@@ -55,14 +58,18 @@ def resume(path: Path, config: RunConfig) -> Report:
         GuardError: If there is no run, another process is at work on it, or anything else is wrong.
     """
     with preserved_streams(), repeatable():
-        job = Job(config, PluginHost())
-        job.prepare()
-        return _finish(job, RunFolder(path))
+        return _work(prepare(config, PluginHost()), RunFolder(path))
 
 
-def _finish(job: Job, folder: RunFolder) -> Report:
+def _work(prepared: Prepared, folder: RunFolder) -> Report:
     with locked(folder.path), StopRequest().listening() as stop:
         try:
-            return job.run(folder, stop)
+            run = RunContext.start(prepared, folder, stop)
+            introduce(run)
+            announce_estimate(run)
+            if not do_stages(run, STAGES):
+                run.task.monitor.say("this run was finished before; nothing is done again")
+            conclude(run)
         except StoppedError as error:
             raise StoppedError(error.number, do=f"Go on with: guard-run --resume {folder.path}") from None
+        return run.results.report

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from guard_cda.config import CDAConfig
 from guard_cda.curriculum import crop_lower_bound
 from guard_cda.presets import PRESETS
+from guard_plugins.config import RunConfig
 from guard_plugins.method import MethodConfig
 from guard_sre2l.method import SRe2L
 
@@ -21,6 +22,17 @@ class CDA(SRe2L):
     Config: ClassVar[type[MethodConfig]] = CDAConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: CDAConfig
+
+    @classmethod
+    def idle(cls, config: RunConfig) -> Mapping[str, str]:
+        """Return the options that do nothing beside the others."""
+        found = dict(super().idle(config))
+        if config.recover.crop_scale == 1:  # type: ignore[attr-defined]
+            why = "--recover.crop-scale 1 crops nothing, so there is no curriculum"
+            found |= {"curriculum.shape": why, "curriculum.milestone": why}
+        elif config.curriculum.milestone == 0:  # type: ignore[attr-defined]
+            found["curriculum.shape"] = "with --curriculum.milestone 0 there is no curriculum"
+        return found
 
     def crop_scale(self, step: int, total: int) -> float:
         """Return the curriculum's lower bound of the crop's scale at ``step`` of ``total``."""

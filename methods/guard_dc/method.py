@@ -10,14 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from guard_dc.chunked import in_parts
-from guard_dc.config import DCConfig
+from guard_dc.config import DCConfig, MatchConfig
 from guard_dc.distance import matched_parameters
 from guard_dc.matching import Batch, Gradients, Matching
 from guard_dc.presets import DEFAULTS, PRESETS
 from guard_dc.real_images import RealImages
 from guard_dc.schedule import Loops, loops_for
+from guard_plugins.config import RunConfig
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.dsa import parse_strategy
+from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.loop import LoopState
@@ -41,6 +43,29 @@ class DC(Method):
     labels: ClassVar[Literal["soft", "hard"]] = "hard"
     config: DCConfig
 
+    @classmethod
+    def idle(cls, config: RunConfig) -> Mapping[str, str]:
+        """Return the options that do nothing beside the others."""
+        match: MatchConfig = config.match  # type: ignore[attr-defined]
+        found = {}
+        if match.augment == "none":
+            found["match.strategy"] = "only --match.augment dsa chooses from it"
+        if (match.outer or loops_for(config.ipc).outer) == 1:
+            names = ("match.inner", "match.batch", "match.lr_network")
+            found |= dict.fromkeys(names, "with one image step per network (--match.outer) no network is trained")
+        return found
+
+    def check(self, task: Task, teacher: Normalised | None) -> None:
+        """Refuse a network or an augmentation that does not exist.
+
+        Raises:
+            ConfigError: If there is none of that name, or the network cannot take the images.
+        """
+        if not self.config.match.network:
+            raise ConfigError("--match.network is empty", do="Name a network, such as convnet3.")
+        parse_strategy(self.config.match.strategy)
+        task.network(self.config.match.network, stage="match/frame")
+
     def matching_target(self, model: Normalised, batches: Iterable[Batch]) -> list[Gradients]:
         """Return the gradients of the loss on real images that the distilled ones shall reproduce, batch by batch.
 
@@ -56,12 +81,10 @@ class DC(Method):
         """Match gradients over ``match.iterations`` fresh networks and return the images.
 
         Raises:
-            ConfigError: If the network cannot take the images, or the augmentation strategy is unknown.
             DataError: If a class has no training image.
             TrainingError: If the distance stops being finite.
         """
         settings, real = self.config.match, RealImages(task)
-        parse_strategy(settings.strategy)
         frame = task.network(settings.network, stage="match/frame")
         images = self._first_iterate(task, real, frame)
         sgd = torch.optim.SGD([images], lr=settings.lr_images, momentum=settings.momentum)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from guard_plugins.config import RunConfig
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
-from guard_sre2l.config import SRe2LConfig
+from guard_sre2l.config import RecoverConfig, SRe2LConfig
 from guard_sre2l.presets import PRESETS
 from guard_sre2l.recovery import recover
 from guard_sre2l.statistics import batchnorm_layers
@@ -25,6 +26,17 @@ class SRe2L(Method):
     Config: ClassVar[type[MethodConfig]] = SRe2LConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: SRe2LConfig
+
+    @classmethod
+    def idle(cls, config: RunConfig) -> Mapping[str, str]:
+        """Return the options that do nothing beside the others."""
+        options: RecoverConfig = config.recover  # type: ignore[attr-defined]
+        found = {}
+        if options.start == "noise":
+            found["recover.patch_scale"] = "only --recover.start real takes patches"
+        if options.r_bn == 0:
+            found["recover.first_bn"] = "--recover.r-bn 0 leaves the statistics out"
+        return found
 
     def check(self, task: Task, teacher: Normalised | None) -> None:
         """Refuse a teacher whose BatchNorm statistics there are none to match.

@@ -152,11 +152,8 @@ def test_a_misspelt_environment_variable_is_not_passed_over(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--no-guard", "--guard.weight", "2"], "--no-guard trains .* so --guard.weight would do nothing"),
-        (
-            ["--teacher.training", "pgd", "--guard.every", "2"],
-            "--teacher.training pgd trains .* so --guard.every would",
-        ),
+        (["--no-guard", "--guard.weight", "2"], "--guard.weight would do nothing: --no-guard leaves"),
+        (["--teacher.training", "pgd", "--guard.every", "2"], "--guard.every would do nothing: --teacher.training pgd"),
     ],
 )
 def test_settings_of_a_hook_that_is_left_out_are_refused(flags: list[str], message: str) -> None:

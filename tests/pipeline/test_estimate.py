@@ -19,7 +19,7 @@ from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline import console
-from guard_plugins.pipeline.estimate import Estimate, rehearse
+from guard_plugins.pipeline.estimate import Estimate, estimate_run
 from guard_plugins.pipeline.timing import TIMED, Stopwatch
 from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.seeds import Seeds
@@ -78,8 +78,7 @@ def test_the_estimate_changes_no_number(
     tiny_run: TinyRun, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "estimate" not in (whole / "events.jsonl").read_text(), "a short run says nothing"
-    monkeypatch.setattr(console, "foretell", lambda *_: None)
-    monkeypatch.setattr("guard_plugins.pipeline.stages.foretell", lambda *_: None)
+    monkeypatch.setattr("guard_plugins.pipeline.run.announce_estimate", lambda *_: None)
     _, without = tiny_run("sre2l", "without")
     assert numbers(without) == numbers(whole)
     for name in ("teacher.safetensors", "distilled/distilled.safetensors"):
@@ -125,7 +124,7 @@ class Failing(Method):
 
 
 def test_what_fails_in_a_rehearsal_is_left_to_the_run() -> None:
-    estimate = rehearse(tiny_task(Failing), Failing(Failing.Config()))
+    estimate = estimate_run(tiny_task(Failing), Failing(Failing.Config()))
     assert not estimate.complete
     assert estimate.sentence().startswith("estimate (at least)")
     assert estimate.seconds["students"] > 0
@@ -136,7 +135,7 @@ def test_memory_that_runs_out_in_a_late_stage_is_told_at_once() -> None:
         error = torch.OutOfMemoryError
 
     with pytest.raises(TrainingError, match="Out of memory") as caught:
-        rehearse(tiny_task(Failing), Hungry(Hungry.Config()))
+        estimate_run(tiny_task(Failing), Hungry(Hungry.Config()))
     assert "--ipc" in caught.value.do
 
 
@@ -153,7 +152,7 @@ def test_a_loop_that_only_tells_the_monitor_is_left_too(monkeypatch: pytest.Monk
             raise AssertionError
 
     monkeypatch.setattr("guard_plugins.pipeline.timing.LONGEST", 0.1)
-    estimate = rehearse(tiny_task(Failing), Tracking(Tracking.Config()))
+    estimate = estimate_run(tiny_task(Failing), Tracking(Tracking.Config()))
     assert len(done) < 20
     assert 20 <= estimate.seconds["distill"] < 80
     assert not estimate.complete
@@ -169,12 +168,14 @@ def test_a_method_that_did_not_agree_is_not_called_and_the_estimate_is_a_lower_b
         def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
             raise AssertionError("called")
 
-    estimate = rehearse(tiny_task(Failing), Own(Own.Config()))
+    estimate = estimate_run(tiny_task(Failing), Own(Own.Config()))
     assert not estimate.complete
     assert (estimate.seconds["teacher"], estimate.seconds["distill"]) == (0, 0)
     assert estimate.seconds["students"] > 0
     plain = type("Plain", (Failing,), {"rehearsable": False})
-    assert rehearse(tiny_task(Failing), plain(plain.Config())).seconds["teacher"] > 0, "the host's own loop is known"
+    assert estimate_run(tiny_task(Failing), plain(plain.Config())).seconds["teacher"] > 0, (
+        "the host's own loop is known"
+    )
 
 
 def test_many_watched_loops_end_with_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +192,7 @@ def test_many_watched_loops_end_with_the_budget(monkeypatch: pytest.MonkeyPatch)
             raise AssertionError
 
     monkeypatch.setattr("guard_plugins.pipeline.timing.BUDGET", 0.2)
-    assert not rehearse(tiny_task(Failing), PerClass(PerClass.Config())).complete
+    assert not estimate_run(tiny_task(Failing), PerClass(PerClass.Config())).complete
     assert len(done) < 15
 
 
@@ -213,7 +214,7 @@ def test_a_stop_signal_ends_a_rehearsal(way: str) -> None:
             raise AssertionError
 
     with pytest.raises(StoppedError):
-        rehearse(tiny_task(Failing), Asked(Asked.Config()))
+        estimate_run(tiny_task(Failing), Asked(Asked.Config()))
 
 
 def test_a_full_gpu_is_nothing_to_a_run_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +228,7 @@ def test_a_full_gpu_is_nothing_to_a_run_on_the_cpu(monkeypatch: pytest.MonkeyPat
 
 def test_stored_labels_count_among_what_the_disk_must_hold() -> None:
     online, stored = (
-        rehearse(tiny_task(Failing, settings={"student": {"labels": labels}}), Failing(Failing.Config())).disk
+        estimate_run(tiny_task(Failing, settings={"student": {"labels": labels}}), Failing(Failing.Config())).disk
         for labels in ("online", "stored")
     )
     layout = layout_of(tiny_task(Failing))

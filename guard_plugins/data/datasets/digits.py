@@ -25,6 +25,7 @@ class Digits(DataSet):
 
     name = "digits"
     summary = "scikit-learn's 8x8 grey digits, 10 classes, embedded: no files, no download"
+    ignores = ("data_root", "download", "data.skip_corrupt")
 
     def load(self, request: DataRequest) -> Data:
         """Read the digits; ``root`` and ``download`` play no part."""

@@ -1,0 +1,176 @@
+"""Refuses settings that would do nothing: what is asked is what is done.
+
+The host knows what its own code reads; a method says the rest by what it declares (``uses_teacher``, ``guarded``,
+``labels``, ``reads``, ``idle``), a data set by ``ignores``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, Final, NamedTuple
+
+from guard_plugins.config import RunConfig, TeacherConfig
+from guard_plugins.config.compose import Configurable, compose
+from guard_plugins.config.explain import flag
+from guard_plugins.config.layers import Layer
+from guard_plugins.data.base import DataSet
+from guard_plugins.errors import ConfigError
+from guard_plugins.method import Method
+
+Path = tuple[str, ...]
+
+HOOK_TERM: Final = ("weight", "penalty", "every")
+"""Options of the hook that act on the teacher's training alone; h is also where curvature is measured."""
+
+OBJECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "fgsm-rs": ("eps",),
+    "pgd": ("eps", "attack_steps"),
+    "trades": ("eps", "attack_steps", "rival_weight"),
+    "gradient-norm": ("rival_weight",),
+}
+"""Options of the section teacher that only these objectives read."""
+
+
+class Idle(NamedTuple):
+    """A setting that would do nothing.
+
+    Attributes:
+        path: The setting.
+        why: The reason, as the middle of a sentence.
+        cause: The setting that is the reason, such as ``("no_guard",)``; empty for options of the method itself.
+        do: What the user probably wants.
+    """
+
+    path: Path
+    why: str
+    cause: Path = ()
+    do: str = "Leave it out, or change what it stands beside."
+
+
+def refuse_idle(config: RunConfig, method: type[Method], dataset: type[DataSet], layers: Sequence[Layer]) -> None:
+    """Refuse what the user gave and nothing would read.
+
+    A value in a file or a variable passes where it is the value that would hold anyway, so that a run's own
+    ``config.yaml`` and settings for several methods can be used again. So does one that a switch in a stronger layer
+    overrules, as ``--no-guard`` overrules a file's ``guard`` section.
+
+    Args:
+        config: The resolved configuration.
+        method: The method's class.
+        dataset: The data set's class.
+        layers: Where the settings came from, weakest first.
+
+    Raises:
+        ConfigError: If a setting would do nothing.
+    """
+    plain = None
+    found: dict[tuple[str, str], list[str]] = {}
+    for idle in idle_settings(config, method, dataset):
+        given, caused = _strongest(layers, idle.path), _strongest(layers, idle.cause)
+        if given < 0 or (idle.cause and caused > given):
+            continue
+        if not layers[given].explicit:
+            plain = plain or _without_settings(method, config)
+            if _at(plain.model_dump(), idle.path) == _at(config.model_dump(), idle.path):
+                continue
+        name = flag(idle.path).removesuffix(".path")  # --teacher is short for --teacher.path
+        found.setdefault((idle.why, idle.do), []).append(name)
+    for (why, do), flags in found.items():
+        raise ConfigError(f"{', '.join(flags)} would do nothing: {why}", do=do)
+
+
+def idle_settings(config: RunConfig, method: type[Method], dataset: type[DataSet]) -> Iterator[Idle]:
+    """Yield every setting that has no effect in this configuration, whether given or not.
+
+    Args:
+        config: The resolved configuration.
+        method: The method's class.
+        dataset: The data set's class.
+    """
+    yield from _of_data(dataset)
+    yield from _of_teacher(config, method)
+    yield from _of_hook(config, method)
+    yield from _of_students(config, method)
+    for path, why in method.idle(config).items():
+        yield Idle(tuple(path.split(".")), why)
+
+
+def _of_data(dataset: type[DataSet]) -> Iterator[Idle]:
+    for name in dataset.ignores:
+        why = f"the data set {dataset.name} does not read it (--dataset)"
+        do = "Leave it out, or name the data set whose files these are, such as --dataset folder."
+        yield Idle(tuple(name.split(".")), why, ("dataset",), do)
+
+
+def _of_teacher(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
+    names, why, cause = _idle_of_teacher(config, method)
+    for name in names:
+        if f"teacher.{name}" not in (method.reads or ()):
+            yield Idle(("teacher", name), why, cause)
+
+
+def _idle_of_teacher(config: RunConfig, method: type[Method]) -> tuple[list[str], str, Path]:
+    """Return the options of the section teacher that nothing reads, the reason, and its cause."""
+    # Students and method may take network and activation from the teacher's section, whether there is one or not.
+    names = [name for name in TeacherConfig.model_fields if name not in ("network", "activation")]
+    objective = sorted({option for options in OBJECTIVES.values() for option in options})
+    if not method.uses_teacher:
+        return names, f"the method {method.name} has no teacher", ("method",)
+    if config.teacher.path is not None:
+        kept = ("path", "training")  # the latter is compared with what the teacher's file says
+        return [name for name in names if name not in kept], "the teacher is given (--teacher)", ("teacher", "path")
+    if method.train_teacher is not Method.train_teacher:
+        own = ["training", *objective] if method.reads is None else [name for name in names if name != "path"]
+        return own, f"the method {method.name} trains its teacher in a loop of its own", ("method",)
+    training = config.teacher.training
+    used = OBJECTIVES.get(training, ())
+    why = f"the objective {training} does not read it (--teacher.training)"
+    return [name for name in objective if name not in used], why, ("teacher", "training")
+
+
+def _of_hook(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
+    why, cause = _why_no_hook(config, method)
+    if why:
+        for name in HOOK_TERM:
+            yield Idle(("guard", name), why, cause)
+
+
+def _why_no_hook(config: RunConfig, method: type[Method]) -> tuple[str, Path]:
+    if not method.guarded:
+        return f"the method {method.name} has no loss on real data for the hook", ("method",)
+    if config.no_guard:
+        return "--no-guard leaves the curvature hook out", ("no_guard",)
+    if config.teacher.training != "plain":
+        return f"--teacher.training {config.teacher.training} takes the hook's place", ("teacher", "training")
+    return "", ()
+
+
+def _of_students(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
+    if method.labels == "hard":
+        yield Idle(("student", "temperature"), f"students of {method.name} learn from hard labels", ("method",))
+    if config.student.cutmix and config.student.mixup:
+        yield Idle(("student", "mixup"), "CutMix takes its place (--student.cutmix)", ("student", "cutmix"))
+
+
+def _strongest(layers: Sequence[Layer], path: Path) -> int:
+    """Return the number of the last layer that gives ``path``; -1 where none does."""
+    found = -1
+    for number, layer in enumerate(layers):
+        if path and _at(layer.values, path) is not None:
+            found = number
+    return found
+
+
+def _at(values: Any, path: Path) -> Any:
+    for part in path:
+        if isinstance(values, (str, PurePath)) and part == "path":
+            return values  # a bare path in place of the section teacher
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _without_settings(method: type[Configurable], config: RunConfig) -> RunConfig:
+    """Return the configuration that method, data set and preset alone give."""
+    named = {"dataset": config.dataset, "preset": config.preset, "data_root": config.data_root}
+    return compose(method, [Layer("", {key: value for key, value in named.items() if value is not None})])

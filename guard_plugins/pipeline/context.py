@@ -1,0 +1,108 @@
+"""What the stages of a run share: what it was prepared with, where its files go, and the results so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.ledger import Ledger
+from guard_plugins.artifacts.report import Report
+from guard_plugins.artifacts.teacher import TeacherCard
+from guard_plugins.config import RunConfig
+from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.evaluation.assess import Assessed
+from guard_plugins.labels.store import StoredLabels
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.preparation import Prepared
+from guard_plugins.pipeline.teacher_file import card_of
+from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.monitor import Monitor
+from guard_plugins.runtime.signals import StopRequest
+from guard_plugins.runtime.task import Task
+
+
+class Results:
+    """What the stages found so far; each attribute is set by the stage named.
+
+    Attributes:
+        teacher: In eval mode with frozen weights; None where the method uses none (teacher).
+        card: What the teacher says of itself (teacher).
+        distilled: The distilled set (distill).
+        stored: The stored soft labels, where they are asked for (relabel).
+        models: The run's ``teacher``, ``student`` and ``student_hard`` models; a kind may have none (students).
+        findings: What the evaluation found, by kind of model (evaluation).
+        report: The report (report).
+    """
+
+    teacher: Normalised | None = None
+    card: TeacherCard
+    distilled: DistilledSet
+    stored: StoredLabels | None = None
+    models: dict[str, list[Normalised]]
+    findings: dict[str, Assessed]
+    report: Report
+
+    def __init__(self, card: TeacherCard) -> None:
+        self.card = card
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run at work.
+
+    Attributes:
+        prepared: Method, data, hook, protocol and configuration.
+        folder: Where the artifacts go.
+        task: The task as the method gets it.
+        checkpoints: The states of unfinished loops.
+        ledger: The record of finished stages.
+        results: What the stages found so far.
+    """
+
+    prepared: Prepared
+    folder: RunFolder
+    task: Task
+    checkpoints: Checkpoints
+    ledger: Ledger
+    results: Results
+    finished: list[str] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, prepared: Prepared, folder: RunFolder, stop: StopRequest) -> RunContext:
+        """Return the context of a run in ``folder``, new or resumed.
+
+        Args:
+            prepared: What the run was prepared with.
+            folder: Where its artifacts are.
+            stop: Whether a signal asked to stop.
+
+        Raises:
+            ArtifactError: If the record of finished stages is damaged.
+        """
+        checkpoints = Checkpoints(folder.checkpoints, every=prepared.config.checkpoint_every)
+        # The hook counts steps, so its state is saved and restored with every loop.
+        beside = {} if prepared.hook is None else {"hook": prepared.hook}
+        task = prepared.task(Monitor(folder.events), Keeper(checkpoints, stop, beside))
+        card = card_of(prepared.config, prepared.data, guarded=prepared.hook is not None)
+        return cls(prepared, folder, task, checkpoints, Ledger(folder.stages), Results(card))
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration."""
+        return self.prepared.config
+
+    @property
+    def device_type(self) -> str:
+        """Kind of the device: the one thing beside settings and files that may change numbers."""
+        return str(self.task.device.type)
+
+    def settings(self, *names: str) -> dict[str, Any]:
+        """Return these parts of the configuration, as a fingerprint takes them."""
+        return self.config.model_dump(mode="json", include=set(names))
+
+    def earlier_files(self) -> list[Path]:
+        """Return the files of the stages that are finished."""
+        return [self.folder.path / name for stage in self.finished for name in self.ledger.hashes(stage)]

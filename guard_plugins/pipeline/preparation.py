@@ -1,0 +1,136 @@
+"""Everything about a run that can be checked before anything is written or trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guard_plugins.config import RunConfig
+from guard_plugins.curvature import CurvatureHook
+from guard_plugins.data.base import Data
+from guard_plugins.data.validation import with_validation
+from guard_plugins.errors import ConfigError
+from guard_plugins.evaluation.protocols import Protocol, find_protocol
+from guard_plugins.host import PluginHost, Registered
+from guard_plugins.method import Method
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.guard import build_hook, wrap_guarded
+from guard_plugins.pipeline.plugin_calls import calling
+from guard_plugins.pipeline.teacher_file import load_given_teacher
+from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.engine import Engine
+from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.monitor import Monitor
+from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.task import Task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that may begin.
+
+    Attributes:
+        config: The resolved configuration.
+        host: The loaded plugins.
+        plugin: The method's class and where it came from.
+        method: The method, its guarded functions wrapped.
+        hook: The hook around them; None without one.
+        protocol: The attacks of the evaluation.
+        engine: Device and backward pass.
+        data: The real data.
+    """
+
+    config: RunConfig
+    host: PluginHost
+    plugin: Registered[Method]
+    method: Method
+    hook: CurvatureHook | None
+    protocol: Protocol
+    engine: Engine
+    data: Data
+
+    @property
+    def own_options(self) -> list[str]:
+        """Names of the method's own options."""
+        return list(self.plugin.value.Config.model_fields)
+
+    @property
+    def hook_does_not_apply(self) -> bool:
+        """Whether the hook is asked for but the method names no function to guard."""
+        return self.config.guarded and self.hook is None
+
+    def task(self, monitor: Monitor, keeper: Keeper) -> Task:
+        """Return the task as the method gets it.
+
+        Args:
+            monitor: Progress and events.
+            keeper: Saves the state of the loops.
+        """
+        seeds = Seeds(self.config.seed)
+        return Task(self.config, self.data, self.engine, seeds, monitor, self.host.networks, keeper)
+
+
+def prepare(config: RunConfig, host: PluginHost) -> Prepared:
+    """Build the method, load the data and refuse what cannot work.
+
+    Args:
+        config: The resolved configuration.
+        host: The loaded plugins.
+
+    Raises:
+        GuardError: If anything the configuration names is not there, or does not fit the rest.
+    """
+    method, hook = build_method(config, host)
+    protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
+    plugin, engine = host.methods.registered(config.method), Engine(config.device)
+    prepared = Prepared(config, host, plugin, method, hook, protocol, engine, _load(config, host))
+    _require_soft_labels(config, method)
+    _try_networks(prepared)
+    return prepared
+
+
+def build_method(config: RunConfig, host: PluginHost) -> tuple[Method, CurvatureHook | None]:
+    """Return a new instance of the method, and the hook around its guarded functions where there is one.
+
+    Args:
+        config: The resolved configuration.
+        host: The loaded plugins.
+
+    Raises:
+        GuardError: If the method is not there or cannot be built.
+    """
+    kind = host.method(config.method)
+    options = {name: getattr(config, name) for name in kind.Config.model_fields}
+    with calling(host.methods.registered(config.method), "its constructor"):
+        method = kind(kind.Config.model_validate(options))
+    hook = build_hook(config.guard) if config.guarded and method.guarded else None
+    if hook is not None:
+        wrap_guarded(method, hook)
+    return method, hook
+
+
+def _load(config: RunConfig, host: PluginHost) -> Data:
+    dataset = host.datasets.registered(config.dataset)
+    with calling(dataset, "load"):
+        return with_validation(dataset.value().load(config.data_request()), config.data.validation_per_class)
+
+
+def _require_soft_labels(config: RunConfig, method: Method) -> None:
+    if config.student.labels == "stored" and method.labels != "soft":
+        raise ConfigError(
+            f"The students of {method.name!r} learn from hard labels: there are no soft labels to store "
+            "(--student.labels)",
+            do="Leave --student.labels out.",
+        )
+
+
+def _try_networks(prepared: Prepared) -> None:
+    """Build every network once, and let the method look at its teacher."""
+    config = prepared.config
+    keeper = Keeper(Checkpoints(None, every=config.checkpoint_every))
+    task = prepared.task(Monitor(quiet=True), keeper)
+    task.network(config.student.network, config.student.activation, stage="student")
+    teacher: Normalised | None = task.network(stage="teacher") if prepared.method.uses_teacher else None
+    with calling(prepared.plugin, "check"):
+        prepared.method.check(task, teacher)
+    if teacher is not None and config.teacher.path:
+        load_given_teacher(config, prepared.data, teacher)

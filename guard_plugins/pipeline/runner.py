@@ -1,0 +1,58 @@
+"""Does the stages of a run in order; knows nothing of what they do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from guard_plugins.artifacts.ledger import fingerprint
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.stage import Stage
+from guard_plugins.runtime.memory import memory_asked_by
+
+
+def do_stages(run: RunContext, stages: Sequence[Stage]) -> bool:
+    """Do every stage that is not finished; what an earlier process finished is read.
+
+    The last stage's record covers the files of all others: where it stands, the run is finished and only it is read.
+
+    Args:
+        run: The run; its results are filled in.
+        stages: In their order.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        StoppedError: If a signal asked to stop.
+        GuardError: If anything goes wrong.
+    """
+    *_, last = stages
+    if run.ledger.why_redo(last.name, _fingerprint(run, last)) is None:
+        last.restore(run)
+        return False
+    for stage in stages:
+        if stage.needed(run):
+            _do(run, stage)
+            run.finished.append(stage.name)
+    run.checkpoints.forget()
+    return True
+
+
+def _do(run: RunContext, stage: Stage) -> None:
+    run.checkpoints.inputs = _fingerprint(run, stage)
+    why = run.ledger.why_redo(stage.name, run.checkpoints.inputs)
+    if why is None:
+        stage.restore(run)
+        return
+    if why:
+        run.task.monitor.say(f"{stage.name} is done again: {why}")
+    memory = memory_asked_by(stage.memory_option) if stage.memory_option else contextlib.nullcontext()
+    with run.task.monitor.stage(stage.name), memory:
+        written = stage.do(run)
+    if written is not None:
+        run.ledger.finish(stage.name, run.checkpoints.inputs, written.files, **written.notes)
+
+
+def _fingerprint(run: RunContext, stage: Stage) -> str:
+    return fingerprint(stage.name, *stage.inputs(run))

@@ -1,0 +1,42 @@
+"""The distilled set, by the method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guard_plugins.artifacts.contact_sheet import save_contact_sheet
+from guard_plugins.artifacts.distilled import load_distilled, save_distilled
+from guard_plugins.artifacts.ledger import file_hash
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.guard import hook_report
+from guard_plugins.pipeline.plugin_calls import calling, checked_set
+from guard_plugins.pipeline.stage import Stage, Written
+
+SETTINGS = ("method", "ipc", "seed", "device", "dataset", "data_root", "data", "guard", "no_guard", "teacher")
+
+
+class DistillStage(Stage):
+    """Recover, match, or whatever the method does: leaves ``distilled/`` and a contact sheet."""
+
+    name = "distill"
+    memory_option = "the method's batch size, or --ipc"
+
+    def inputs(self, run: RunContext) -> list[Any]:
+        """Return the teacher's weights, the settings of the data, and the method's own options."""
+        teacher = file_hash(run.folder.teacher) if run.results.teacher else None
+        return [teacher, run.settings(*run.prepared.own_options, *SETTINGS), run.device_type]
+
+    def do(self, run: RunContext) -> Written:
+        """Distil, and check what the method returned."""
+        prepared, folder = run.prepared, run.folder
+        with calling(prepared.plugin, "distill", run=folder.path):
+            returned = prepared.method.distill(run.task, run.results.teacher)
+            run.results.distilled = checked_set(prepared.plugin, returned, run.task)
+        files = save_distilled(folder.distilled, run.results.distilled, prepared.data.classes)
+        save_contact_sheet(folder.contact_sheet, run.results.distilled)
+        measured = hook_report(prepared.hook)
+        return Written([*files, folder.contact_sheet], {"hook": measured and measured.model_dump()})
+
+    def restore(self, run: RunContext) -> None:
+        """Read the set of an earlier process."""
+        run.results.distilled = load_distilled(run.folder.distilled)

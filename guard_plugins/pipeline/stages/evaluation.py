@@ -1,0 +1,42 @@
+"""Attacks on the run's models, and the release gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guard_plugins.evaluation.assess import assess, step_length
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.stage import Stage
+
+
+class EvaluationStage(Stage):
+    """Attacks teacher and students; an interrupted process's finished attacks are kept with the checkpoints."""
+
+    name = "evaluation"
+    memory_option = "--evaluation.batch-size"
+
+    def inputs(self, run: RunContext) -> list[Any]:
+        """Return what the students and the attacks depend on."""
+        settings = run.config.model_dump(mode="json", exclude={"preset"})
+        return [run.ledger.hashes("teacher"), run.ledger.hashes("distill"), settings, run.device_type]
+
+    def do(self, run: RunContext) -> None:
+        """Attack every kind of model."""
+        models = run.results.models
+        # Students that learned hard labels from the PNGs are the undefended network that attacks are transferred from.
+        undefended, teacher = models["student_hard"][0], next(iter(models["teacher"]), None)
+        run.results.findings = {
+            kind: assess(
+                run.task, several, run.prepared.protocol, run.prepared.host.attacks, name=kind.replace("_", "-"),
+                h=probe_length(run), hooked=kind == "teacher" and run.results.card.guard is not None,
+                probed=kind != "student_hard", source=undefended, teacher=teacher if kind == "student" else None,
+            )
+            for kind, several in models.items()
+            if several
+        }  # fmt: skip
+
+
+def probe_length(run: RunContext) -> float:
+    """Return the L2 length, in pixel units, of the step along which curvature is measured: the teacher's h."""
+    guard = run.results.card.guard or run.config.guard.model_dump()
+    return step_length(guard["h"], guard["h_rms"], run.prepared.data.image_shape)

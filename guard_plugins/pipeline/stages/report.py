@@ -1,0 +1,47 @@
+"""The report: numbers as JSON, Markdown and one page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guard_plugins.artifacts.report import Models, Report, Skipped, read_report
+from guard_plugins.evaluation.metrics import metrics_of
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.stage import Stage, Written
+from guard_plugins.report.write import publish
+
+
+class ReportStage(Stage):
+    """Leaves ``report.json``, ``report.md`` and ``report.html``; its record covers the other stages' files too."""
+
+    name = "report"
+
+    def inputs(self, run: RunContext) -> list[Any]:
+        """Return the whole configuration."""
+        return [run.config.model_dump(mode="json")]
+
+    def do(self, run: RunContext) -> Written:
+        """Gather what the stages found."""
+        run.results.report = _report(run)
+        publish(run.folder, run.results.report)
+        return Written([run.folder.report, *run.earlier_files()])
+
+    def restore(self, run: RunContext) -> None:
+        """Read the report of a finished run."""
+        run.results.report = read_report(run.folder.report)
+
+
+def _report(run: RunContext) -> Report:
+    config, prepared, card, findings = run.config, run.prepared, run.results.card, run.results.findings
+    reports = {kind: findings[kind].report if kind in findings else None for kind in Models.model_fields}
+    models, plain = Models.model_validate(reports), card.guard is None and card.training == "plain"
+    return Report(
+        method=config.method, dataset=prepared.data.name, ipc=config.ipc, seed=config.seed,
+        protocol=prepared.protocol.name, notes=list(prepared.protocol.notes), training=card.training, guard=card.guard,
+        models=models, metrics=metrics_of(models, plain=plain),
+        hook=card.hook or run.ledger.notes("distill").get("hook"),
+        gate={kind: found.gate for kind, found in findings.items()},
+        curvature={kind: found.summary() for kind, found in findings.items()},
+        seconds=run.task.monitor.total_seconds(), saves=run.checkpoints.cost(run.task.monitor.seconds),
+        skipped=Skipped.of(prepared.data.skipped),
+    )  # fmt: skip

@@ -1,0 +1,43 @@
+"""Students, trained on the distilled set alone and never under the hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from guard_plugins.artifacts.distilled import load_pngs
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.stage import Stage
+from guard_plugins.training.student import train_students
+from guard_plugins.training.student_batches import Lessons, online
+
+
+class StudentsStage(Stage):
+    """Trains students on the method's labels, and others on the stored PNGs with hard labels; none are kept on disk."""
+
+    name = "students"
+    memory_option = "--student.batch-size"
+
+    def inputs(self, run: RunContext) -> list[Any]:
+        """Return the images, and the settings of the data, of the teacher's labels and of the students' recipe."""
+        data = run.settings("dataset", "data_root", "data", "guard", "no_guard")
+        settings = run.settings("student", "teacher", "seed", "evaluation", "device")
+        return [run.ledger.hashes("distill"), data, settings, run.device_type]
+
+    def do(self, run: RunContext) -> None:
+        """Train the students; those of an interrupted process go on from their checkpoints."""
+        teacher = run.results.teacher
+        hard = online(run.task, load_pngs(run.folder.distilled), None)
+        run.results.models = {
+            "teacher": [teacher] if teacher else [],
+            "student": train_students(run.task, _labelled(run), name="student"),
+            "student_hard": train_students(run.task, hard, name="student-hard"),
+        }
+
+
+def _labelled(run: RunContext) -> Callable[[str], Lessons]:
+    stored = run.results.stored
+    if stored is not None:
+        return lambda stage: stored
+    teacher = run.results.teacher if run.prepared.method.labels == "soft" else None
+    return online(run.task, run.results.distilled, teacher)
