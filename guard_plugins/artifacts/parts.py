@@ -1,0 +1,37 @@
+"""What the parts of a report are made of: numbers that a run could have written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from guard_plugins.artifacts.reading import first_problem
+from guard_plugins.config.schema import GuardConfig
+
+Count = PositiveInt
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[float, Field(ge=0)]
+
+
+def _guard(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the hook as they are, if they could be a run's.
+
+    Raises:
+        ValueError: If they could not.
+    """
+    try:
+        GuardConfig.model_validate(settings, strict=True)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+    return settings
+
+
+Guard = Annotated[dict[str, Any], AfterValidator(_guard)]
+"""Settings of the curvature hook, as a configuration holds them."""
+
+
+class Part(BaseModel):
+    """Base of the report's parts: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
