@@ -18,7 +18,7 @@ from torch import Tensor
 from guard_plugins.artifacts.atomic import made, replacing, write_text
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.errors import ArtifactError, TrainingError
+from guard_plugins.errors import ArtifactError, DamagedError, TrainingError
 
 TENSORS = "distilled.safetensors"
 METADATA = "metadata.jsonl"
@@ -63,7 +63,7 @@ def load_distilled(folder: Path) -> DistilledSet:
     try:
         return DistilledSet(**load_file(path))
     except (OSError, SafetensorError, TypeError, TrainingError) as error:
-        raise ArtifactError(f"{path} is not a readable distilled set", seen=_said(error)) from error
+        raise DamagedError(f"{path} is not a readable distilled set", seen=_said(error)) from error
 
 
 def require_classes(distilled: DistilledSet, classes: int, shape: tuple[int, int, int], source: Path) -> None:
@@ -94,9 +94,9 @@ def load_pngs(folder: Path) -> DistilledSet:
     try:
         rows = [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]
         images = torch.stack([_read_png(_inside(folder, row)) for row in rows])
-        return DistilledSet(images, torch.tensor([int(row["label"]) for row in rows]))
+        return DistilledSet(images, torch.tensor([_label(row) for row in rows]))
     except (*_UNREADABLE, TrainingError) as error:
-        raise ArtifactError(f"{folder} is not a readable folder of distilled images", seen=_said(error)) from error
+        raise DamagedError(f"{folder} is not a readable folder of distilled images", seen=_said(error)) from error
 
 
 # What damaged or hostile metadata and images raise; a decompression bomb among them.
@@ -111,6 +111,13 @@ def _inside(folder: Path, row: dict[str, Any]) -> Path:
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"the file name {row['file_name']!r} leaves the folder")
     return path
+
+
+def _label(row: dict[str, Any]) -> int:
+    label = row["label"]
+    if not isinstance(label, int) or isinstance(label, bool):
+        raise ValueError(f"the label {label!r} is no whole number")
+    return label
 
 
 def _read_png(path: Path) -> Tensor:
