@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from examples.benchmarks.distillation import Subject, subject_on
+from examples.benchmarks.distillation import PreparedMethod, subject_on
 from examples.benchmarks.published_dc import published_dc
 from examples.benchmarks.stored import store
 from guard_plugins.config import RunConfig
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def compare(subject: Subject, *, students: int, epochs: int) -> Mapping[str, list[float]]:
+def compare(subject: PreparedMethod, *, students: int, epochs: int) -> Mapping[str, list[float]]:
     """Return the clean accuracies in percent of students on the images of either loop.
 
     Number k of both has the same first weights, and sees the images as they were optimised: the published loop's may

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 
+from examples.benchmarks.clock import CLOCKS, Clock
 from guard_plugins.config import RunConfig
 from guard_plugins.data.base import Data
 from guard_plugins.data.splits import TensorSplit
@@ -27,13 +27,10 @@ from guard_plugins.runtime.task import Task
 
 CLASSES: Final = 10
 PER_CLASS: Final = 300
-Clock = Literal["wall", "cpu"]
-CLOCKS: Final[Mapping[str, Callable[[], float]]] = {"wall": time.perf_counter, "cpu": time.process_time}
-"""Wall-clock time, or processor time of all threads, which other work on the machine hardly touches."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class PreparedMethod:
     """A method ready to distil from random images.
 
     Attributes:
@@ -45,7 +42,7 @@ class Subject:
     method: Method
 
 
-def subject(name: str, *, side: int, device: str, **settings: Any) -> Subject:
+def subject(name: str, *, side: int, device: str, **settings: Any) -> PreparedMethod:
     """Return a method on ten classes of random colour images.
 
     Args:
@@ -61,14 +58,14 @@ def subject(name: str, *, side: int, device: str, **settings: Any) -> Subject:
     return subject_on(data, configure(name, dataset="folder", device=device, **settings))
 
 
-def subject_on(data: Data, config: RunConfig) -> Subject:
+def subject_on(data: Data, config: RunConfig) -> PreparedMethod:
     """Return the configured method on some data."""
     host = PluginHost(only=[config.method])
     keeper = Keeper(Checkpoints(None, every=float("inf")))
     task = Task(config, data, Engine(config.device), Seeds(config.seed), Monitor(quiet=True), host.networks, keeper)
     method = host.method(config.method)
     own = {field: getattr(config, field) for field in method.Config.model_fields}
-    return Subject(task, method(method.Config.model_validate(own)))
+    return PreparedMethod(task, method(method.Config.model_validate(own)))
 
 
 def best_seconds(runs: Mapping[str, Callable[[], object]], *, rounds: int, clock: Clock) -> dict[str, float]:

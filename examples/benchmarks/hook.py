@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from examples.benchmarks.hook_measure import CLOCKS, Cost, measure
+from examples.benchmarks.clock import CLOCKS
+from examples.benchmarks.hook_measure import Cost, measure
 from examples.benchmarks.hook_networks import NETWORKS
 from examples.benchmarks.stored import store
 from guard_plugins.runtime.engine import repeatable

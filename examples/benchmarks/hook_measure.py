@@ -5,21 +5,17 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import nn
 
+from examples.benchmarks.clock import CLOCKS, Clock
 from examples.benchmarks.hook_steps import VARIANTS, Training
 from guard_plugins.runtime.engine import Engine
-
-Clock = Literal["wall", "cpu"]
-CLOCKS: Final[dict[Clock, Callable[[], float]]] = {"wall": time.perf_counter, "cpu": time.process_time}
-"""Wall-clock time, or processor time of all threads, which other work on the machine hardly touches."""
 
 _CYCLE: Final = 4  # a whole period of every=4
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from examples.benchmarks.distillation import (
     CLASSES,
-    Subject,
+    PreparedMethod,
     best_seconds,
     parsed,
     parser,
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _subject(chosen: argparse.Namespace, batch: int) -> Subject:
+def _subject(chosen: argparse.Namespace, batch: int) -> PreparedMethod:
     recover = {"iterations": chosen.steps, "lr": LR, "r_bn": R_BN, "jitter": JITTER, "batch": batch}
     return subject(
         "sre2l", side=chosen.side, device=chosen.device, ipc=chosen.ipc, recover=recover,
@@ -74,7 +74,7 @@ def _published(chosen: argparse.Namespace, teacher: Normalised) -> Tensor:
     )  # fmt: skip
 
 
-def _teacher(ours: Subject) -> Normalised:
+def _teacher(ours: PreparedMethod) -> Normalised:
     model = ours.task.network(stage="teacher")
     model(torch.rand((32, *ours.task.data.image_shape), device=ours.task.device))  # gives BatchNorm its statistics
     return model.eval().requires_grad_(False)

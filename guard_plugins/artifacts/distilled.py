@@ -18,12 +18,19 @@ from torch import Tensor
 from guard_plugins.artifacts.atomic import made, replacing, write_text
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.errors import ArtifactError, DamagedError, TrainingError
+from guard_plugins.data.images.whole import require_whole
+from guard_plugins.errors import DamagedError, TrainingError
 
 TENSORS = "distilled.safetensors"
 METADATA = "metadata.jsonl"
 LARGEST = 4096 * 4096
 """Pixels of the largest image that is read back; no distilled image is near it, a decompression bomb is beyond."""
+
+
+class DistilledSetError(DamagedError):
+    """A distilled set that was given to a command and cannot be read (exit code 2)."""
+
+    exit_code = 2
 
 
 def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]) -> list[Path]:
@@ -32,6 +39,11 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
     ``<folder>/<index>_<class>/<number>.png`` loads with torchvision's ImageFolder (class order kept) and, with
     ``metadata.jsonl``, as a Hugging Face image folder; ``distilled.safetensors`` holds the float images, the labels
     and the soft labels, so that nothing is lost to 8 bits.
+
+    Args:
+        folder: Where to write.
+        distilled: The set.
+        classes: Names of the classes.
 
     Raises:
         ArtifactError: If something cannot be written.
@@ -49,6 +61,8 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
     tensors = {"images": distilled.images, "labels": distilled.labels}
     if distilled.soft_labels is not None:
         tensors["soft_labels"] = distilled.soft_labels
+    if distilled.student_lr is not None:
+        tensors["student_lr"] = torch.tensor(distilled.student_lr, dtype=torch.float64)
     write_tensors(folder / TENSORS, {name: tensor.contiguous() for name, tensor in tensors.items()})
     return [folder / name for name in (*names, METADATA, TENSORS)]
 
@@ -57,31 +71,40 @@ def load_distilled(folder: Path) -> DistilledSet:
     """Return the exact distilled set of a folder.
 
     Raises:
-        ArtifactError: If it is missing, damaged or not a distilled set.
+        DistilledSetError: If it is missing, damaged or not a distilled set.
     """
     path = folder / TENSORS
     try:
-        return DistilledSet(**load_file(path))
-    except (OSError, SafetensorError, TypeError, TrainingError) as error:
-        raise DamagedError(f"{path} is not a readable distilled set", seen=_said(error)) from error
+        tensors: dict[str, Any] = load_file(path)
+        if "student_lr" in tensors:
+            tensors["student_lr"] = tensors["student_lr"].item()
+        return DistilledSet(**tensors)
+    except (OSError, SafetensorError, TypeError, ValueError, RuntimeError, TrainingError) as error:
+        raise DistilledSetError(f"{path} is not a readable distilled set", seen=_reason(error)) from error
 
 
 def require_classes(distilled: DistilledSet, classes: int, shape: tuple[int, int, int], source: Path) -> None:
     """Check that a loaded set fits a task, before anything is sized by its labels.
 
+    Args:
+        distilled: The set.
+        classes: Number of classes of the task.
+        shape: (C, H, W) of its images.
+        source: Where the set was read from.
+
     Raises:
-        ArtifactError: If labels or images do not fit.
+        DistilledSetError: If labels or images do not fit.
     """
     highest, found = int(distilled.labels.max()), tuple(distilled.images.shape[1:])
     if highest >= classes or found != shape:
-        raise ArtifactError(
+        raise DistilledSetError(
             f"The distilled set {source} does not fit the data set",
             seen=f"labels up to {highest} for {classes} classes, images {found} for {shape}",
             do="Name the data set it was distilled from with --dataset (and --data.image-size).",
         )
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -89,14 +112,16 @@ def load_pngs(folder: Path) -> DistilledSet:
     """Return the distilled set as its PNGs hold it, in the order of ``metadata.jsonl``.
 
     Raises:
-        ArtifactError: If the metadata or an image is missing or damaged, or a file name leaves the folder.
+        DistilledSetError: If the metadata or an image is missing or damaged, or a file name leaves the folder.
     """
     try:
         rows = [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]
         images = torch.stack([_read_png(_inside(folder, row)) for row in rows])
         return DistilledSet(images, torch.tensor([_label(row) for row in rows]))
     except (*_UNREADABLE, TrainingError) as error:
-        raise DamagedError(f"{folder} is not a readable folder of distilled images", seen=_said(error)) from error
+        raise DistilledSetError(
+            f"{folder} is not a readable folder of distilled images", seen=_reason(error)
+        ) from error
 
 
 # What damaged or hostile metadata and images raise; a decompression bomb among them.
@@ -115,8 +140,8 @@ def _inside(folder: Path, row: dict[str, Any]) -> Path:
 
 def _label(row: dict[str, Any]) -> int:
     label = row["label"]
-    if not isinstance(label, int) or isinstance(label, bool):
-        raise ValueError(f"the label {label!r} is no whole number")
+    if type(label) is not int:
+        raise ValueError(f"the label {label!r} of {row['file_name']} is not a whole number")
     return label
 
 
@@ -124,6 +149,7 @@ def _read_png(path: Path) -> Tensor:
     with Image.open(path, formats=["PNG"]) as image:
         if image.width * image.height > LARGEST:
             raise ValueError(f"{path.name} claims {image.width} x {image.height} pixels")
+        require_whole(image, path)
         pixels = torch.from_numpy(np.array(image))
     return (pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)).float() / 255
 

@@ -86,6 +86,9 @@ class HookReport(Part):
     mean_curvature: float
 
 
+Verdict = Literal["passed", "failed", "warning", "not run"]
+
+
 class GateItem(Part):
     """What one check of the release gate found.
 
@@ -98,7 +101,7 @@ class GateItem(Part):
     """
 
     name: str
-    verdict: Literal["passed", "failed", "warning", "not run"]
+    verdict: Verdict
     figure: str
     value: float | None = None
     suggests: str = ""

@@ -9,7 +9,7 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
 from guard_plugins.attacks.base import Attack, Norm
-from guard_plugins.attacks.official import QUIET, Predict, classes_of, run_kept, seed_from, targets_of
+from guard_plugins.attacks.official import QUIET, Predict, classes_of, run_official, seed_from, targets_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class APGDCE(Attack):
-    """PGD on the cross-entropy with momentum and a step size that adapts itself.
+    """PGD on the cross-entropy with momentum and an adaptive step size.
 
     Attributes:
         steps: Gradient steps.
@@ -26,13 +26,14 @@ class APGDCE(Attack):
     name: ClassVar[str] = "apgd-ce"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "Auto-PGD on the cross-entropy, first part of AutoAttack"
+    display: ClassVar[str] = "APGD-CE"
 
     steps: int = 100
 
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return a misclassified iterate of every image, or the image itself where there was none."""
+        """Return a misclassified iterate of every image, or the image itself if there was none."""
         attack = APGDAttack(
             Predict(model, images.dtype),
             n_iter=self.steps,
@@ -41,15 +42,15 @@ class APGDCE(Attack):
             device=images.device,
             logger=QUIET,
         )
-        return run_kept(attack, images, labels)
+        return run_official(attack, images, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class APGDT(Attack):
     """Auto-PGD towards each of the most likely wrong classes, on the targeted difference of logits ratio.
 
-    That ratio needs four logits. With fewer, its numerator alone is climbed, the targeted margin, which L-infinity
-    steps, being signs, follow just as well.
+    The ratio needs four logits. With fewer, the attack uses its numerator only, the targeted margin; the sign of the
+    gradient, which is all that L-infinity steps use, is the same.
 
     Attributes:
         steps: Gradient steps per target.
@@ -58,13 +59,14 @@ class APGDT(Attack):
     name: ClassVar[str] = "apgd-t"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "targeted Auto-PGD on the difference of logits ratio, second part of AutoAttack"
+    display: ClassVar[str] = "APGD-T"
 
     steps: int = 100
 
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return a misclassified iterate of every image, or the image itself where there was none."""
+        """Return a misclassified iterate of every image, or the image itself if there was none."""
         classes = classes_of(model, images)
         kind = APGDAttack_targeted if classes >= 4 else _MarginTargeted
         attack = kind(
@@ -76,11 +78,11 @@ class APGDT(Attack):
             device=images.device,
             logger=QUIET,
         )
-        return run_kept(attack, images, labels)
+        return run_official(attack, images, labels)
 
 
 class _MarginTargeted(APGDAttack_targeted):
-    """The same attack where there are too few logits for the ratio's denominator."""
+    """The same attack for too few logits for the denominator of the ratio."""
 
     def dlr_loss_targeted(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the target's logit minus the true one, shape (B,)."""

@@ -1,4 +1,4 @@
-"""Signed gradient ascent in an L-infinity ball, on the samples that are not broken yet."""
+"""Signed gradient ascent in an L-infinity ball, on the samples that are not yet misclassified."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from guard_plugins.attacks.losses import AttackLoss
 
 Gradient = Callable[["Tensor", "Tensor"], tuple["Tensor", "Tensor"]]
-"""From images (B, C, H, W) and labels (B,) to the logits (B, K) and the gradient (B, C, H, W) to climb."""
+"""From images (B, C, H, W) and labels (B,) to the logits (B, K) and the gradient (B, C, H, W) to follow."""
 
 
 def input_gradient(model: nn.Module, loss: AttackLoss) -> Gradient:
     """Return the gradient of ``loss`` with respect to the images of ``model``, as a function of images and labels.
 
-    Parameters' ``.grad`` stays untouched, and the caller may hold ``torch.no_grad``.
+    ``.grad`` of the parameters does not change, and the caller may be inside ``torch.no_grad``.
     """
 
     def gradient(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,9 +43,9 @@ def ascend(
     step_sizes: Sequence[float],
     decay: float = 0.0,
 ) -> Tensor:
-    """Follow the sign of the gradient; a sample leaves the batch at the first iterate that is misclassified.
+    """Follow the sign of the gradient; a sample leaves the batch at its first misclassified iterate.
 
-    Every sample moves exactly as it would alone, so leaving early only saves time.
+    Samples do not influence each other, so this only saves time.
 
     Args:
         gradient: See :data:`Gradient`.
@@ -57,8 +57,8 @@ def ascend(
         decay: Momentum of the L1-normalised gradient (Dong et al. 2018); 0 follows the plain gradient.
 
     Returns:
-        The first misclassified iterate of every sample, or else its last one (on which the model has not been
-        asked), shape (B, C, H, W).
+        The first misclassified iterate of every sample, or its last one, which has not been classified; shape
+        (B, C, H, W).
     """
     low, high = (images - eps).clamp(min=0.0), (images + eps).clamp(max=1.0)
     final, active = start.clone(), torch.arange(len(images), device=images.device)
@@ -81,23 +81,35 @@ def ascend(
 
 
 def falling_steps(eps: float, steps: int) -> list[float]:
-    """Return step lengths that fall from 2 · eps, across the whole ball, to almost 0 along half a cosine.
+    """Return step lengths that fall along half a cosine from 2 · eps, the width of the ball, to almost 0.
 
-    Long steps first cross the ball, short ones last settle in a corner of it. On digits networks, 20 such steps leave
-    fewer images correct than 100 of Madry's constant 2.5 · eps / steps, and as few as the 100 of APGD-CE.
+    On networks for digits, 20 such steps leave fewer images correct than 100 constant steps of 2.5 · eps / steps
+    (Madry et al. 2018), and as few as 100 steps of APGD-CE.
     """
     return [eps * (1 + math.cos(math.pi * step / steps)) for step in range(steps)]
 
 
 def random_start(images: Tensor, *, eps: float, generator: torch.Generator) -> Tensor:
-    """Return uniform points of the L-infinity ball of ``eps`` around ``images``, clipped to [0, 1]."""
+    """Return uniform points of the L-infinity balls around images, clipped to [0, 1].
+
+    Args:
+        images: Clean images in [0, 1].
+        eps: Radius in pixel units.
+        generator: Source of randomness, on the images' device.
+    """
     noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     return (images + eps * (2 * noise - 1)).clamp(0.0, 1.0)
 
 
 @torch.no_grad()
 def still_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return which of ``images`` the model classifies as ``labels``, bool of shape (B,)."""
+    """Return which images the model classifies correctly, bool of shape (B,).
+
+    Args:
+        model: From images to logits.
+        images: Shape (B, C, H, W).
+        labels: True classes, shape (B,).
+    """
     correct: Tensor = model(images).argmax(dim=1) == labels
     return correct
 

@@ -1,7 +1,8 @@
-"""AutoAttack standard: APGD-CE, APGD-T, FAB-T and Square, each on what the earlier ones left."""
+"""AutoAttack standard: APGD-CE, APGD-T, FAB-T and Square, each on the images that the earlier ones did not break."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack(Attack):
-    """The standard version (Croce & Hein 2020), run through the official code part by part."""
+    """The standard version (Croce & Hein 2020), each part by the official code."""
 
     name: ClassVar[str] = "autoattack"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "AutoAttack standard: APGD-CE, APGD-T, FAB-T, Square (Croce & Hein 2020)"
+    display: ClassVar[str] = "AutoAttack"
+
+    @property
+    def strength(self) -> float:
+        """The highest rank."""
+        return math.inf
 
     def parts(self) -> Sequence[Attack]:
         """Return the four attacks of the standard with its settings."""
@@ -33,7 +40,7 @@ class AutoAttack(Attack):
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return a misclassified image of every image, or the last attempt where there was none."""
+        """Return a misclassified image for every image, or the last attempt if there was none."""
         adversarial, left = images.clone(), torch.arange(len(images), device=images.device)
         for part in self.parts():
             left = left[still_correct(model, adversarial[left], labels[left])]

@@ -23,8 +23,8 @@ _BETA1, _BETA2 = 0.9, 0.999
 class CW(Attack):
     """Minimise ‖δ‖² + c · max(z_true − max z_other, 0) over images in [0, 1], with a binary search on c per sample.
 
-    The paper's change of variables, tanh, has no gradient at pixels of exactly 0 or 1, where many data sets have most
-    of theirs; here Adam moves the pixels themselves and every step is clipped to [0, 1].
+    The paper's change of variables with tanh has no gradient at pixels of exactly 0 or 1, and in many data sets most
+    pixels are. Here Adam changes the pixels themselves, and every step is clipped to [0, 1].
 
     Attributes:
         steps: Adam steps per value of c.
@@ -36,6 +36,7 @@ class CW(Attack):
     name: ClassVar[str] = "cw-l2"
     norm: ClassVar[Norm] = "L2"
     summary: ClassVar[str] = "minimal L2 distance with a binary search on c (Carlini & Wagner 2017)"
+    display: ClassVar[str] = "CW-L2"
 
     steps: int = 100
     searches: int = 9
@@ -58,19 +59,20 @@ class CW(Attack):
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return a misclassified image within ``eps`` of every image, or the image itself where none was found."""
-        best, distance = self._search(model, images, labels, enough=eps)
+        """Return a misclassified image within ``eps`` of every image, or the image itself if none was found."""
+        best, distance = self.search(model, images, labels, enough=eps)
         return torch.where((distance <= eps).view(-1, 1, 1, 1), best, images)
 
-    def nearest(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the nearest misclassified images found and their L2 distances, shape (B,); inf where none was found.
+    def search(self, model: nn.Module, images: Tensor, labels: Tensor, *, enough: float) -> tuple[Tensor, Tensor]:
+        """Return the nearest misclassified images found and their L2 distances, shape (B,); inf if none was found.
 
-        Images that are misclassified already have distance 0.
+        Args:
+            model: From images to logits.
+            images: Clean images in [0, 1], shape (B, C, H, W). One that is misclassified already has distance 0.
+            labels: True classes, shape (B,).
+            enough: The search for a sample ends when a misclassified image within this distance is found; 0 for the
+                nearest image that the settings can find.
         """
-        return self._search(model, images, labels, enough=0.0)
-
-    def _search(self, model: nn.Module, images: Tensor, labels: Tensor, *, enough: float) -> tuple[Tensor, Tensor]:
-        """Search c for every sample until one within ``enough`` of the image is found."""
         best = images.clone()
         distance = torch.where(still_correct(model, images, labels), torch.inf, 0.0).to(images)
         c = torch.full_like(distance, self.initial_c)
@@ -97,16 +99,16 @@ def minimise(
     """Minimise ‖δ‖² + c · max(−margin, 0) for every sample (Carlini & Wagner 2017, section V), within [0, 1].
 
     Args:
-        model: From images to logits; only differences of logits matter, so their sign does not.
+        model: From images to logits.
         images: Clean images, shape (B, C, H, W).
         labels: True classes, shape (B,).
         c: Weight of the penalty, shape (B,).
         steps: Adam steps.
         step_size: First learning rate in pixel units; it falls to zero along a cosine.
-        enough: A sample is done as soon as a misclassified iterate lies within this L2 distance.
+        enough: A sample is finished when a misclassified iterate lies within this L2 distance.
 
     Returns:
-        The nearest misclassified iterate of every sample and its L2 distance; the image and inf where none was.
+        The nearest misclassified iterate of every sample and its L2 distance; the image and inf if there was none.
     """
     best, distance = images.clone(), torch.full_like(c, torch.inf)
     active = torch.arange(len(images), device=images.device)

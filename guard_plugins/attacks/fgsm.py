@@ -21,10 +21,16 @@ class FGSM(Attack):
     name: ClassVar[str] = "fgsm"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "one signed gradient step of length eps (Goodfellow et al. 2015)"
+    display: ClassVar[str] = "FGSM"
+
+    @property
+    def strength(self) -> float:
+        """One step: the lowest rank."""
+        return 1
 
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return the images one step of length ``eps`` further, clipped to [0, 1]."""
+        """Return the images after one step of length ``eps``, clipped to [0, 1]."""
         gradient = input_gradient(model, cross_entropy)
         return ascend(gradient, images, labels, start=images, eps=eps, step_sizes=[eps])

@@ -1,4 +1,4 @@
-"""Per-sample losses that an attacker increases: cross-entropy, margin and DLR."""
+"""Losses per sample that attacks maximise: cross-entropy, margin and DLR."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the difference of logits ratio, shape (B,): the margin over the gap of the largest and third logit.
 
-    Invariant to shifting and scaling the logits (Croce & Hein 2020, eq. 6). With two classes there is no third
-    logit and the ratio would be constant; the plain margin stands in.
+    Invariant to shifting and scaling the logits (Croce & Hein 2020, eq. 6). With two classes there is no third logit,
+    and the plain margin is returned.
     """
     if logits.shape[1] < 3:
         return margin(logits, labels)
@@ -43,4 +43,4 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 LOSSES: Final[dict[LossName, AttackLoss]] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
-"""The losses by the name the attacks' settings use."""
+"""The losses by the names that attacks use."""

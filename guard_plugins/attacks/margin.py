@@ -1,4 +1,4 @@
-"""PGD on margin losses, which confident logits cannot hide from."""
+"""PGD on margin losses, whose gradients do not vanish on confident logits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class MarginPGD(PGD):
 
     name: ClassVar[str] = "cw-linf"
     summary: ClassVar[str] = "PGD on the Carlini & Wagner margin loss"
+    display: ClassVar[str] = "CW-L∞"
     loss: ClassVar[LossName] = "margin"
 
 
@@ -21,4 +22,5 @@ class DLRPGD(PGD):
 
     name: ClassVar[str] = "dlr-linf"
     summary: ClassVar[str] = "PGD on the difference of logits ratio (Croce & Hein 2020)"
+    display: ClassVar[str] = "DLR-L∞"
     loss: ClassVar[LossName] = "dlr"

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MIM(Attack):
-    """Signed ascent along a momentum of gradients, each divided by its own sample's L1 norm; deterministic.
+    """Signed ascent along the momentum of gradients, each divided by the L1 norm of its sample; deterministic.
 
     Attributes:
         steps: Gradient steps.
-        decay: How much of the momentum stays from step to step (mu in the paper).
-        step_size: Step in pixel units, or None for 2.5 · eps / steps (Madry et al. 2018); the paper's was eps / steps.
+        decay: Factor on the momentum at every step (mu in the paper).
+        step_size: Step in pixel units, or None for 2.5 · eps / steps (Madry et al. 2018); eps / steps in the paper.
     """
 
     name: ClassVar[str] = "mim"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "momentum iterative method, L1-normalised per sample (Dong et al. 2018)"
+    display: ClassVar[str] = "MIM"
 
     steps: int = 20
     decay: float = 1.0
@@ -49,7 +50,7 @@ class MIM(Attack):
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return the first misclassified iterate of every sample, or the last one where there was none."""
+        """Return the first misclassified iterate of every sample, or the last one if there was none."""
         size = min(2.5 * eps / self.steps, eps) if self.step_size is None else self.step_size
         gradient = input_gradient(model, cross_entropy)
         return ascend(gradient, images, labels, start=images, eps=eps, step_sizes=[size] * self.steps, decay=self.decay)

@@ -1,4 +1,4 @@
-"""Random noise: what an attacker without any knowledge achieves."""
+"""Random noise, an attack without any knowledge of the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(Attack):
-    """The first of many random corners of the ball that is misclassified; corners are the longest perturbations.
+    """The first misclassified one of many random corners of the ball, which are the longest perturbations.
 
     Attributes:
         draws: Random perturbations tried per image.
@@ -25,6 +25,8 @@ class Noise(Attack):
     name: ClassVar[str] = "noise"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "random perturbations of the largest size, no gradients"
+    display: ClassVar[str] = "Noise"
+    black_box: ClassVar[bool] = True
 
     draws: int = 100
 
@@ -36,7 +38,7 @@ class Noise(Attack):
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return a misclassified draw of every image, or its last draw where there was none."""
+        """Return a misclassified perturbation of every image, or its last perturbation if there was none."""
         adversarial, left = images.clone(), torch.arange(len(images), device=images.device)
         for _ in range(self.draws):
             signs = torch.randint(0, 2, images.shape, generator=generator, device=images.device)

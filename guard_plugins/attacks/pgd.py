@@ -24,15 +24,16 @@ class PGD(Attack):
 
     Attributes:
         steps: Gradient steps per restart.
-        restarts: Independent starts; later ones attack only what the earlier ones left.
-        random_start: Whether to start from a uniform point of the ball, not from the image.
-        step_size: Constant step in pixel units, as published, or None for steps that fall from 2 · eps to almost 0,
-            with which far fewer suffice.
+        restarts: Independent starts, each on the images that the earlier ones did not break.
+        random_start: Whether to start from a uniform point of the ball instead of the image.
+        step_size: Constant step in pixel units, as published, or None for steps that fall from 2 · eps to almost 0, of
+            which far fewer are needed.
     """
 
     name: ClassVar[str] = "pgd"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "projected gradient descent on the cross-entropy (Madry et al. 2018)"
+    display: ClassVar[str] = "PGD"
     loss: ClassVar[LossName] = "ce"
 
     steps: int = 20
@@ -53,13 +54,18 @@ class PGD(Attack):
         """Name, steps and restarts: ``pgd-20`` or ``pgd-20x5``."""
         return f"{self.name}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
 
+    @property
+    def strength(self) -> float | None:
+        """The number of steps; None with restarts, or with another loss than the cross-entropy."""
+        return self.steps if self.loss == "ce" and self.restarts == 1 else None
+
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return the first misclassified iterate of every sample, or the last one where there was none."""
+        """Return the first misclassified iterate of every sample, or the last one if there was none."""
         adversarial, left = images.clone(), torch.arange(len(images), device=images.device)
         for restart in range(self.restarts):
-            # Drawn for the whole batch, so that a sample's start does not depend on what happened to the others.
+            # Drawn for the whole batch, so that the start of a sample does not depend on the others.
             start = random_start(images, eps=eps, generator=generator) if self.random_start else images
             adversarial[left] = self._climb(model, images[left], labels[left], start=start[left], eps=eps)
             if restart + 1 < self.restarts:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pyautoattack.square import SquareAttack
 
 from guard_plugins.attacks.base import Attack, Norm
-from guard_plugins.attacks.official import Predict, run_kept, seed_from
+from guard_plugins.attacks.official import Predict, run_official, seed_from
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +20,14 @@ class Square(Attack):
     """Random search over square patches on the margin loss.
 
     Attributes:
-        queries: Images the model is asked about, at most, per image.
+        queries: Largest number of forward passes per image.
     """
 
     name: ClassVar[str] = "square"
     norm: ClassVar[Norm] = "Linf"
     summary: ClassVar[str] = "black-box random search over square patches, last part of AutoAttack"
+    display: ClassVar[str] = "Square"
+    black_box: ClassVar[bool] = True
 
     queries: int = 5000
 
@@ -37,13 +39,13 @@ class Square(Attack):
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return a misclassified candidate of every image, or the image itself where there was none."""
+        """Return a misclassified candidate for every image, or the image itself if there was none."""
         attack = SquareAttack(
             Predict(model, images.dtype),
             n_queries=self.queries,
             eps=eps,
             seed=seed_from(generator),
-            resc_schedule=False,  # the standard's: the schedule of patch sizes is for 10,000 queries, not rescaled
+            resc_schedule=False,  # as in the standard: the schedule of patch sizes is that for 10,000 queries
             device=images.device,
         )
-        return run_kept(attack, images, labels)
+        return run_official(attack, images, labels)

@@ -74,7 +74,7 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
             seen=f"installed: {', '.join(sorted({entry.name for entry in catalogue()})) or 'none'}",
             do=_misspelt(rest, file.values) + "Pick one, for example: guard-run --method sre2l",
         )
-    claims_of(str(name), catalogue())  # before anything is imported, since a typing error deserves a quick answer
+    claims_of(str(name), catalogue())  # before anything is imported: a typing error gets a quick answer
     method = PluginHost(only=[str(name)]).method(str(name))
     model = run_config_class(method)
     if asks_help:
@@ -129,7 +129,7 @@ def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
     parser = Parser(add_help=False, allow_abbrev=False)
     _command_options(parser)
     parser.add_argument("--method")
-    early, rest = parser.parse_known_args(_short_teacher(_named_first(argv)))
+    early, rest = parser.parse_known_args(_joined_range(_short_teacher(_named_first(argv))))
     return early, ([f"--method={early.method}"] if early.method else []) + rest
 
 
@@ -180,3 +180,12 @@ def _named_first(argv: Sequence[str]) -> Sequence[str]:
 def _short_teacher(argv: Sequence[str]) -> list[str]:
     """Read ``--teacher PATH`` as ``--teacher.path PATH``."""
     return ["--teacher.path" + arg[9:] if arg == "--teacher" or arg.startswith("--teacher=") else arg for arg in argv]
+
+
+def _joined_range(argv: Sequence[str]) -> list[str]:
+    """Read ``--data.range LOW HIGH`` as ``--data.range=LOW,HIGH``: the parser takes one value for a flag."""
+    words = list(argv)
+    for n in range(len(words) - 2):
+        if words[n] == "--data.range" and "," not in words[n + 1]:
+            return [*words[:n], f"--data.range={words[n + 1]},{words[n + 2]}", *words[n + 3 :]]
+    return words

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
+from guard_plugins.cli.export import add_export, export
 from guard_plugins.cli.paths import path_argument
 from guard_plugins.host.discovery import Entry, catalogue
 
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(options: argparse.Namespace) -> int:
     if options.command == "new":
         return _new(options.name, options.into)
+    if options.command == "export":
+        return export(options.run, options.format, options.output)
     return _list(as_json=options.json, check=options.check)
 
 
@@ -45,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument(
         "--into", type=path_argument, default=Path(), metavar="DIR", help="where to put guard-NAME (default: here)"
     )
+    add_export(commands)
     return parser
 
 
@@ -90,7 +94,7 @@ def _check(rows: list[dict[str, Any]]) -> tuple[bool, list[str]]:
 
 
 def _line(registry: Registry[Any]) -> str:
-    """Return the names of one kind, each of a stranger's with where it comes from."""
+    """Return the names of one kind; those of other distributions with where they come from."""
     own = f"guard-plugins {__version__}"
     origins = {name: registry.registered(name).origin for name in sorted(registry)}
     names = [name if origin == own else f"{name} ({origin})" for name, origin in origins.items()]

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Final, Protocol
 
 from pydantic import ValidationError, create_model
 
-from guard_plugins.config.explain import explain, refuse_booleans
+from guard_plugins.config.booleans import refuse_booleans
+from guard_plugins.config.explain import explain
 from guard_plugins.config.layers import Layer, merged
 from guard_plugins.config.nearest import nearest
 from guard_plugins.config.presets import PRESETS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,48 +12,31 @@ from guard_plugins.config.layers import Layer
 from guard_plugins.config.nearest import nearest
 from guard_plugins.errors import ConfigError
 
+GUARD_RUN_HELP: Final = "guard-run --method NAME --help"
+
 
 def flag(path: Sequence[str | int]) -> str:
     """Return the command-line flag of a field, such as ``--guard.h-rms`` for ``("guard", "h_rms")``."""
     return "--" + ".".join(str(part).replace("_", "-") for part in path)
 
 
-def explain(error: ValidationError, model: type[BaseModel], layers: Sequence[Layer]) -> ConfigError:
-    """Return one readable error for everything pydantic found wrong."""
+def explain(
+    error: ValidationError, model: type[BaseModel], layers: Sequence[Layer], *, help_command: str = GUARD_RUN_HELP
+) -> ConfigError:
+    """Return one readable error for everything pydantic found wrong.
+
+    Args:
+        error: What pydantic found.
+        model: The model it checked.
+        layers: Where the values came from.
+        help_command: The command that describes every option.
+    """
     problems = [_problem(detail, model, layers) for detail in error.errors(include_url=False)]
     return ConfigError(
         "The configuration is not valid" if len(problems) > 1 else problems[0],
         seen="; ".join(problems) if len(problems) > 1 else "",
-        do="Correct the value; `guard-run --method NAME --help` describes every option.",
+        do=f"Correct the value; `{help_command}` describes every option.",
     )
-
-
-def refuse_booleans(model: type[BaseModel], values: Mapping[str, Any], above: tuple[str, ...] = ()) -> None:
-    """Refuse true and false where a number is meant; pydantic would read them as 1 and 0.
-
-    Args:
-        model: The configuration, or a section of it.
-        values: What was given for it.
-        above: Path of the section.
-
-    Raises:
-        ConfigError: If there is one.
-    """
-    for name, field in model.model_fields.items():
-        value, kind = values.get(name), field.annotation
-        if isinstance(value, bool) and bool not in _kinds(kind) and {int, float} & _kinds(kind):
-            raise ConfigError(
-                f"{flag((*above, name))}: a number is needed, got {str(value).lower()}",
-                do="Give a number in its place.",
-            )
-        if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, BaseModel):
-            refuse_booleans(kind, value, (*above, name))
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    """Return the plain types in an annotation, such as int and NoneType of ``PositiveInt | None``."""
-    inner = get_args(annotation)
-    return {annotation} if not inner else set().union(*map(_kinds, inner))
 
 
 def _problem(detail: ErrorDetails, model: type[BaseModel], layers: Sequence[Layer]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,14 @@ class Layer:
     Attributes:
         origin: Names the place in messages.
         values: Nested as in the YAML file.
-        explicit: Whether they were given for this run alone, as flags are; files and variables may serve several runs.
+        may_be_idle: Whether a setting may be here that does nothing in this run: ``no`` for what was given for this run
+            alone, as flags are; ``unchanged`` for files and variables, where it is the value that holds anyway, such as
+            a run's own config.yaml; ``yes`` for settings that serve several methods.
     """
 
     origin: str
     values: Mapping[str, Any]
-    explicit: bool = False
+    may_be_idle: Literal["no", "unchanged", "yes"] = "unchanged"
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,13 @@ deviation of 0.247 (2.8/255 with the 0.2 of the published code)."""
 RIVAL_WEIGHTS: Final[Mapping[Any, float]] = {"trades": 6.0, "gradient-norm": DEFAULT_H_RMS * (3 * 32 * 32) ** 0.5}
 """Weights of the rivals that have one: TRADES' published beta; the gradient's norm as heavy as the hook's penalty, to
 first order, at 3x32x32 pixels."""
+OBJECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "fgsm-rs": ("eps",),
+    "pgd": ("eps", "attack_steps"),
+    "trades": ("eps", "attack_steps", "rival_weight"),
+    "gradient-norm": ("rival_weight",),
+}
+"""Options of the section teacher that only these objectives read."""
 
 
 class Section(BaseModel):
@@ -77,17 +84,39 @@ class DataConfig(Section):
     skip_corrupt: CliToggleFlag[bool] = Field(
         False, description="leave out image files that cannot be read, and count them (reads every file once more)"
     )
+    split: float | None = Field(
+        None, gt=0, lt=1, description="hold this share of every class out as test images, where a folder has none"
+    )
+    range: tuple[float, float] | None = Field(
+        None, description="LOW HIGH: the numbers that are black and white in images deeper than 8 bits (0 65535)"
+    )
     validation_per_class: PositiveInt | None = Field(
         None,
         description="set this many more training images per class aside and attack all of them; no test image is used",
     )
 
 
-class TeacherConfig(Section):
+class ForeignWeights(Section):
+    """What a file of weights from another code base does not say itself."""
+
+    mean: tuple[float, ...] | None = Field(
+        None, description="per-channel mean that weights from another code base were trained with, for pixels in "
+        "[0, 1], as 0.49,0.48,0.45 (default: the file's, else the data set's)",
+    )  # fmt: skip
+    std: tuple[float, ...] | None = Field(None, description="per-channel standard deviation, likewise")
+    classes: Path | None = Field(
+        None, description="file with a class name on each line, in the order of the weights' outputs (default: the "
+        "data set's order)",
+    )  # fmt: skip
+
+
+class TeacherConfig(ForeignWeights):
     """The teacher's network and its supervised training (squeeze)."""
 
     path: Path | None = Field(
-        None, description="take the teacher of this run, or this file, instead of training one (short: --teacher PATH)"
+        None,
+        description="take the teacher of this run, or the weights in this file, instead of training one (short: "
+        "--teacher PATH)",
     )
     network: str = Field("resnet18", description="architecture, see guard-plugins --check for the names")
     activation: Activation = Field("relu", description="activation function")

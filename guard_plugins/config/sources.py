@@ -16,7 +16,7 @@ from pydantic import BaseModel, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
-from guard_plugins.config.explain import flag
+from guard_plugins.config.explain import GUARD_RUN_HELP, flag
 from guard_plugins.config.layers import Layer
 from guard_plugins.config.nearest import nearest
 from guard_plugins.config.yaml_file import read_yaml
@@ -41,9 +41,11 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         presets: Nested settings that lie over the model's defaults, which help texts show in their place.
+        help_command: The command that describes every option; errors name it.
     """
 
     presets: Mapping[str, Any] = MappingProxyType({})
+    help_command: str = GUARD_RUN_HELP
 
     def format_help(self) -> str:
         """Return the help text, with the defaults that hold under the preset."""
@@ -57,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         """Raise a ConfigError in place of argparse's exit."""
         unknown = re.search(r"unrecognized arguments: (\S+)", message)
         if not unknown:
-            raise ConfigError(message, do="`guard-run --help` lists the options.")
+            raise ConfigError(message, do=f"`{self.help_command}` lists the options.")
         name = unknown.group(1).split("=")[0]
         flags = [option for action in self._actions for option in action.option_strings]
         # `--epochs` is short of a section; otherwise a letter or two are wrong.
@@ -65,8 +67,7 @@ class Parser(argparse.ArgumentParser):
         near = sections or list(filter(None, [nearest(name, flags, cutoff=0.75)]))
         raise ConfigError(
             f"Unknown option {name}",
-            do=(f"Did you mean {' or '.join(near)}? " if near else "")
-            + "`guard-run --method NAME --help` lists the options.",
+            do=(f"Did you mean {' or '.join(near)}? " if near else "") + f"`{self.help_command}` lists the options.",
         )
 
 
@@ -90,7 +91,7 @@ def command_line(model: type[BaseModel], argv: Sequence[str], parser: Parser) ->
     source: CliSettingsSource[Any] = CliSettingsSource(
         settings_class(model), cli_parse_args=list(argv), root_parser=parser
     )
-    return Layer("the command line", source(), explicit=True)
+    return Layer("the command line", source(), may_be_idle="no")
 
 
 def environment(model: type[BaseModel]) -> Layer:

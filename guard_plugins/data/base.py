@@ -5,12 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from guard_plugins.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_WHY_REFUSED: Final = {
+    "split": "It comes with test images of its own; the option is for folders without any",
+    "range": "It is for images deeper than 8 bits in folders",
+}
 
 
 class Split(ABC):
@@ -43,6 +49,7 @@ class Data:
         std: Per-channel standard deviation of the pixels in [0, 1].
         image_shape: (C, H, W) of every image.
         skipped: Paths of the files that were left out because they cannot be read, as `DataRequest.skip_corrupt` asks.
+        notes: Sentences on how the files were read that a user should know.
     """
 
     name: str
@@ -53,6 +60,7 @@ class Data:
     std: tuple[float, ...]
     image_shape: tuple[int, int, int]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +74,11 @@ class DataRequest:
         train_per_class: Largest number of training images per class (the first in file order), or None for all.
         test_per_class: The same for test images.
         skip_corrupt: Whether image files that cannot be read are left out instead of being an error.
+        split: Share of every class to hold out as test images, for folders that have no test images of their own.
+        range: Numbers that become black and white in images deeper than 8 bits, or None for 0 and 65535.
 
     Raises:
-        DataError: If a size or a limit is below one.
+        DataError: If a size or a limit is below one, a share not between 0 and 1, or a range empty.
     """
 
     root: Path | None = None
@@ -77,6 +87,8 @@ class DataRequest:
     train_per_class: int | None = None
     test_per_class: int | None = None
     skip_corrupt: bool = False
+    split: float | None = None
+    range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for field in ("image_size", "train_per_class", "test_per_class"):
@@ -85,6 +97,31 @@ class DataRequest:
                 raise DataError(
                     f"{field} must be at least 1.", seen=f"{field}={value}", do="Leave it out for the set as it is."
                 )
+        if self.split is not None and not 0 < self.split < 1:
+            raise DataError("split must lie between 0 and 1.", seen=f"split={self.split}", do="Give a share, as 0.2.")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise DataError(
+                "range must be two numbers, the smaller first.", seen=f"range={self.range[0]:g} {self.range[1]:g}",
+                do="Give the number that is black and the one that is white.",
+            )  # fmt: skip
+
+    def refuse(self, name: str, *fields: str) -> None:
+        """Refuse options that a data set has no use for.
+
+        Args:
+            name: The data set.
+            *fields: Names of the options, such as ``split``.
+
+        Raises:
+            DataError: If one of them was asked for.
+        """
+        for field in fields:
+            value = getattr(self, field)
+            if value is not None:
+                raise DataError(
+                    f"The data set {name} has no use for --data.{field}.", seen=f"{field}={value}",
+                    do=f"{_WHY_REFUSED[field]}. Leave it out.",
+                )  # fmt: skip
 
 
 class DataSet(ABC):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,15 +19,17 @@ class DistilledSet:
         images: float32 of shape (N, C, H, W), pixels in [0, 1], on the CPU.
         labels: Class of every image, int64 of shape (N,), on the CPU.
         soft_labels: Logits of the teacher on the images, float32 of shape (N, K), or None.
+        student_lr: Rate of the students that was learned with the images (MTT and its kin), or None.
 
     Raises:
-        TrainingError: If shapes or types disagree, the set is empty, a label is negative, or pixels are not finite or
-            leave [0, 1].
+        TrainingError: If shapes or types disagree, the set is empty, a label is negative, pixels are not finite or
+            leave [0, 1], or the rate is not above 0.
     """
 
     images: Tensor
     labels: Tensor
     soft_labels: Tensor | None = None
+    student_lr: float | None = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -45,6 +48,9 @@ class DistilledSet:
             raise TrainingError(
                 "The distilled images are not finite numbers", do="Lower the learning rate of the distillation."
             )
+        rate = self.student_lr
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise TrainingError("The learned rate of a distilled set must be a number above 0", seen=str(rate))
         low, high = self.images.aminmax()
         if low < 0 or high > 1:
             raise TrainingError(
@@ -53,4 +59,4 @@ class DistilledSet:
 
     def as_stored(self) -> DistilledSet:
         """Return the set as its PNGs hold it: pixels rounded to 8 bits."""
-        return DistilledSet((self.images * 255).round() / 255, self.labels, self.soft_labels)
+        return replace(self, images=(self.images * 255).round() / 255)

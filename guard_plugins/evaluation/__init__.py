@@ -1,1 +1,1 @@
-"""Robustness evaluation: accuracy under attack, protocols, the release gate, metrics and measured curvature."""
+"""Evaluation of robustness: accuracy under attack, protocols, the release gate, metrics and measured curvature."""

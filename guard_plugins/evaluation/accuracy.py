@@ -1,7 +1,8 @@
-"""Accuracy under attack, measured so that neither the attack nor the model can blur it."""
+"""Accuracy under attack: every result is checked, and no result depends on what was evaluated before."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of images done and the number of images to do."""
 
 TOLERANCE = 1e-6
-"""How far float32 rounding may carry a pixel (or, in L2, a whole perturbation relative to eps) over its bound."""
+"""By how much rounding in float32 may move a pixel (in L2, a perturbation relative to eps) over its bound."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,9 @@ class AttackResult:
         robust: Which images are classified correctly before *and* after the attack, bool of shape (N,), on the CPU.
         attacked: Number of images that were attacked: those classified correctly before.
         parts: Label of each part of the attack and the accuracy after it, in the order they ran.
+        strength: The attack's rank, see :attr:`guard_plugins.attacks.base.Attack.strength`.
+        black_box: Whether the attack uses no gradients.
+        white_box_parts: Number of parts before the first that uses no gradients.
     """
 
     attack: str
@@ -46,6 +50,9 @@ class AttackResult:
     robust: Tensor
     attacked: int
     parts: tuple[tuple[str, float], ...]
+    strength: float | None = None
+    black_box: bool = False
+    white_box_parts: int = 0
 
     @property
     def images(self) -> int:
@@ -57,21 +64,16 @@ class AttackResult:
         """Share of the images that stay correctly classified."""
         return float(self.robust.float().mean())
 
-    @property
-    def clean(self) -> float:
-        """Share of the images classified correctly before the attack."""
-        return self.attacked / self.images
-
 
 @dataclass
 class Underway:
-    """How far an attack on a model has come: all that going on with it needs.
+    """The state of an unfinished attack on a model, from which it can go on.
 
     Attributes:
         robust: Which images are correct and not broken yet, bool of shape (N,), on the CPU.
         attacked: Number of images classified correctly before the attack.
-        standing: Which images the part at work attacks, like ``robust``.
-        batches: Number of batches of them it is done with.
+        standing: Which images the current part attacks, like ``robust``.
+        batches: Number of batches of them that are finished.
         parts: Label of every finished part and the accuracy after it.
     """
 
@@ -87,7 +89,7 @@ class Underway:
         return cls(correct, int(correct.sum()), correct.clone())
 
     def finish(self, label: str) -> None:
-        """Note a part as finished; the next one attacks what it left."""
+        """Record that a part is finished; the next part attacks the images that are still correct."""
         self.parts.append((label, float(self.robust.float().mean())))
         self.standing, self.batches = self.robust.clone(), 0
 
@@ -107,9 +109,9 @@ def attack_accuracy(
 ) -> AttackResult:
     """Attack ``model`` on every image it classifies correctly.
 
-    Each part of the attack runs over all images that the parts before it left, in full batches. The randomness of a
-    batch depends on the seeds, the attack's label, eps, the part and the batch's index only, so results do not depend
-    on what was evaluated before. The model, its gradients and the global random streams are left as found.
+    Each part of the attack runs in full batches over the images that the earlier parts did not break. The randomness of
+    a batch depends only on the seeds, the attack's label, eps, the part and the batch's index, so results do not depend
+    on earlier evaluations. The model, its gradients and the global random streams are left as they were.
 
     Args:
         model: From images in [0, 1] to logits; normalisation inside.
@@ -119,9 +121,9 @@ def attack_accuracy(
         eps: Radius in pixel units, in the attack's norm.
         batch_size: Images per batch.
         seeds: Source of all randomness.
-        progress: Called after every batch; each part of an attack counts for its share of the images.
-        begun: How far an earlier call with the same arguments came, to go on from.
-        save: Called whenever ``progress`` is, just before it.
+        progress: Called after every batch; each part of the attack counts for an equal share of the images.
+        begun: State of an earlier call with the same arguments, to go on from.
+        save: Called with the state before every call of ``progress``.
 
     Raises:
         DataError: If there is nothing to evaluate or the lengths differ.
@@ -134,29 +136,32 @@ def attack_accuracy(
     with borrowed(model):
         for number in range(len(state.parts), len(parts)):
             rng = seeds.child(attack.label, repr(float(eps)), parts[number].label)
-            tell = _in_parts(progress, number, len(parts))
+            report = _in_parts(progress, number, len(parts))
             if eps:  # a ball of radius 0 holds the image alone
                 batches = _batches(parts[number], model, images, labels, state, eps=eps, size=batch_size, seeds=rng)
                 for done in batches:
                     if save is not None:
                         save(state)
-                    if tell is not None:
-                        tell(done, len(state.robust))
+                    if report is not None:
+                        report(done, len(state.robust))
             state.finish(parts[number].label)
     if save is not None:
         save(state)
     if progress is not None:
         progress(len(state.robust), len(state.robust))
-    return AttackResult(attack.label, attack.norm, float(eps), state.robust, state.attacked, tuple(state.parts))
+    return AttackResult(
+        attack.label, attack.norm, float(eps), state.robust, state.attacked, tuple(state.parts), attack.strength,
+        attack.black_box, len(list(itertools.takewhile(lambda part: not part.black_box, parts))),
+    )  # fmt: skip
 
 
 def _batches(
     attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, state: Underway, *, eps: float, size: int,
     seeds: Seeds,
 ) -> Iterator[int]:  # fmt: skip
-    """Attack what is standing batch by batch; yield how many images are done before the first and after every one.
+    """Attack the standing images batch by batch; yield the number of finished images before the first and after each.
 
-    A batch's stream is its index in ``seeds``.
+    The random stream of a batch is that of its index in ``seeds``.
     """
     device, left = device_of(model), state.standing.nonzero().squeeze(1)
     done = len(state.robust) - len(left) + min(state.batches * size, len(left))
@@ -180,27 +185,33 @@ def _in_parts(progress: Progress | None, number: int, parts: int) -> Progress | 
 
 
 def checked(attack: Attack, images: Tensor, adversarial: Tensor, *, eps: float) -> Tensor:
-    """Return ``adversarial``, detached, after checking that it is a valid answer to ``images``.
+    """Return ``adversarial``, detached, after a check that the attack kept to its threat model.
+
+    Args:
+        attack: The attack.
+        images: Clean images.
+        adversarial: What the attack returned for them.
+        eps: Radius in pixel units.
 
     Raises:
         PluginError: If the shape differs, a pixel is not in [0, 1] or the perturbation is longer than ``eps``.
     """
     adversarial = adversarial.detach()
     if adversarial.shape != images.shape:
-        raise _foul(attack, f"shape {tuple(adversarial.shape)} for images of shape {tuple(images.shape)}")
+        raise _violation(attack, f"shape {tuple(adversarial.shape)} for images of shape {tuple(images.shape)}")
     low, high = float(adversarial.min()), float(adversarial.max())
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
-        raise _foul(attack, f"pixels from {low:.6g} to {high:.6g}, not within [0, 1]")
+        raise _violation(attack, f"pixels from {low:.6g} to {high:.6g}, not within [0, 1]")
     order = torch.inf if attack.norm == "Linf" else 2
     length = float(torch.linalg.vector_norm((adversarial - images).flatten(1), ord=order, dim=1).max())
     if not length <= eps * (1 + TOLERANCE) + TOLERANCE:
-        raise _foul(attack, f"a perturbation of {attack.norm} length {length:.6g} at eps = {eps:.6g}")
+        raise _violation(attack, f"a perturbation of {attack.norm} length {length:.6g} at eps = {eps:.6g}")
     return adversarial
 
 
-def _foul(attack: Attack, seen: str) -> PluginError:
+def _violation(attack: Attack, seen: str) -> PluginError:
     return PluginError(
         f"The attack {attack.label} returned images that break its own threat model.",
         seen=f"{seen}; {attack!r}",
-        do="report it to the attack's author: results from such images would not count",
+        do="report it to the attack's author: such results are not valid",
     )

@@ -1,17 +1,17 @@
-"""Everything an evaluation finds on models of one kind: accuracies, curvature and the verdicts of the release gate."""
+"""The whole evaluation of models of one kind: accuracies, curvature and the release gate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport
 from guard_plugins.evaluation.curvature import Curvature, measure_curvature
-from guard_plugins.evaluation.gate.examine import Item, Subject, examine, review
-from guard_plugins.evaluation.measure import Measured, attack_batch, attacked_images, condensed, measure
+from guard_plugins.evaluation.gate.examine import Subject, examine, review
+from guard_plugins.evaluation.measure import Measured, attack_batch, attacked_images, averaged, measure
 from guard_plugins.runtime.resumable import WorkList
 
 if TYPE_CHECKING:
@@ -22,23 +22,19 @@ if TYPE_CHECKING:
     from guard_plugins.runtime.monitor import Tracker
     from guard_plugins.runtime.task import Task
 
-PROBE_IMAGES: Final = 48
-"""Images the gate's probes run on under protocols that promise to be quick."""
-THOROUGH: Final = {"standard": 200, "paper": 200}
-"""The same under protocols that promise to be thorough; their probes are PGD-100, not PGD-20."""
 CURVATURE_IMAGES: Final = 128
 """Images curvature is measured on."""
 DEFAULT_EPS: Final = 8 / 255
-"""Radius of the probes where the protocol has no L-infinity attack."""
+"""Radius of the probes if the protocol has no L-infinity attack."""
 
 
 @dataclass(frozen=True, eq=False)
 class Assessed:
-    """What was found on models of one kind; gate and curvature on the first of them.
+    """What an evaluation found on models of one kind; gate and curvature are of the first model.
 
     Attributes:
         report: Accuracies, as mean and sd over the models.
-        gate: The verdicts.
+        gate: The items of the release gate.
         curvature: Slope and curvature of the loss around test images, image by image.
     """
 
@@ -75,13 +71,13 @@ def assess(
         task: Gives test images, settings (section ``evaluation``), seeds and progress.
         models: The models (pixels in, logits out).
         protocol: The attacks and radii; decides how deep the gate's probes go.
-        attacks: Where the protocol's attacks are found.
+        attacks: The registered attacks by name.
         name: What to call the models in progress bars and seeds.
         h: L2 length in pixel units at which curvature is measured.
         hooked: Whether the models were trained under the hook at that ``h``.
-        probed: Whether the gate may ask the model again; if not, it only reviews the results.
-        source: An undefended network to transfer attacks from, where there is one.
-        teacher: The network whose labels the models learned from, where there is one.
+        probed: Whether the gate may attack the model again; if not, it has the items that need the results only.
+        source: An undefended network to transfer attacks from, if there is one.
+        teacher: The network whose labels the models learned from, if there is one.
 
     Raises:
         ConfigError: If an attack is not registered.
@@ -89,12 +85,12 @@ def assess(
         StoppedError: If the run was asked to stop.
     """
     measured = measure(task, models, protocol, attacks, name=name)
-    report = condensed([found.report() for found in measured])
+    report = averaged([found.report() for found in measured])
     curvature = _curvature(task, models[0], h=h, name=name)
     clean, results = measured[0].clean, measured[0].results
     if probed:
         subject = _subject(task, models[0], measured[0], protocol, source=source, teacher=teacher, name=name)
-        work = WorkList(task.keeper, f"gate/{name}", read=lambda values: Item(**values), write=vars)
+        work = WorkList(task.keeper, f"gate/{name}", read=GateItem.model_validate, write=GateItem.model_dump)
         with _watched(task, f"gate {name}", work) as progress:
             items = examine(
                 subject, clean=clean, results=results, h=h, curvature=curvature if hooked else None,
@@ -102,28 +98,34 @@ def assess(
             )  # fmt: skip
     else:
         items = review(clean=clean, results=results)
-    return Assessed(report, [GateItem(**asdict(item)) for item in items], curvature)
+    return Assessed(report, items, curvature)
 
 
 def step_length(h: float | None, h_rms: float | None, image_shape: Sequence[int]) -> float:
-    """Return the L2 length of the hook's step in pixel units: ``h``, or h_rms · √(C·H·W)."""
+    """Return the L2 length of the hook's step in pixel units: ``h``, or h_rms · √(C·H·W).
+
+    Args:
+        h: The length itself, or None.
+        h_rms: The root mean square of the step over the pixels, if there is no ``h``.
+        image_shape: (C, H, W) of the images.
+    """
     return h if h is not None else float(h_rms or 0.0) * math.sqrt(math.prod(image_shape))
 
 
-def telling_radius(measured: Measured) -> float:
-    """Return the L-infinity radius at which accuracy is nearest to half of clean: where a probe can show most."""
+def probe_radius(measured: Measured) -> float:
+    """Return the L-infinity radius at which accuracy is nearest to half of the clean accuracy."""
     known = [result for result in measured.results if result.norm == "Linf" and result.eps]
     nearest = min(known, key=lambda result: abs(result.accuracy - measured.clean / 2), default=None)
     return DEFAULT_EPS if nearest is None else nearest.eps
 
 
 @contextmanager
-def _watched(task: Task, label: str, work: WorkList[Item]) -> Iterator[Callable[[Item, int, int], None]]:
-    """Yield a function that keeps and shows progress (item, done, total); every call is a safe point to stop at."""
+def _watched(task: Task, label: str, work: WorkList[GateItem]) -> Iterator[Callable[[GateItem, int, int], None]]:
+    """Yield a function (item, done, total) that saves the item and shows progress; it is a safe point to stop."""
     with ExitStack() as stack:
         bars: list[Tracker] = []
 
-        def progress(item: Item, done: int, total: int) -> None:
+        def progress(item: GateItem, done: int, total: int) -> None:
             work.add(item, last=done == total)
             if not bars:  # the number of probes is not known before
                 bars.append(stack.enter_context(task.monitor.track(label, total, done=done - 1)))
@@ -143,11 +145,11 @@ def _subject(
     teacher: nn.Module | None,
     name: str,
 ) -> Subject:
-    images, labels = attacked_images(task, THOROUGH.get(protocol.name, PROBE_IMAGES))
+    images, labels = attacked_images(task, protocol.probe_images)
     return Subject(
-        model=model, images=images, labels=labels, eps=telling_radius(measured), source=source, teacher=teacher,
+        model=model, images=images, labels=labels, eps=probe_radius(measured), source=source, teacher=teacher,
         seeds=task.seeds.child("gate", name), batch_size=attack_batch(task),
-        steps=100 if protocol.name in THOROUGH else 20,
+        steps=protocol.probe_steps,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Curvature of a trained model's loss around images, measured: along the gradient and in the worst direction."""
+"""Measures the curvature of a trained model's loss around images: along the gradient and in the worst direction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Curvature:
     Attributes:
         h: L2 length of the step z along the gradient, in pixel units.
         loss: ℓ(x).
-        rise: ℓ(x + z) − ℓ(x), what the hook's loss penalty sees.
+        rise: ℓ(x + z) − ℓ(x), as in the hook's loss penalty.
         gradient_norm: ‖∇ℓ(x)‖₂.
         along_gradient: κ = 2 (ℓ(x + z) − ℓ(x) − h ‖∇ℓ(x)‖) / h², the finite-difference curvature along z.
         eigenvalue: |λ|max, the largest absolute eigenvalue of the Hessian of ℓ at x.
@@ -59,11 +59,11 @@ def measure_curvature(
         model: From images in [0, 1] to logits; normalisation inside.
         images: Images in [0, 1], shape (N, C, H, W).
         labels: True classes, shape (N,).
-        h: L2 length of the step along the gradient in pixel units: the training's h, or h_rms · √(C·H·W).
+        h: L2 length of the step along the gradient in pixel units: h of the training, or h_rms · √(C·H·W).
         batch_size: Images per batch; Lanczos holds ``lanczos_steps`` vectors of the batch's size.
         seeds: Source of Lanczos' starting vectors.
-        lanczos_steps: Krylov dimension. A ReLU network's Hessian has a rank below its number of classes, and that
-            many steps are exact.
+        lanczos_steps: Krylov dimension. The Hessian of a ReLU network has a rank below the number of classes, so as
+            many steps as classes are exact.
 
     Raises:
         DataError: If there is nothing to measure or the lengths differ.
@@ -81,7 +81,14 @@ def measure_curvature(
 
 
 def step_along_gradient(model: nn.Module, images: Tensor, labels: Tensor, *, h: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ℓ(x), ℓ(x + z) − ℓ(x) and ‖∇ℓ(x)‖₂ for z = h ∇ℓ(x) / ‖∇ℓ(x)‖₂, each of shape (B,)."""
+    """Return ℓ(x), ℓ(x + z) − ℓ(x) and ‖∇ℓ(x)‖₂ for z = h ∇ℓ(x) / ‖∇ℓ(x)‖₂, each of shape (B,).
+
+    Args:
+        model: From images in [0, 1] to logits, in eval mode.
+        images: Images, shape (B, C, H, W).
+        labels: True classes, shape (B,).
+        h: L2 length of z in pixel units.
+    """
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
         loss = F.cross_entropy(model(leaf), labels, reduction="none")

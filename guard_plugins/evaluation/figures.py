@@ -1,4 +1,4 @@
-"""Computes what the pictures of a report show: adversarial examples and slices through the loss."""
+"""Computes the data of a report's pictures: adversarial examples and slices through the loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SLICES: Final = 3
 GRID: Final = 21
 """Points of a slice in each direction; odd, so that the image itself is one of them."""
 DEFAULT_RADII: Final = (1 / 255, 4 / 255, 16 / 255)
-"""Radii of the examples where the protocol has none in L-infinity."""
+"""Radii of the examples if the protocol has none in L-infinity."""
 
 
 def collect(
@@ -34,7 +34,7 @@ def collect(
     radii: Sequence[float],
     h: float,
 ) -> Figures:
-    """Return the numbers behind the pictures of a run.
+    """Return the data of a run's pictures.
 
     Args:
         task: Gives test images and seeds.
@@ -71,8 +71,8 @@ def collect(
 def loss_slice(model: nn.Module, image: Tensor, label: Tensor, *, reach: float, direction: torch.Generator) -> Array:
     """Return the loss on a plane through an image: rows along its gradient, columns along a random direction.
 
-    Both directions have unit L2 length and are orthogonal; points are not clipped to [0, 1], which would bend the
-    plane.
+    Both directions have unit L2 length and are orthogonal. Points are not clipped to [0, 1], since the plane would no
+    longer be flat.
 
     Args:
         model: From images in [0, 1] to logits, in eval mode.
@@ -100,7 +100,7 @@ def loss_slice(model: nn.Module, image: Tensor, label: Tensor, *, reach: float, 
 
 
 def _one_of_each(task: Task) -> tuple[Tensor, Tensor]:
-    """Return the first test image of each of the first classes: the same images in every run on a data set."""
+    """Return the first test image of each of the first classes, the same in every run on a data set."""
     labels = task.data.test.labels
     index = torch.stack([torch.nonzero(labels == label)[0, 0] for label in labels.unique()[:EXAMPLES]])
     return task.data.test.images(index), labels[index]

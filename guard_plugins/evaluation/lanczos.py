@@ -1,4 +1,4 @@
-"""The largest absolute eigenvalue of every image's input Hessian, by Lanczos on all images at once."""
+"""The largest absolute eigenvalue of each image's input Hessian, by Lanczos on all images at once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def largest_eigenvalue(
 ) -> Tensor:
     """Return |λ|max of the Hessian of each image's cross-entropy with respect to its pixels, shape (B,).
 
-    One forward pass serves all products: in eval mode images do not influence each other, so the Hessian of the
-    summed loss is block-diagonal and one double backward multiplies every block with its own vector.
+    One forward pass is enough for all products. In eval mode images do not influence each other, so the Hessian of the
+    summed loss is block-diagonal, and one double backward multiplies each block with its own vector.
 
     Args:
         model: From images (B, C, H, W) to logits, in eval mode.
         images: Images.
         labels: True classes, shape (B,).
-        steps: Krylov dimension, at most C·H·W; exact once it reaches the Hessian's rank plus one.
+        steps: Krylov dimension, at most C·H·W; the result is exact from the Hessian's rank plus one on.
         generator: Source of the starting vectors.
     """
     # Fused attention kernels have no double backward.
@@ -49,9 +49,9 @@ def largest_eigenvalue(
 
 
 def lanczos(product: Product, start: Tensor, *, steps: int) -> Tensor:
-    """Return the Ritz values of B symmetric matrices at once, shape (B, steps); zeros pad what broke down early.
+    """Return the Ritz values of B symmetric matrices at once, shape (B, steps); padded with zeros after a breakdown.
 
-    Fully reorthogonalised (twice is enough, Parlett 1998), since float32 loses orthogonality within a few steps.
+    Vectors are fully reorthogonalised, twice (Parlett 1998), since float32 loses orthogonality within a few steps.
 
     Args:
         product: Multiplies the matrices with vectors.
@@ -71,7 +71,7 @@ def lanczos(product: Product, start: Tensor, *, steps: int) -> Tensor:
         for _ in range(2):
             after = after - torch.einsum("bkd,bk->bd", known, torch.einsum("bkd,bd->bk", known, after))
         length = after.norm(dim=1)
-        # What is left at rounding level is noise; following it would find directions that are not there.
+        # A remainder at the level of rounding is noise: going on with it would give false eigenvalues.
         alive = length > 1e2 * torch.finfo(start.dtype).eps * torch.maximum(size, diagonal.abs().amax(dim=1))
         side[:, step] = torch.where(alive, length, 0.0)
         vector = torch.where(alive[:, None], after / length.clamp_min(torch.finfo(start.dtype).tiny)[:, None], 0.0)

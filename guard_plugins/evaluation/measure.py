@@ -1,4 +1,4 @@
-"""Measures models under a protocol and condenses several of a kind into one report."""
+"""Measures models under a protocol, and averages the results of several models of a kind."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from guard_plugins.runtime.resumable import WorkList
 from guard_plugins.runtime.task import Task
 
 MOST: Final = 500
+"""Images of a batch at most."""
 CPU_PIXELS: Final = 2**17
 """Pixels of a batch on a CPU, 128 images of 32x32.
 
-Of a larger batch every activation is a new mapping, whose pages the system clears first: on one core, input gradients
-of 512 such images through the small ResNet took 0.68 s in one batch, 0.48 s in batches of 256, 0.35 s of 128 or 64.
+In larger batches the memory of every activation is mapped anew, and the system clears its pages first. On one core,
+input gradients of 512 such images through the small ResNet took 0.68 s in one batch, 0.48 s in batches of 256 and
+0.35 s in batches of 128 or 64.
 """
 
 
@@ -56,13 +58,13 @@ def measure(
         task: Gives test images, settings (section ``evaluation``), seeds and progress.
         models: Models of one kind (pixels in, logits out).
         protocol: The attacks and radii.
-        attacks: Where the protocol's attacks are found.
+        attacks: The registered attacks by name.
         name: What to call the models in progress bars and seeds.
 
     Raises:
         ConfigError: If an attack is not registered.
         TrainingError: If a model's logits are not finite.
-        StoppedError: If the run was asked to stop; what is done is saved.
+        StoppedError: If the run was asked to stop; finished results are saved.
     """
     images, labels = attacked_images(task)
     items = [(n, attack, eps) for n in range(len(models)) for attack, radii in protocol.build(attacks) for eps in radii]
@@ -97,7 +99,7 @@ def _underway(saved: Mapping[str, Any] | None) -> Underway | None:
 
 
 def attack_batch(task: Task) -> int:
-    """Return ``evaluation.batch_size``, or where it is not set what suits the device and the size of the images."""
+    """Return ``evaluation.batch_size``; if it is not set, a size that suits the device and the images."""
     asked = task.config.evaluation.batch_size
     if asked is not None:
         return asked
@@ -108,16 +110,16 @@ def attack_batch(task: Task) -> int:
 
 
 def attacked_images(task: Task, most: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the test images and labels the attacks run on, or an even selection of at most ``most`` of them."""
+    """Return the test images and labels that the attacks run on, evenly selected if there are more than ``most``."""
     test = task.data.test
     count = min(len(test), task.config.evaluation.images or len(test), most or len(test))
-    # Spread over the set: many sets are stored class by class.
+    # Spread over the whole set, since many sets are stored class by class.
     index = torch.linspace(0, len(test) - 1, count).round().long()
     return test.images(index), test.labels[index]
 
 
-def condensed(reports: Sequence[ModelReport]) -> ModelReport:
-    """Return mean and standard deviation over the reports of several models of a kind; one report as it is."""
+def averaged(reports: Sequence[ModelReport]) -> ModelReport:
+    """Return mean and standard deviation over the reports of several models of a kind; a single report as it is."""
     if len(reports) == 1:
         return reports[0]
     robust = [
@@ -134,7 +136,7 @@ def condensed(reports: Sequence[ModelReport]) -> ModelReport:
 
 
 def _ticks(advance: Callable[[int], None], check: Callable[[], None]) -> Callable[[int, int], None]:
-    """Turn (done, total) into increments for a progress bar; every tick is a safe point to stop at."""
+    """Turn (done, total) into increments of a progress bar; the run may be stopped at each of them."""
     done = 0
 
     def progress(now: int, _total: int) -> None:

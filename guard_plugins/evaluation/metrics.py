@@ -1,40 +1,13 @@
-"""Numbers the field condenses accuracies into; every accuracy is a share between 0 and 1."""
+"""Summary metrics of accuracies, as DD-RobustBench and DD-Ranking define them; accuracies are shares from 0 to 1."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from guard_plugins.artifacts.report import Drop, Metrics, ModelReport, Models, Ratios
 from guard_plugins.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation over seeds.
-
-    Attributes:
-        mean: The mean.
-        sd: Sample standard deviation (n − 1), or None for a single value, which has none.
-        count: Number of values.
-    """
-
-    mean: float
-    sd: float | None
-    count: int
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Return mean and sample standard deviation of ``values``.
-
-    Raises:
-        ConfigError: If there are no values.
-    """
-    _need(values, "mean and sd")
-    sd = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(statistics.fmean(values), sd, len(values))
 
 
 def drop_rate(clean: float, robust: float) -> float | None:
@@ -45,8 +18,12 @@ def drop_rate(clean: float, robust: float) -> float | None:
 def robustness_ratio(clean: float, robust: Sequence[float]) -> float | None:
     """Return RR = 1 − (a − mean A) / (a − min A), for clean accuracy a and accuracies A under several attacks.
 
-    Not bounded by 1, and it says nothing about how low the accuracies are: never report it alone. None where no
-    attack changes anything (a = min A).
+    It is not bounded by 1 and says nothing about how low the accuracies are: never report it alone. None if no attack
+    changes anything (a = min A).
+
+    Args:
+        clean: a, a share.
+        robust: A, shares.
 
     Raises:
         ConfigError: If there are no accuracies under attack.
@@ -60,6 +37,10 @@ def improved_robustness_ratio(clean: float, robust: Sequence[float]) -> float | 
     """Return I-RR = 1 − (a − mean A)(a − min A) / a², symbols as in RR; None at clean 0.
 
     It rewards a low clean accuracy: never report it alone.
+
+    Args:
+        clean: a, a share.
+        robust: A, shares.
 
     Raises:
         ConfigError: If there are no accuracies under attack.
@@ -78,7 +59,7 @@ def hard_label_recovery(real: float, distilled: float) -> float:
 def improvement_over_random(distilled: float, random: float) -> float:
     """Return IOR, the accuracy on the distilled set minus that on as many random real images (DD-Ranking).
 
-    Both by the distilled set's own recipe.
+    Both accuracies are of students trained by the recipe of the distilled set.
     """
     return distilled - random
 
@@ -87,7 +68,7 @@ def label_robust_score(hlr: float, ior: float, *, weight: float = 0.5) -> float:
     """Return LRS = (e^α − e⁻¹) / (e − e⁻¹) with α = w · IOR − (1 − w) · HLR, between 0 and 1 (DD-Ranking).
 
     Args:
-        hlr: Hard label recovery, a share; DD-Ranking's release 0.2.0 feeds percents, with which nothing is bounded.
+        hlr: Hard label recovery, a share. (DD-Ranking's release 0.2.0 passes percents, and its score is not bounded.)
         ior: Improvement over random, a share.
         weight: w, of IOR against HLR.
     """
@@ -120,7 +101,7 @@ def metrics_of(models: Models, *, plain: bool) -> Metrics:
 
     Args:
         models: Accuracies of the run's models.
-        plain: Whether the teacher saw the real data with hard labels and nothing else: then HLR is known.
+        plain: Whether the teacher was trained plainly on the real data with hard labels; HLR is known only then.
     """
     real = models.teacher if plain else None
     hlr = None if real is None else hard_label_recovery(real.clean, models.student_hard.clean)

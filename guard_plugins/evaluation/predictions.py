@@ -1,4 +1,4 @@
-"""What a model answers to images, refused where it is not a number."""
+"""A model's predictions on images; logits that are not finite are an error."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 def logits_of(model: nn.Module, images: Tensor, *, what: str = "clean images") -> Tensor:
     """Return the logits (B, K) of one batch.
 
+    Args:
+        model: From images in [0, 1] to logits.
+        images: Shape (B, C, H, W).
+        what: What to call the images in an error.
+
     Raises:
-        TrainingError: If a logit is NaN or infinite: an argmax over such a row means nothing.
+        TrainingError: If a logit is NaN or infinite, since the argmax of such a row means nothing.
     """
     logits: Tensor = model(images)
     bad = ~torch.isfinite(logits).flatten(1).all(dim=1)
@@ -32,7 +37,13 @@ def logits_of(model: nn.Module, images: Tensor, *, what: str = "clean images") -
 
 
 def clean_accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int) -> float:
-    """Return the share of ``images`` in [0, 1], shape (N, C, H, W), that ``model`` classifies as ``labels`` (N,).
+    """Return the share of images that a model classifies correctly.
+
+    Args:
+        model: From images in [0, 1] to logits.
+        images: Shape (N, C, H, W).
+        labels: True classes, int64 of shape (N,).
+        batch_size: Images per batch.
 
     Raises:
         DataError: If there is nothing to evaluate or the lengths differ.
@@ -42,7 +53,14 @@ def clean_accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_si
 
 
 def correct_mask(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int) -> Tensor:
-    """Return which images are classified correctly, bool of shape (N,) on the CPU."""
+    """Return which images are classified correctly, bool of shape (N,) on the CPU.
+
+    Args:
+        model: From images in [0, 1] to logits.
+        images: Shape (N, C, H, W).
+        labels: Int64 of shape (N,).
+        batch_size: Images per batch.
+    """
     check_pairs(images, labels)
     device = device_of(model)
     with borrowed(model):
@@ -58,7 +76,7 @@ def check_pairs(images: Tensor, labels: Tensor) -> None:
     """Check that there is one label for every image, and at least one image.
 
     Raises:
-        DataError: Otherwise.
+        DataError: If not.
     """
     if len(images) != len(labels) or not len(images):
         raise DataError(

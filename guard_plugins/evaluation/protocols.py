@@ -1,4 +1,4 @@
-"""The named protocols: which attacks, with which settings, at which radii."""
+"""The protocols: which attacks, with which settings, at which radii. Each is declared here and nowhere else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from guard_plugins.attacks.base import Attack
 
 CURVE: Final = tuple(e / 255 for e in (0, 1, 2, 4, 8, 16, 32))
-"""Radii of the ε curve in pixel units; 0 is the clean accuracy."""
+"""Radii of the ε curve in pixel units; radius 0 gives the clean accuracy."""
 CURVE_L2: Final = (0.0, 0.25, 0.5, 1.0)
 """The same for attacks in the L2 norm."""
 
@@ -36,22 +36,26 @@ class Stage:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A fixed list of attacks that a report names.
+    """A fixed list of attacks with their radii.
 
     Attributes:
-        name: What users pass to ``--protocol``.
+        name: What users pass to ``--evaluation.protocol``, and what reports call it.
         summary: One line for listings.
         stages: The attacks, cheapest first.
-        notes: What a reader of the numbers must know.
+        notes: What readers of the numbers must know.
+        probe_images: Images on which the release gate attacks a model again.
+        probe_steps: Steps of the gate's PGD.
     """
 
     name: str
     summary: str
     stages: tuple[Stage, ...]
     notes: tuple[str, ...] = ()
+    probe_images: int = 48
+    probe_steps: int = 20
 
     def build(self, registry: Mapping[str, type[Attack]]) -> list[tuple[Attack, tuple[float, ...]]]:
-        """Return the attacks, constructed, each with its radii.
+        """Return the attacks, each with its radii.
 
         Args:
             registry: Attack classes by name, as the plugin host collected them.
@@ -65,16 +69,16 @@ class Protocol:
 def find_protocol(
     name: str, attacks: Mapping[str, type[Attack]] | None = None, *, eps: Sequence[float] | None = None
 ) -> Protocol:
-    """Return the protocol called ``name``; the name of an attack stands for that attack alone, along the ε curve.
+    """Return the protocol called ``name``, or a protocol of one attack if ``name`` is that of an attack.
 
     Args:
-        name: What ``--evaluation.protocol`` says: a protocol, or an attack as reports label it, such as ``autoattack``
-            or ``pgd-100`` (the steps of an attack that has steps).
+        name: A protocol, or an attack as reports label it, such as ``autoattack`` or ``pgd-100``. The number is that of
+            the steps, for attacks that have steps.
         attacks: The registered attacks by name; None for the protocols only.
         eps: Radii for an attack, over 255 in L∞ and in pixel units in L2; None for the ε curve.
 
     Raises:
-        ConfigError: If there is neither, radii are given for a protocol, which has its own, or one exceeds 255/255.
+        ConfigError: If there is no such protocol or attack, radii are given for a protocol, or one is above 255/255.
     """
     if name in PROTOCOLS:
         if eps is not None:
@@ -97,7 +101,7 @@ def find_protocol(
 
 
 def _with_steps(name: str, attacks: Mapping[str, type[Attack]]) -> tuple[type[Attack] | None, int | None]:
-    """Return the attack that a label such as ``pgd-100`` stands for, and its steps; None for those not said."""
+    """Return the attack and the steps that a label such as ``pgd-100`` names, None for what it does not name."""
     if name in attacks:
         return attacks[name], None
     label = re.fullmatch(r"(.+)-(\d+)", name)
@@ -125,7 +129,7 @@ def _unknown(kind: str, name: str, known: Mapping[str, object]) -> ConfigError:
 def _unknown_protocol(name: str, attacks: Mapping[str, type[Attack]]) -> ConfigError:
     near = _near(name, attacks)
     alone = f"; or an attack alone: {', '.join(sorted(attacks))}" if attacks else ""
-    stepped = ", with its steps if it has any, such as pgd-100" if "pgd" in attacks else ""
+    stepped = ", with a number of steps if it has steps, such as pgd-100" if "pgd" in attacks else ""
     return ConfigError(
         f"There is no protocol called {name!r}.",
         seen=f"known: {', '.join(sorted(PROTOCOLS))}{alone}{stepped}",
@@ -163,6 +167,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
                 Stage("square", _STANDARD),
                 Stage("autoattack", _STANDARD),
             ),
+            probe_images=200,
+            probe_steps=100,
         ),
         Protocol(
             "paper",
@@ -181,6 +187,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
                 "on its size; replaced by the per-sample L1 norm of the published attack.",
                 "AutoAttack: the paper's ran 10 of the standard's 100 iterations; replaced by the official code.",
             ),
+            probe_images=200,
+            probe_steps=100,
         ),
     )
 }

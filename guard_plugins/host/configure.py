@@ -26,7 +26,7 @@ def configure(method: str, **settings: Any) -> RunConfig:
     Raises:
         ConfigError: If the method is unknown or a value is wrong.
     """
-    return resolve(method, [Layer("configure()", settings, explicit=True)])
+    return resolve(method, [Layer("configure()", settings, may_be_idle="no")])
 
 
 def resolve(method: str, layers: Sequence[Layer]) -> RunConfig:

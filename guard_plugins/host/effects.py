@@ -14,6 +14,7 @@ from guard_plugins.config import RunConfig, TeacherConfig
 from guard_plugins.config.compose import Configurable, compose
 from guard_plugins.config.explain import flag
 from guard_plugins.config.layers import Layer
+from guard_plugins.config.schema import OBJECTIVES
 from guard_plugins.data.base import DataSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method
@@ -22,14 +23,6 @@ Path = tuple[str, ...]
 
 HOOK_TERM: Final = ("weight", "penalty", "every")
 """Options of the hook that act on the teacher's training alone; h is also where curvature is measured."""
-
-OBJECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
-    "fgsm-rs": ("eps",),
-    "pgd": ("eps", "attack_steps"),
-    "trades": ("eps", "attack_steps", "rival_weight"),
-    "gradient-norm": ("rival_weight",),
-}
-"""Options of the section teacher that only these objectives read."""
 
 
 class Idle(NamedTuple):
@@ -68,9 +61,9 @@ def refuse_idle(config: RunConfig, method: type[Method], dataset: type[DataSet],
     found: dict[tuple[str, str], list[str]] = {}
     for idle in idle_settings(config, method, dataset):
         given, caused = _strongest(layers, idle.path), _strongest(layers, idle.cause)
-        if given < 0 or (idle.cause and caused > given):
+        if given < 0 or (idle.cause and caused > given) or layers[given].may_be_idle == "yes":
             continue
-        if not layers[given].explicit:
+        if layers[given].may_be_idle == "unchanged":
             plain = plain or _without_settings(method, config)
             if _at(plain.model_dump(), idle.path) == _at(config.model_dump(), idle.path):
                 continue

@@ -96,7 +96,7 @@ class PluginHost:
                     f"the entry point {entry.name!r} registers no method of that name",
                     do="Give the method and its entry point the same name.",
                 )
-        except (Exception, SystemExit) as error:  # a stranger's code may raise anything, and must not stop the others
+        except (Exception, SystemExit) as error:  # a plugin may raise anything; the others still load
             if self._strict:
                 raise
             reason = str(error).splitlines()[0] if str(error) else ""

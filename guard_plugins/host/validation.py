@@ -1,4 +1,4 @@
-"""What the host expects of every class a plugin registers; whatever does not fit is refused at loading."""
+"""What the host expects of every class a plugin registers; a class that does not fit is refused at loading."""
 
 from __future__ import annotations
 

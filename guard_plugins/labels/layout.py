@@ -1,4 +1,4 @@
-"""What stored soft labels consist of, and how many bytes that takes."""
+"""The layout of stored soft labels, and how many bytes they take."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from guard_plugins.artifacts.formatting import byte_count
 from guard_plugins.training.recipes import Recipe
 
 Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
@@ -15,10 +16,10 @@ DType = Literal["float16", "float32"]
 Side = Annotated[int, Field(gt=0, le=2**15 - 1)]
 
 SHARD_BYTES: Final = 64 * 2**20
-"""A shard holds at most ten epochs, and no more of them than fit in here (but at least one)."""
+"""Size of a shard, which holds at most ten epochs and at least one."""
 
 HEADER: Final = 2048
-"""Room for what a shard's file says of itself, at most, in bytes."""
+"""Upper limit of the bytes of a shard's header."""
 
 
 class Layout(BaseModel):
@@ -29,10 +30,10 @@ class Layout(BaseModel):
         classes: Logits per image.
         size: (H, W) of the images.
         epochs: Passes over the images.
-        per_epoch: Batches of a pass.
-        batch: Images of a batch.
-        shard: Passes per file.
-        window: Numbers that say what is cut out of an image: an offset (2), a box (4) or nothing.
+        per_epoch: Batches per epoch.
+        batch: Images per batch.
+        shard: Epochs per file.
+        window: Numbers that describe the crop of an image: 2 for an offset, 4 for a box, 0 for no crop.
         flips: Whether images may be mirrored.
         mix: How images are mixed.
         dtype: Type of the logits.
@@ -57,7 +58,7 @@ class Layout(BaseModel):
         cls, recipe: Recipe, *, images: int, classes: int, size: tuple[int, int],
         dtype: DType = "float16",
     ) -> Layout:  # fmt: skip
-        """Return the layout that a recipe asks for.
+        """Return the layout for the labels of a recipe.
 
         Args:
             recipe: How students are trained.
@@ -77,7 +78,7 @@ class Layout(BaseModel):
         return layout.model_copy(update={"shard": shard})
 
     def tensors(self, epochs: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-        """Return type and shape of every tensor of ``epochs`` passes; S is the number of their batches.
+        """Return type and shape of every tensor of ``epochs`` epochs; S is the number of their batches.
 
         ``logits`` (S, B, K) of the teacher on the view; ``rows`` (S, B), the image; ``window`` (S, B, 2 or 4) and
         ``flipped`` (S, B) as in :class:`~guard_plugins.training.augmentation.View`; ``partner`` (S, B), its position in
@@ -104,11 +105,11 @@ class Layout(BaseModel):
         return {name_of(start): range(start, min(start + self.shard, self.epochs)) for start in starts}
 
     def bytes_of(self, epochs: int) -> int:
-        """Return the bytes of the tensors of ``epochs`` passes."""
+        """Return the bytes of the tensors of ``epochs`` epochs."""
         return sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.tensors(epochs).values())
 
     def cost(self) -> str:
-        """Return what all of it takes on disk, as a sum that can be checked."""
+        """Return how the size on disk adds up, in a sentence."""
         logits = self.classes * getattr(torch, self.dtype).itemsize
         per_step = {"none": 0, "mixup": 8, "cutmix": 16}[self.mix]
         total, images = self.bytes_of(self.epochs), self.per_epoch * self.batch
@@ -116,18 +117,10 @@ class Layout(BaseModel):
         mixed = f" + {self.epochs * self.per_epoch} batches x {per_step}" if per_step else ""
         return (
             f"{self.epochs} epochs x {images} images x ({logits} bytes of {self.dtype} logits + {view} of view){mixed} "
-            f"= {total:,} bytes ({human(total)})"
+            f"= {total:,} bytes ({byte_count(total)})"
         )
 
 
 def name_of(epoch: int) -> str:
     """Return the name of the shard that begins with an epoch."""
     return f"epochs-{epoch:06d}.safetensors"
-
-
-def human(count: int) -> str:
-    """Return a number of bytes for people, in decimal units."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"

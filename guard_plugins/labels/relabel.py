@@ -1,4 +1,4 @@
-"""The relabel stage (FKD, Shen & Xing 2022, as in SRe2L): every lesson of a student, drawn and labelled once."""
+"""The relabel stage (FKD, Shen & Xing 2022, as in SRe2L): makes every batch of a student once and stores its labels."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.artifacts.atomic import made
+from guard_plugins.artifacts.formatting import byte_count
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
-from guard_plugins.labels.layout import HEADER, DType, Layout, human
+from guard_plugins.labels.layout import HEADER, DType, Layout
 from guard_plugins.labels.shard import Card, read_shard, write_shard
 from guard_plugins.labels.store import hash_of
 from guard_plugins.runtime.monitor import Tracker
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of
-from guard_plugins.training.student_batches import Drawn, OnlineLessons
+from guard_plugins.training.student_batches import BatchParameters, OnlineBatches
 
 STAGE: Final = "student/0"
-"""The loop whose lessons are stored. All students of a run learn from these: same views, other weights."""
+"""The loop whose batches are stored. All students of a run learn from them; only their first weights differ."""
 
 
-def promise_room(task: Task, folder: Path) -> str:
-    """Return what storing a task's labels costs, before there is anything to label.
+def storage_cost(task: Task, folder: Path) -> str:
+    """Return what storing a task's labels will take, in a sentence, and check that there is room for them.
 
     Args:
         task: Gives settings, classes and image size.
-        folder: Where they will go, in a folder that exists.
+        folder: Where they will go; its parent must exist.
 
     Raises:
-        ArtifactError: If the disk has no room for them.
+        ArtifactError: If there is not enough free space.
     """
     layout = layout_of(task)
     require_room(folder.parent, layout, epochs=layout.epochs)
@@ -40,7 +41,7 @@ def promise_room(task: Task, folder: Path) -> str:
 
 
 def layout_of(task: Task) -> Layout:
-    """Return what a task's stored labels will consist of."""
+    """Return the layout of a task's stored labels."""
     return Layout.of(
         recipe_of(task.config.student), images=task.ipc * task.classes, classes=task.classes,
         size=task.data.image_shape[1:],
@@ -48,27 +49,27 @@ def layout_of(task: Task) -> Layout:
 
 
 def bytes_needed(layout: Layout, epochs: int) -> int:
-    """Return the bytes that ``epochs`` passes of a layout take on the disk."""
+    """Return the bytes that ``epochs`` epochs of a layout take on disk, headers included."""
     return layout.bytes_of(epochs) + HEADER * len(layout.shards())
 
 
 def require_room(folder: Path, layout: Layout, *, epochs: int) -> None:
-    """Check that the disk has room for ``epochs`` passes of a layout.
+    """Check that there is enough free space for some epochs of a layout.
 
     Args:
         folder: Where they go.
-        layout: What they consist of.
-        epochs: How many are still to be written.
+        layout: Their layout.
+        epochs: Number of epochs that are still to be written.
 
     Raises:
-        ArtifactError: If it has not.
+        ArtifactError: If there is not.
     """
     need = bytes_needed(layout, epochs)
     free = shutil.disk_usage(folder).free
     if free < need:
         raise ArtifactError(
             f"The disk has no room for the stored labels in {folder}",
-            seen=f"{human(free)} free, {human(need)} needed: {layout.cost()}",
+            seen=f"{byte_count(free)} free, {byte_count(need)} needed: {layout.cost()}",
             do="Free some space, choose another folder with --output, lower --student.epochs, or leave "
             "--student.labels at online, which stores nothing.",
         )
@@ -77,13 +78,13 @@ def require_room(folder: Path, layout: Layout, *, epochs: int) -> None:
 def relabel(
     task: Task, distilled: DistilledSet, teacher: nn.Module, folder: Path, *, inputs: str, dtype: DType = "float16"
 ) -> list[Path]:
-    """Store the lessons of the first student, and return the files.
+    """Store the batches of the first student with the teacher's logits, and return the files.
 
-    Shards that are there, whole and of the same inputs stay as they are.
+    Files that are complete and belong to the same inputs are kept.
 
     Args:
         task: Gives the recipe, seeds, device and progress.
-        distilled: What is labelled.
+        distilled: The images to label.
         teacher: In eval mode, on the task's device.
         folder: Where the files go.
         inputs: Fingerprint of everything the labels depend on.
@@ -91,8 +92,8 @@ def relabel(
 
     Raises:
         ArtifactError: If the disk is full.
-        TrainingError: If a logit is no finite number of that type.
-        StoppedError: If the run was asked to stop; finished shards stay.
+        TrainingError: If a logit is not finite in that type.
+        StoppedError: If the run was asked to stop; finished files are kept.
     """
     made(folder)
     recipe, size = recipe_of(task.config.student), (distilled.images.shape[-2], distilled.images.shape[-1])
@@ -101,17 +102,17 @@ def relabel(
     shards = {folder / name: epochs for name, epochs in card.shards().items()}
     for path in set(folder.glob("*.safetensors")) - set(shards):
         path.unlink()
-    missing = {path: epochs for path, epochs in shards.items() if not _stands(task, path, card, epochs)}
+    missing = {path: epochs for path, epochs in shards.items() if not _is_complete(task, path, card, epochs)}
     left = sum(map(len, missing.values()))
     require_room(folder, layout, epochs=left)
-    lessons = OnlineLessons(task, distilled, recipe, teacher, stage=STAGE)
+    batches = OnlineBatches(task, distilled, recipe, teacher, stage=STAGE)
     with task.monitor.track("relabel", card.epochs, done=card.epochs - left) as progress:
         for path, epochs in missing.items():
-            write_shard(path, card, epochs, _labelled(task, lessons, card, epochs, progress))
+            write_shard(path, card, epochs, _labelled(task, batches, card, epochs, progress))
     return list(shards)
 
 
-def _stands(task: Task, path: Path, card: Card, epochs: range) -> bool:
+def _is_complete(task: Task, path: Path, card: Card, epochs: range) -> bool:
     if not path.exists():
         return False
     try:
@@ -122,31 +123,32 @@ def _stands(task: Task, path: Path, card: Card, epochs: range) -> bool:
     return True
 
 
-def _labelled(task: Task, lessons: OnlineLessons, card: Card, epochs: range, progress: Tracker) -> dict[str, Tensor]:
-    """Return the tensors of a shard."""
+def _labelled(task: Task, batches: OnlineBatches, card: Card, epochs: range, progress: Tracker) -> dict[str, Tensor]:
+    """Return the tensors of a file: the batches of some epochs, labelled."""
     tensors = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in card.tensors(len(epochs)).items()}
     for epoch in epochs:
         for number in range(card.per_epoch):
             task.keeper.stop.check()
             step = epoch * card.per_epoch + number
             task.seeds.reset(STAGE, step)
-            drawn = lessons.draw(step)
-            logits = lessons.given(drawn).answers.to("cpu", getattr(torch, card.dtype))
+            parameters = batches.draw(step)
+            logits = batches.apply(parameters).targets.to("cpu", getattr(torch, card.dtype))
             if not bool(torch.isfinite(logits).all()):
                 raise TrainingError(
                     f"The teacher's logits are not finite as {card.dtype}, in epoch {epoch}",
                     do="Train the teacher with a lower learning rate, or leave --student.labels at online.",
                 )
-            for name, values in {"logits": logits, **_numbers(drawn)}.items():
+            for name, values in {"logits": logits, **_stored(parameters)}.items():
                 tensors[name][step - epochs.start * card.per_epoch] = values
         progress.advance()
     return tensors
 
 
-def _numbers(drawn: Drawn) -> dict[str, Tensor]:
-    """Return the random numbers of a lesson by the names of a shard's tensors."""
-    found = {"rows": drawn.rows, "window": drawn.view.window, "flipped": drawn.view.flipped}
-    if drawn.mix is not None:
-        box = drawn.mix.box
-        found |= {"partner": drawn.mix.partner, "share": drawn.mix.share[0], "box": None if box is None else box[0]}
+def _stored(parameters: BatchParameters) -> dict[str, Tensor]:
+    """Return the random choices of a batch under the names of a file's tensors."""
+    view, mix = parameters.view, parameters.mix
+    found = {"rows": parameters.rows, "window": view.window, "flipped": view.flipped}
+    if mix is not None:
+        box = None if mix.box is None else mix.box[0]
+        found |= {"partner": mix.partner, "share": mix.share[0], "box": box}
     return {name: values for name, values in found.items() if values is not None}

@@ -1,4 +1,4 @@
-"""One file of stored soft labels: written whole or not at all, and believed only after a look at every number."""
+"""One file of stored soft labels; every number is checked when it is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Digest = Annotated[str, Field(max_length=128)]
 
 
 class Card(Layout):
-    """What every shard says of the labels it is a part of.
+    """Layout and origin of stored labels, as every file of them says.
 
     Attributes:
         source: Hash of the distilled images.
@@ -38,9 +38,9 @@ def write_shard(path: Path, card: Card, epochs: range, tensors: dict[str, Tensor
 
     Args:
         path: The file.
-        card: What they are a part of.
-        epochs: Which they are.
-        tensors: As :meth:`Layout.tensors` says.
+        card: Layout and origin of the labels.
+        epochs: The epochs.
+        tensors: Their tensors, as in :meth:`Layout.tensors`.
 
     Raises:
         ArtifactError: If the file cannot be written.
@@ -50,10 +50,10 @@ def write_shard(path: Path, card: Card, epochs: range, tensors: dict[str, Tensor
 
 
 def read_card(path: Path) -> Card:
-    """Return what a shard says of itself.
+    """Return the card of a file.
 
     Raises:
-        ArtifactError: If it cannot be read, or is none.
+        ArtifactError: If it cannot be read, or holds no labels.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -67,11 +67,11 @@ def read_shard(path: Path, card: Card, epochs: range) -> dict[str, Tensor]:
 
     Args:
         path: The file.
-        card: What it must be a part of.
-        epochs: Which it must hold.
+        card: The card it must have.
+        epochs: The epochs it must hold.
 
     Raises:
-        ArtifactError: If it is damaged, holds anything else, or a number in it makes no sense.
+        ArtifactError: If it is damaged, holds something else, or a number is out of range.
     """
     if read_card(path) != card:
         raise _damaged(path, "it belongs to other images, another teacher or other settings")
@@ -105,7 +105,7 @@ _UNREADABLE: Final = (
 
 def _damaged(path: Path, seen: str) -> DamagedError:
     return DamagedError(
-        f"{path} is not the part of the stored labels it should be, or it is damaged", seen=seen,
+        f"{path} is damaged, or does not belong to these stored labels", seen=seen,
         do="Delete it and go on with `guard-run --resume RUN`, which labels only what is missing.",
     )  # fmt: skip
 
@@ -118,7 +118,7 @@ def _digest(card: Card, epochs: range, tensors: dict[str, Tensor]) -> str:
 
 
 def _nonsense(card: Card, tensors: dict[str, Tensor]) -> str:
-    """Return which numbers point outside of the images or are none, or an empty string."""
+    """Return what is wrong with the numbers, or an empty string."""
     height, width = card.size
     limits = {"rows": (0, card.images - 1), "partner": (0, card.batch - 1), "share": (0.0, 1.0)}
     for name, (low, high) in limits.items():
@@ -145,6 +145,6 @@ def _within(values: Tensor, low: float, high: float) -> bool:
 
 
 def _spans(start: Tensor, length: Tensor, size: int) -> bool:
-    """Tell whether every span (int16) lies within 0..size."""
+    """Return whether every span (int16) lies within 0..size."""
     start, length = start.int(), length.int()
     return bool(((start >= 0) & (length >= 0) & (start + length <= size)).all())

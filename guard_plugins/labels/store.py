@@ -1,4 +1,4 @@
-"""Stored soft labels, replayed: any image of any epoch, in any order, without a teacher."""
+"""Stored soft labels, replayed: any view of any epoch, in any order, without a teacher."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from guard_plugins.data.mixing import Mix, mix
 from guard_plugins.errors import ArtifactError
 from guard_plugins.labels.shard import Card, read_card, read_shard
 from guard_plugins.training.augmentation import View
-from guard_plugins.training.student_batches import Lesson
+from guard_plugins.training.student_batches import StudentBatch
 
 
 class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
-    """The views of a student's training, each with the teacher's logits, as a map-style data set.
+    """The views of a student's training with the teacher's logits on them, as a map-style data set.
 
     Item ``i`` is image ``i % batch`` of batch ``i // batch``: a view, shape (C, H, W), and float32 logits, shape (K,).
-    Items do not depend on each other: a ``DataLoader`` may take them in any order, with any batch size and number of
-    workers.
+    Items do not depend on each other, so a ``DataLoader`` may take them in any order, with any batch size and any
+    number of workers.
 
     Attributes:
-        card: What the labels are of.
+        card: Layout and origin of the labels.
         total: Number of stored batches, over all epochs.
 
     Args:
-        folder: The files; each is checked whole.
+        folder: The folder with the files; every number in them is checked.
         images: The distilled images the labels were made for, shape (N, C, H, W), on the device to compute on.
 
     Raises:
@@ -62,10 +62,10 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
         """Return several items, as a ``DataLoader`` asks for them."""
         return list(zip(*self.replay(torch.tensor(items)), strict=True))
 
-    def lesson(self, step: int) -> Lesson:
-        """Return the lesson of step ``step``: a stored batch."""
+    def batch(self, step: int) -> StudentBatch:
+        """Return the stored batch of step ``step``."""
         start = step * self.card.batch
-        return Lesson(*self.replay(torch.arange(start, start + self.card.batch)), soft=True)
+        return StudentBatch(*self.replay(torch.arange(start, start + self.card.batch)), soft=True)
 
     def replay(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return the views (B, C, H, W) and logits (B, K, float32) of ``items``, int64 of shape (B,)."""
@@ -83,10 +83,10 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
         return own, self._each("logits", items).to(device).float()
 
     def _mix(self, items: Tensor) -> Mix:
-        """Return how the items are mixed; partners as items."""
+        """Return how the items are mixed, with the numbers of their partners' items."""
         steps, partner = items // self.card.batch, self._each("partner", items)
         if bool((steps == steps[0]).all()):
-            steps = steps[:1]  # one number for all, as it was online: the same operation, and so the same bits
+            steps = steps[:1]  # one share for all, as online: the same operation gives the same bits
         box = self._at("box", steps).long() if self.card.mix == "cutmix" else None
         return Mix(items - items % self.card.batch + partner, self._at("share", steps), box)
 
@@ -113,7 +113,7 @@ def hash_of(images: Tensor) -> str:
 
 
 def _card_of(folder: Path) -> Card:
-    """Return what the labels in a folder are of, after a look at whether all files are there.
+    """Return the card of the labels in a folder, after a check that no file is missing.
 
     Raises:
         ArtifactError: If there are none, one is missing, or the first cannot be read.
@@ -121,15 +121,15 @@ def _card_of(folder: Path) -> Card:
     present = {path.name for path in folder.glob("*.safetensors")}
     if not present:
         raise ArtifactError(
-            f"There are no stored labels in {folder}", do="Make them with `guard-run --student.labels stored`."
+            f"There are no stored labels in {folder}", do="Store some with `guard-run --student.labels stored`."
         )
     card = read_card(folder / min(present))
-    # Counted before they are listed: a stranger's file may claim any number of epochs.
+    # Counted before the names are listed, since an untrusted file may claim any number of epochs.
     expected = math.ceil(card.epochs / card.shard)
     missing = sorted(set(card.shards()) - present) if expected <= 2 * len(present) + 100 else []
     if missing or expected != len(present):
         raise ArtifactError(
-            f"The stored labels in {folder} are not complete, or not of one piece",
+            f"The stored labels in {folder} are incomplete, or from different runs",
             seen=f"{len(present)} files of {expected}" + "".join(f"; {name} is missing" for name in missing[:3]),
             do="Go on with `guard-run --resume RUN`, which labels only what is missing.",
         )  # fmt: skip

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from guard_plugins.artifacts.report import Skipped
+from guard_plugins.attacks.base import display_names
 from guard_plugins.config.presets import PRESETS
-from guard_plugins.labels.relabel import promise_room
+from guard_plugins.labels.relabel import storage_cost
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.estimate import LONG, estimate_run
 from guard_plugins.pipeline.manifest import record_process
@@ -23,11 +24,13 @@ def introduce(run: RunContext) -> None:
     """Record this process in the run's manifest, and say what its user must know before it works.
 
     Raises:
-        ArtifactError: If the manifest cannot be read or written, or the disk lacks room for the labels to be stored.
+        ArtifactError: If the manifest cannot be read or written, or the disk lacks room for labels to be stored.
     """
     config, host, say = run.config, run.prepared.host, run.task.monitor.say
-    device = run.task.engine.describe()
-    changed = record_process(run.folder.manifest, seed=config.seed, entries=host.entries, device=device)
+    changed = record_process(
+        run.folder.manifest, seed=config.seed, entries=host.entries, device=run.task.engine.describe(),
+        attacks=display_names(host.attacks),
+    )  # fmt: skip
     if changed:
         say(changed)
     for broken in host.broken.values():
@@ -40,9 +43,11 @@ def introduce(run: RunContext) -> None:
     skipped = Skipped.of(run.prepared.data.skipped)
     if skipped is not None:
         say(f"warning: {skipped.sentence()}")
+    for note in run.prepared.data.notes:
+        say(f"note: {note}")
     say(f"run folder: {run.folder.path}")
     if config.student.labels == "stored" and not run.folder.labels.exists():
-        say(promise_room(run.task, run.folder.labels))
+        say(storage_cost(run.task, run.folder.labels))
 
 
 def announce_estimate(run: RunContext) -> None:

@@ -1,4 +1,4 @@
-"""What a run will take, known before it begins: every stage does a few timed steps on networks that are thrown away."""
+"""What a new run will take: every stage does a few timed steps on networks that are thrown away."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ LONG: Final = 120.0
 
 @dataclass
 class Estimate:
-    """What a run will take, but for its evaluation.
+    """What a run will take, without its evaluation.
 
     Attributes:
-        seconds: By stage; of a stage that could not be rehearsed to its end, what was seen of it.
-        disk: Bytes of the files that are known to be written.
-        memory: Peak of the rehearsal in bytes: of the process, and of the GPU where there is one.
-        complete: Whether everything could be rehearsed; otherwise time and disk are lower bounds.
+        seconds: By stage; a lower bound for a stage that could not be timed to its end.
+        disk: Bytes of the files that will be written, as far as they are known.
+        memory: Peak while timing, in bytes: of the process, and of the GPU where there is one.
+        complete: Whether everything could be timed; otherwise time and disk are lower bounds.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def estimate_run(task: Task, method: Method) -> Estimate:
 
     Args:
         task: The run's.
-        method: An instance, under a hook, of its own: both keep the traces of what they did.
+        method: An instance of its own, under a hook of its own, since both count what they did.
 
     Raises:
         TrainingError: If there is not enough memory for a stage.
@@ -127,14 +127,14 @@ def estimate_run(task: Task, method: Method) -> Estimate:
 
 @contextlib.contextmanager
 def _part(estimate: Estimate, watch: Stopwatch, name: str, option: str) -> Iterator[None]:
-    """Count what the body's loops take; whatever else is wrong with it will be told by the run itself."""
+    """Count what the body's loops take; other errors are left for the run itself to report."""
     before = watch.seconds
     try:
         with memory_asked_by(option):
             yield
     except StoppedError:
         raise
-    except Exception as error:  # of a stranger's code, whose loops ended early
+    except Exception as error:  # of a plugin, whose loops ended early
         if isinstance(error, GuardError) and out_of_memory(error.__cause__):
             raise
         estimate.complete = False

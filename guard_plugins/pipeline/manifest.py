@@ -24,7 +24,9 @@ RESUMED: Final = "resumed"
 """Key of the processes that went on with a run under other versions, plugins or machines than the one before."""
 
 
-def record_process(path: Path, *, seed: int, entries: Sequence[Entry], device: Mapping[str, Any]) -> str:
+def record_process(
+    path: Path, *, seed: int, entries: Sequence[Entry], device: Mapping[str, Any], attacks: Mapping[str, str]
+) -> str:
     """Record this process in the manifest of a run: a new one, or one that is resumed.
 
     The manifest of the first process is kept. One that resumes the run is added to it where versions, plugins, machine
@@ -35,6 +37,7 @@ def record_process(path: Path, *, seed: int, entries: Sequence[Entry], device: M
         seed: Seed of the run.
         entries: The plugins that are installed.
         device: Where the run computes.
+        attacks: How reports write the names of attacks, by name.
 
     Returns:
         A sentence on what changed since the process before; empty for a new run, and where nothing did.
@@ -45,7 +48,7 @@ def record_process(path: Path, *, seed: int, entries: Sequence[Entry], device: M
     """
     now = _facts(entries, device)
     if not path.exists():
-        _write(path, {**_when(), "seed": seed, **now})
+        _write(path, {**_when(), "seed": seed, **now, "attacks": dict(attacks)})
         return ""
     manifest = read_json(path, do="Delete it: a new one is then written.")
     later = manifest.get(RESUMED, []) if isinstance(manifest, dict) else None

@@ -1,4 +1,4 @@
-"""Calls into a plugin's code: whatever goes wrong there names the plugin, its distribution and the remedy."""
+"""Calls into a plugin's code; every error there names the plugin, its distribution and what to do."""
 
 from __future__ import annotations
 

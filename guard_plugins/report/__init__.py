@@ -1,1 +1,1 @@
-"""Results of a run: the model of ``report.json``, and how people read it."""
+"""Renders results as HTML, Markdown and JSON."""

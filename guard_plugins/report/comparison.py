@@ -1,4 +1,4 @@
-"""Several runs side by side: which are the same but for the seed, and what to call the others."""
+"""Several runs side by side: runs that differ in the seed only are one experiment, and each experiment has a label."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from guard_plugins.report.runs import Run
 KINDS: Final = {"student": "Student", "teacher": "Teacher", "student_hard": "Student, hard labels"}
 """The kinds of models of a run in the order reports show them, with their headings."""
 
-# What does not make a run another experiment.
+# Settings that do not make a run another experiment.
 _INCIDENTAL: Final = {"seed", "device", "data_root", "download", "preset", "teacher.path"}
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One experiment: a run, or several that differ in nothing but the seed.
+    """One experiment: a run, or several that differ in the seed only.
 
     Attributes:
-        label: What to call it, unlike every other entry's.
-        runs: The runs; pictures and the gate show the first.
+        label: What to call it; no other experiment has the same label.
+        runs: The runs; pictures and the gate are those of the first.
     """
 
     label: str
@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def first(self) -> Run:
-        """The run that pictures come from."""
+        """The run that pictures and the gate are taken from."""
         return self.runs[0]
 
     @property
@@ -45,14 +45,14 @@ class Entry:
 
     @cached_property
     def models(self) -> Mapping[str, ModelReport]:
-        """Accuracies by kind; mean and sd over the runs where there are several."""
+        """Accuracies by kind of model; mean and sd if there are several runs."""
         found = {kind: [getattr(run.report.models, kind) for run in self.runs] for kind in KINDS}
         return {kind: _over_seeds(reports) for kind, reports in found.items() if None not in reports}
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What a report is about.
+    """The experiments of a report.
 
     Attributes:
         entries: The experiments, in the order given.
@@ -65,12 +65,17 @@ class Comparison:
         """Label and accuracies by kind of every experiment."""
         return [(entry.label, entry.models) for entry in self.entries]
 
+    @property
+    def attack_names(self) -> Mapping[str, str]:
+        """How reports write the names of attacks, by name."""
+        return {name: shown for entry in self.entries for run in entry.runs for name, shown in run.attack_names.items()}
+
 
 def compare(runs: Sequence[Run]) -> Comparison:
-    """Group runs that differ in the seed alone, and label the groups.
+    """Group runs that differ in the seed only, and label the groups.
 
     Raises:
-        ConfigError: If the runs are on different data sets, whose accuracies say nothing side by side.
+        ConfigError: If the runs are on different data sets, whose accuracies cannot be compared.
     """
     _require_one_dataset(runs)
     groups: dict[str, list[Run]] = {}
@@ -79,15 +84,33 @@ def compare(runs: Sequence[Run]) -> Comparison:
         seeds = [other.report.seed for other in groups.get(key, [])]
         groups.setdefault(f"{key}{len(groups)}" if run.report.seed in seeds else key, []).append(run)
     together = list(groups.values())
-    labels = _told_apart(_labels([group[0].report for group in together]), together)
+    labels = _distinguished(_labels([group[0].report for group in together]), together)
     return Comparison([Entry(label, group) for label, group in zip(labels, together, strict=True)])
 
 
 def variant(report: Report) -> str:
-    """Return what the teacher's training was: ``hook``, ``no hook`` or the name of a rival."""
+    """Return how the teacher was trained: ``hook``, ``no hook`` or the name of a robust objective."""
     if report.guard is not None:
         return "hook"
     return "no hook" if report.training == "plain" else report.training
+
+
+def baseline_of(entry: Entry, kind: str, comparison: Comparison) -> Entry | None:
+    """Return the experiment that an experiment's gains are measured against: the same without the hook.
+
+    Args:
+        entry: An experiment with the hook, or with a rival of it; any other has no baseline.
+        kind: The kind of model the baseline must have.
+        comparison: Where to look.
+    """
+    if variant(entry.report) == "no hook":
+        return None
+    for other in comparison.entries:
+        one, two = other.report, entry.report
+        same = (one.method, one.dataset, one.ipc) == (two.method, two.dataset, two.ipc)
+        if same and variant(one) == "no hook" and kind in other.models:
+            return other
+    return None
 
 
 def _require_one_dataset(runs: Sequence[Run]) -> None:
@@ -103,7 +126,7 @@ def _require_one_dataset(runs: Sequence[Run]) -> None:
 
 
 def _labels(reports: Sequence[Report]) -> list[str]:
-    """Return method and variant of every report, with images per class and images attacked where those differ."""
+    """Return method and variant of every report, and images per class and images attacked if those differ."""
     ipc = {report.ipc for report in reports}
     attacked = {_attacked(report) for report in reports}
     return [
@@ -118,15 +141,15 @@ def _attacked(report: Report) -> int:
     return max((found.images for found in report.models.student.robust), default=0)
 
 
-def _told_apart(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> list[str]:
-    """Add to labels that several groups share the settings in which those differ, or their folders."""
+def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Make labels unique: add the settings in which groups with the same label differ, or the folder."""
     settings = [settings_of(group[0]) | {"seed": group[0].report.seed} for group in groups]
     result = []
     for number, label in enumerate(labels):
-        alike = [other for other in range(len(labels)) if labels[other] == label]
-        names = [key for key in settings[number] if len({str(settings[other].get(key)) for other in alike}) > 1]
-        told = ", ".join(f"{name} {settings[number][name]}" for name in names[:3])
-        result.append(label if len(alike) == 1 else f"{label}, {told or groups[number][0].path.name}")
+        equal = [other for other in range(len(labels)) if labels[other] == label]
+        names = [key for key in settings[number] if len({str(settings[other].get(key)) for other in equal}) > 1]
+        differences = ", ".join(f"{name} {settings[number][name]}" for name in names[:3])
+        result.append(label if len(equal) == 1 else f"{label}, {differences or groups[number][0].path.name}")
     taken = [result.count(label) > 1 for label in result]
     return [f"{label} ({number + 1})" if taken[number] else label for number, label in enumerate(result)]
 
@@ -138,7 +161,7 @@ def _measured(report: Report) -> list[Any]:
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """Return a run's settings by dotted name, without those that do not make it another experiment."""
+    """Return those settings of a run, by dotted name, that make it another experiment."""
     found = {name: value for name, value in _flat(run.config) if name not in _INCIDENTAL}
     if found.get("teacher.training") not in RIVAL_WEIGHTS:
         found.pop("teacher.rival_weight", None)

@@ -1,25 +1,25 @@
-"""The release gate's verdicts as a report shows them, with the items that only a comparison can decide."""
+"""The release gate in reports, with the items that need a baseline to compare with."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from guard_plugins.artifacts.report import GateItem, Report
 from guard_plugins.evaluation.gate.comparison import clean_is_kept, gains_agree
-from guard_plugins.report.comparison import KINDS, Comparison, Entry, variant
+from guard_plugins.report.comparison import KINDS, Comparison, Entry, baseline_of
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What the gate said of one kind of model of one experiment.
+    """The gate's items on one kind of model of one experiment.
 
     Attributes:
         label: The experiment.
-        kind: The kind of model, as headings call it.
-        items: Every item.
+        kind: The kind of model, as in headings.
+        items: The items.
     """
 
     label: str
@@ -27,17 +27,17 @@ class Verdicts:
     items: Sequence[GateItem]
 
     def of(self, verdict: str) -> list[GateItem]:
-        """Return the items with a verdict."""
+        """Return the items that have the verdict."""
         return [item for item in self.items if item.verdict == verdict]
 
     @property
     def tally(self) -> str:
-        """How many items have which verdict."""
+        """The number of items by verdict."""
         return tally(self.items)
 
 
 def verdicts(comparison: Comparison) -> list[Verdicts]:
-    """Return the verdicts on every experiment, kind by kind; what a baseline among the runs decides is filled in."""
+    """Return the items on every experiment and kind of model; those that need a baseline use one of the runs."""
     found = []
     for entry in comparison.entries:
         for kind, heading in KINDS.items():
@@ -48,7 +48,7 @@ def verdicts(comparison: Comparison) -> list[Verdicts]:
 
 
 def tally(items: Sequence[GateItem]) -> str:
-    """Return how many items have which verdict."""
+    """Return the number of items by verdict, in words."""
     counts = Counter(item.verdict for item in items)
     known = [(counts[name], name) for name in ("passed", "failed", "warning", "not run") if counts[name]]
     return ", ".join(f"{count} {name}{'s' if name == 'warning' and count > 1 else ''}" for count, name in known)
@@ -60,7 +60,7 @@ def failures(report: Report) -> list[str]:
 
 
 def failed_lines(label: str, items: Sequence[GateItem]) -> list[str]:
-    """Return one line for every failed item of a model: with any, its numbers are not to be quoted."""
+    """Return one line for every failed item of a model; if there are any, its numbers must not be quoted."""
     return [
         f"RELEASE GATE FAILED for the {label}: {item.name}: {item.figure}. It suggests: {item.suggests}"
         for item in items
@@ -69,20 +69,13 @@ def failed_lines(label: str, items: Sequence[GateItem]) -> list[str]:
 
 
 def _against_baseline(entry: Entry, kind: str, comparison: Comparison) -> list[GateItem]:
-    baseline = next((other for other in comparison.entries if _is_baseline(other, entry, kind)), None)
+    baseline = baseline_of(entry, kind, comparison)
     if baseline is None:
         return []
     ours, theirs = entry.models[kind], baseline.models[kind]
-    results: Any = ours.robust  # what a report keeps of an attack's results is all that these items look at
+    results: Any = ours.robust  # these items need only what a report keeps of the results
     before: Any = theirs.robust
-    items = [clean_is_kept(ours.clean, theirs.clean), gains_agree(results, before)]
-    return [GateItem(**asdict(item)) for item in items]
-
-
-def _is_baseline(other: Entry, entry: Entry, kind: str) -> bool:
-    one, two = other.report, entry.report
-    same = (one.method, one.dataset, one.ipc) == (two.method, two.dataset, two.ipc)
-    return same and kind in other.models and variant(one) == "no hook" and variant(two) != "no hook"
+    return [clean_is_kept(ours.clean, theirs.clean), gains_agree(results, before)]
 
 
 def _filled(items: Sequence[GateItem], better: Sequence[GateItem]) -> list[GateItem]:

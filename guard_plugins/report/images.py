@@ -14,7 +14,7 @@ from guard_plugins.artifacts.figures import Array
 SIDE: Final = 96
 """Longest side of an example in a report, in pixels; larger images are reduced to it."""
 SHEET_BYTES: Final = 250_000
-"""A contact sheet larger than this is stored as JPEG in a report, and made smaller where that is not enough."""
+"""A contact sheet larger than this is stored as JPEG in a report, and scaled down if that is not enough."""
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -32,13 +32,19 @@ def image_uri(pixels: Array) -> str:
 
 
 def difference_uri(one: Array, other: Array, *, scale: float) -> str:
-    """Return ``other - one`` as a PNG in which no change is grey and ``± scale`` is white or black."""
+    """Return ``other - one`` as a PNG: grey where nothing changed, white at ``+scale``, black at ``-scale``.
+
+    Args:
+        one: The first image, shape (C, H, W).
+        other: The second image.
+        scale: The change that is shown white or black.
+    """
     change = (other.astype(np.float32) - one.astype(np.float32)) / (2 * scale)
     return image_uri(np.asarray(change + 0.5))
 
 
 def sheet_uri(png: bytes) -> str | None:
-    """Return a contact sheet, re-encoded where it is large; None where it cannot be read."""
+    """Return a contact sheet, re-encoded if it is large; None if it cannot be read."""
     try:
         picture: Image.Image = Image.open(io.BytesIO(png))
         picture.load()

@@ -1,4 +1,4 @@
-"""A comparison as JSON and as Markdown: the numbers of the page."""
+"""A comparison as JSON and as Markdown, with the numbers of the HTML page."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from guard_plugins.report.tables import Table, tables
 
 
 def as_json(comparison: Comparison) -> str:
-    """Return everything in numbers."""
+    """Return all numbers of a comparison."""
     content = {
         "entries": [_entry(entry) for entry in comparison.entries],
         "metrics": [_scores(one) for one in scores(comparison)],
         "gate": [
-            {"label": told.label, "kind": told.kind, "items": [item.model_dump() for item in told.items]}
-            for told in verdicts(comparison)
+            {"label": found.label, "kind": found.kind, "items": [item.model_dump() for item in found.items]}
+            for found in verdicts(comparison)
         ],
         "findings": summary.findings(comparison),
         "notes": summary.notes(comparison),
@@ -32,11 +32,12 @@ def as_json(comparison: Comparison) -> str:
 def as_markdown(comparison: Comparison) -> str:
     """Return title, findings, tables, gate, metrics, cost and commands."""
     metrics, cost = summary.metrics(comparison), summary.cost(comparison)
+    accuracies = tables(comparison.experiments, KINDS, comparison.attack_names)
     parts = [
         f"# {summary.title(comparison)}",
         summary.subtitle(comparison),
         "\n".join(f"* {finding}" for finding in summary.findings(comparison)),
-        *(f"**{table.title}**\n\n{_accuracies(table)}" for table in tables(comparison.experiments, KINDS)),
+        *(f"**{table.title}**\n\n{_accuracies(table)}" for table in accuracies),
         *summary.notes(comparison),
         _gate(comparison),
         f"## Metrics\n\n{_grid(['student', *metrics.heads], [[label, *cells] for label, cells in metrics.rows])}",
@@ -80,9 +81,9 @@ def _accuracies(table: Table) -> str:
 
 def _gate(comparison: Comparison) -> str:
     lines = []
-    for told in verdicts(comparison):
-        lines.append(f"* {told.label}, {told.kind.lower()}: {told.tally}")
-        for item in (*told.of("failed"), *told.of("warning")):
+    for found in verdicts(comparison):
+        lines.append(f"* {found.label}, {found.kind.lower()}: {found.tally}")
+        for item in (*found.of("failed"), *found.of("warning")):
             lines.append(f"  * **{item.verdict}** {item.name}: {item.figure}. {item.suggests}")
     return "## Release gate\n\n" + "\n".join(lines) if lines else ""
 

@@ -1,10 +1,11 @@
-"""The report as Markdown: the same table on the terminal and in ``report.md``."""
+"""The report as Markdown, for ``report.md`` and the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from guard_plugins.artifacts.evaluation import Evaluation
+from guard_plugins.artifacts.formatting import percent, radius
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport, Report
 from guard_plugins.report.gate import tally
 
@@ -12,7 +13,7 @@ KINDS = {"teacher": "teacher", "student": "student", "student_hard": "student, h
 
 
 def table(report: Report) -> str:
-    """Return the accuracies as a Markdown table, in percent; the best-known attack first."""
+    """Return the accuracies of a run's models as a Markdown table, in percent."""
     found = [(label, getattr(report.models, kind)) for kind, label in KINDS.items()]
     return model_table([(label, model) for label, model in found if model is not None], report.models.student)
 
@@ -24,11 +25,11 @@ def evaluation_table(found: Evaluation) -> str:
 
 
 def model_table(models: Sequence[tuple[str, ModelReport]], leading: ModelReport) -> str:
-    """Return accuracies by model; the columns are the attacks ``leading`` was put under."""
+    """Return accuracies by model; there is a column for every attack and radius in ``leading``."""
     columns = list(dict.fromkeys((e.attack, e.norm, e.eps) for e in leading.robust if e.eps > 0))
-    head = ["model", "clean", *(f"{attack} {norm} {_radius(eps, norm)}" for attack, norm, eps in columns)]
+    head = ["model", "clean", *(f"{attack} {norm} {radius(eps, norm)}" for attack, norm, eps in columns)]
     rows = [
-        [label, _percent(model.clean, model.sd), *(_cell(model, *column) for column in columns)]
+        [label, percent(model.clean, model.sd), *(_cell(model, *column) for column in columns)]
         for label, model in models
     ]
     lines = [head, ["---"] * len(head), *rows]
@@ -53,8 +54,8 @@ def markdown(report: Report) -> str:
 
 
 def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
-    """Return the release gate's verdict on a model as a list: the tally, then whatever did not pass."""
-    unseen = "; ".join(item.name for item in items if item.verdict == "not run")  # the last of the tally
+    """Return the release gate on a model as a list: the number of items by verdict, then those that did not pass."""
+    unseen = "; ".join(item.name for item in items if item.verdict == "not run")  # last in the tally, so it follows
     loud = [item for item in items if item.verdict in ("failed", "warning")]
     return [
         f"* Release gate, {label}: {tally(items)}{f' ({unseen})' if unseen else ''}",
@@ -85,24 +86,16 @@ def _seconds(report: Report) -> str:
 
 def _drops(report: Report) -> str:
     known = [drop for drop in report.metrics.drops if drop.value is not None] if report.metrics else []
-    rates = [f"{100 * (drop.value or 0):.1f} ({drop.attack}, {_radius(drop.eps, drop.norm)})" for drop in known]
-    hlr = "" if report.metrics is None or report.metrics.hlr is None else f" HLR {100 * report.metrics.hlr:.1f}."
+    rates = [f"{percent(drop.value)} ({drop.attack}, {radius(drop.eps, drop.norm)})" for drop in known]
+    hlr = "" if report.metrics is None or report.metrics.hlr is None else f" HLR {percent(report.metrics.hlr)}."
     return f"Drop rates of the student in percent of its clean accuracy: {', '.join(rates)}.{hlr}" if rates else ""
 
 
 def _cell(model: ModelReport, attack: str, norm: str, eps: float) -> str:
     for entry in model.robust:
         if (entry.attack, entry.norm, entry.eps) == (attack, norm, eps):
-            return _percent(entry.accuracy, entry.sd)
+            return percent(entry.accuracy, entry.sd)
     return ""
-
-
-def _percent(value: float, sd: float | None) -> str:
-    return f"{100 * value:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "")
-
-
-def _radius(eps: float, norm: str) -> str:
-    return f"{255 * eps:g}/255" if norm == "Linf" else f"{eps:g}"
 
 
 def _hook(report: Report) -> str:

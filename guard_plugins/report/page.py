@@ -30,25 +30,26 @@ SECTIONS: Final[tuple[tuple[str, str], ...]] = (
 
 def page(comparison: Comparison) -> str:
     """Return the HTML of a report on one or several runs."""
-    pictures = panels
     return _rendered(
         "report.html.j2", comparison.experiments, KINDS, verdicts(comparison), [name for name, _ in SECTIONS],
         title=summary.title(comparison), subtitle=summary.subtitle(comparison), notes=summary.notes(comparison),
-        findings=summary.findings(comparison), sheets=pictures.sheets(comparison),
-        examples=pictures.examples(comparison), slices=pictures.slices(comparison),
-        histograms=pictures.histograms(comparison), curvature_caption=pictures.caption(comparison),
+        findings=summary.findings(comparison), sheets=panels.sheets(comparison),
+        examples=panels.examples(comparison), slices=panels.slices(comparison),
+        histograms=panels.histograms(comparison), curvature_caption=panels.caption(comparison),
         metrics=summary.metrics(comparison), cost=summary.cost(comparison),
         provenance=provenance.provenance(comparison), source="the runs' folders alone",
+        names=comparison.attack_names,
     )  # fmt: skip
 
 
-def evaluation_page(found: Evaluation, *, command: str, facts: str) -> str:
+def evaluation_page(found: Evaluation, *, command: str, facts: str, names: Mapping[str, str]) -> str:
     """Return the HTML of what ``guard-eval`` found.
 
     Args:
         found: The results.
         command: The command line.
         facts: Versions and machine in a sentence.
+        names: How the names of attacks are written.
     """
     heading = found.kind.capitalize()
     images = found.model.robust[0].images if found.model.robust else 0
@@ -58,7 +59,7 @@ def evaluation_page(found: Evaluation, *, command: str, facts: str) -> str:
         [Verdicts(found.subject, heading, found.gate)], ["accuracy", "curves", "gate", "commands"],
         title=f"{heading} {found.subject} on {found.dataset}", notes=found.notes, findings=[], command=command,
         subtitle=f"{models}protocol {found.protocol} on {images} test images, seed {found.seed}", facts=facts,
-        source="one evaluation",
+        source="one evaluation", names=names,
     )  # fmt: skip
 
 
@@ -66,13 +67,14 @@ def _rendered(
     template: str,
     experiments: Labelled,
     kinds: Mapping[str, str],
-    told: Sequence[Verdicts],
+    gate: Sequence[Verdicts],
     shown: Sequence[str],
     *,
     source: str,
+    names: Mapping[str, str],
     **content: Any,
 ) -> str:
-    """Return a page of the parts all pages share, and ``content`` for the template's own."""
+    """Return a page: the parts that all pages share, and ``content`` for the template."""
     environment = Environment(
         loader=PackageLoader("guard_plugins.report", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -80,11 +82,11 @@ def _rendered(
     style, curves = _style(), panels.curves(experiments, kinds)
     context: dict[str, Any] = {
         "style": Markup(style), "style_hash": Markup(_hash(style)), "threat": summary.THREAT_MODEL,
-        "several": len(experiments) > 1, "tables": tables(experiments, kinds), "curves": curves, "marks": MARKS,
+        "several": len(experiments) > 1, "tables": tables(experiments, kinds, names), "curves": curves, "marks": MARKS,
         "sections": [(id, name) for id, name in SECTIONS if id in shown and (curves or id != "curves")],
         "keys": [(label, GLYPHS[n % len(GLYPHS)]) for n, (label, _) in enumerate(experiments)],
-        "verdicts": told, "alarms": [verdict for verdict in told if verdict.of("failed")],
-        "meanings": sorted({(item.name, item.suggests) for verdict in told for item in verdict.of("warning")}),
+        "verdicts": gate, "alarms": [verdict for verdict in gate if verdict.of("failed")],
+        "meanings": sorted({(item.name, item.suggests) for verdict in gate for item in verdict.of("warning")}),
         "footer": f"Written by guard-plugins {__version__} from {source}.",
     }  # fmt: skip
     return environment.get_template(template).render(context | content)
@@ -97,5 +99,5 @@ def _style() -> str:
 
 
 def _hash(style: str) -> str:
-    """Return the source expression that lets the page's content policy accept exactly this style sheet."""
+    """Return the source expression with which the page's content policy accepts this style sheet and no other."""
     return f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode('ascii')}"

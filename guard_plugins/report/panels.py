@@ -1,4 +1,4 @@
-"""The pictures of a report, drawn from what the runs stored."""
+"""The pictures of a report, drawn from the data that the runs stored."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from guard_plugins.artifacts.figures import Array, Figures
+from guard_plugins.artifacts.formatting import attack_name, radius
 from guard_plugins.artifacts.report import ModelReport
 from guard_plugins.report import plots
 from guard_plugins.report.comparison import KINDS, Comparison, Entry
-from guard_plugins.report.formatting import attack_name, radius
 from guard_plugins.report.images import difference_uri, image_uri, sheet_uri
 from guard_plugins.report.tables import Labelled, curve_attack
 
@@ -22,7 +22,7 @@ _SHARED = ", shared by "
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One small picture with what the model called it; ``mark`` is the verdict's colour."""
+    """One small picture and the class the model predicted; ``mark`` is the style class of its colour."""
 
     uri: str
     alt: str
@@ -40,14 +40,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Examples:
-    """Clean images, then what they became for each experiment."""
+    """Clean images, then the adversarial images of every experiment."""
 
     caption: str
     groups: Sequence[Group]
 
 
 def curves(experiments: Labelled, kinds: Mapping[str, str]) -> list[Picture]:
-    """Return accuracy over ε for every kind of model, where an attack was run at several radii."""
+    """Return accuracy over ε for every kind of model, if an attack was run at several radii.
+
+    Args:
+        experiments: Labels and accuracies.
+        kinds: The kinds of models with their headings.
+    """
     pictures = []
     for kind, heading in kinds.items():
         known = [(number, models[kind]) for number, (_, models) in enumerate(experiments) if kind in models]
@@ -65,7 +70,7 @@ def sheets(comparison: Comparison) -> list[Picture]:
 
 
 def examples(comparison: Comparison) -> Examples | None:
-    """Return adversarial examples of the students, all at one radius, or None where none were stored."""
+    """Return adversarial examples of the students, all at one radius, or None if none were stored."""
     known = [(entry, entry.first.figures) for entry in comparison.entries]
     shown = [(entry, found) for entry, found in known if found and found.of("student", "adversarial") is not None]
     if not shown:
@@ -80,16 +85,17 @@ def examples(comparison: Comparison) -> Examples | None:
         Thumbnail(image_uri(image), f"test image of class {names[label]}", names[label])
         for image, label in zip(first.arrays["clean"], first.arrays["labels"], strict=True)
     ]
+    attack = attack_name(first.about.attack, comparison.attack_names)
     caption = (
-        f"{attack_name(first.about.attack)} at ε = {radius(eps)} on the students: what the image became and what the "
-        f"student calls it, then the difference (grey: none; black and white: −ε and +ε)."
+        f"{attack} at ε = {radius(eps)} on the students: the adversarial image with the "
+        f"class the student predicts, then the difference (grey: none; black and white: −ε and +ε)."
     )
     groups = [_attacked(entry.label, found, eps) for entry, found in shown]
     return Examples(caption, [Group("Test images", [clean]), *groups])
 
 
 def slices(comparison: Comparison) -> list[Picture]:
-    """Return slices through the loss for teachers and students; of a single experiment both in one picture."""
+    """Return slices through the loss for teachers and students, in one picture if there is one experiment."""
     if len(comparison.entries) == 1:
         found = comparison.entries[0].first.figures
         both = [(KINDS[kind], found.of(kind, "slices")) for kind in ("student", "teacher")] if found else []
@@ -129,14 +135,14 @@ def caption(comparison: Comparison) -> str:
         return ""
     return (
         f"Measured on test images with a step of h = {found.about.h:.3g} (L2, in pixels) along the gradient: "
-        "κ = 2 (ℓ(x + z) − ℓ(x) − h‖∇ℓ‖) / h². A confident model has small gradients right at the image; κ says how "
-        "fast they grow. Slices run from −2h to 2h along the image's own gradient (left to right) and a random "
-        "direction (bottom to top); the cross is the test image, brighter is a higher loss, one colour scale per image."
+        "κ = 2 (ℓ(x + z) − ℓ(x) − h‖∇ℓ‖) / h². A confident model has small gradients at the image itself; κ says how "
+        "fast they grow away from it. Slices run from −2h to 2h along the gradient (left to right) and a random "
+        "direction (bottom to top). The cross is the test image; brighter is a higher loss; colours differ per image."
     )
 
 
 def _lines(model: ModelReport, number: int) -> Iterator[plots.Line]:
-    """Yield the curve of the attack with the most radii, and AutoAttack's where it has several."""
+    """Yield the curve of the attack with the most radii, and that of AutoAttack if it ran at several."""
     for attack in dict.fromkeys([curve_attack(model.robust), "autoattack"]):
         under = {e.eps: e.accuracy for e in model.robust if e.attack == attack and e.norm == "Linf" and e.eps}
         if len(under) > 1:
@@ -154,13 +160,13 @@ def _attacked(label: str, found: Figures, eps: float) -> Group:
     clean, labels, names = found.arrays["clean"], found.arrays["labels"], found.about.classes
     adversarial, after = found.arrays["student/adversarial"][number], found.arrays["student/after"][number]
     before = found.arrays["student/before"]
-    called, changed = [], []
+    predicted, changed = [], []
     for image, moved, truth, was, now in zip(clean, adversarial, labels, before, after, strict=True):
         kept = was == truth and now == truth
         mark = ("✓ " if kept else "✗ ") + names[now]
-        called.append(Thumbnail(image_uri(moved), f"adversarial image, called {names[now]}", mark, _mark(kept)))
+        predicted.append(Thumbnail(image_uri(moved), f"adversarial image, predicted {names[now]}", mark, _mark(kept)))
         changed.append(Thumbnail(difference_uri(image, moved, scale=eps), "difference"))
-    return Group(label, [called, changed])
+    return Group(label, [predicted, changed])
 
 
 def _mark(kept: bool) -> str:
@@ -168,7 +174,7 @@ def _mark(kept: bool) -> str:
 
 
 def _common_radius(shown: Sequence[tuple[Entry, Figures]]) -> float | None:
-    """Return the radius all stored at which the students' mean accuracy is nearest to half of clean."""
+    """Return the radius stored by all runs at which students are nearest to half of their clean accuracy."""
     common = [eps for eps in shown[0][1].about.radii if all(_index(found, eps) is not None for _, found in shown)]
 
     def distance(eps: float) -> float:
@@ -187,7 +193,7 @@ def _index(found: Figures, eps: float) -> int | None:
 
 
 def _distinct(comparison: Comparison, kind: str, name: str) -> list[tuple[str, Figures]]:
-    """Return labels and figures, with experiments that share a model (a reused teacher) under one label."""
+    """Return labels and figures; experiments with the same model, such as a reused teacher, have one label together."""
     found: dict[bytes, tuple[list[str], Figures]] = {}
     for entry in comparison.entries:
         figures = entry.first.figures

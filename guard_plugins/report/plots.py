@@ -1,4 +1,4 @@
-"""Drawings as SVG data URIs that follow the reader's light or dark theme."""
+"""Plots as SVG data URIs that follow the light or dark theme of the reader."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Line:
     dashed: bool = False
 
 
-def curves(lines: Sequence[Line], *, chance: float | None = None) -> str:
-    """Return accuracy over radius, one line per experiment; colours and markers are those of the page's legend."""
+def curves(lines: Sequence[Line]) -> str:
+    """Return accuracy over radius, one line per experiment, in the colours and markers of the page's legend."""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -53,9 +53,6 @@ def curves(lines: Sequence[Line], *, chance: float | None = None) -> str:
                 line.radii, line.accuracies, color=COLOURS[line.colour % len(COLOURS)], linewidth=1.8, markersize=4.5,
                 marker=MARKERS[line.colour % len(MARKERS)], linestyle="--" if line.dashed else "-",
             )  # fmt: skip
-        if chance is not None:
-            axes.axhline(100 * chance, color=_INK, linewidth=0.7, linestyle=":", alpha=0.7)
-            axes.annotate("chance", (0, 100 * chance), (2, 2), textcoords="offset points", fontsize=8, alpha=0.8)
         ticks = sorted({radius for line in lines for radius in line.radii})
         axes.set_xscale("symlog", base=2, linthresh=1)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -71,8 +68,8 @@ def histograms(rows: Sequence[tuple[str, Array, int]], *, label: str, signed: bo
 
     Args:
         rows: Label, values and number of the colour of each row.
-        label: What is counted.
-        signed: Whether values may be negative: the axis is then linear around 0.
+        label: The quantity.
+        signed: Whether values may be negative; the axis is then linear around 0.
     """
     values = np.concatenate([row[1] for row in rows]).astype(np.float64)
     edges = _edges(values[np.isfinite(values)], signed=signed)
@@ -122,7 +119,7 @@ def slices(rows: Sequence[tuple[str, Array]], *, reach: str) -> str:
 
 
 def _plane(axes: Axes, losses: Array, top: float) -> None:
-    """Draw one slice; the square root of the loss decides the colour, so that its foot can be seen."""
+    """Draw one slice, coloured by the square root of the loss, so that small losses can be told apart."""
     axes.imshow(losses.T, origin="lower", cmap="cividis", norm=PowerNorm(0.5, 0, top), interpolation="none")
     levels = [top * share for share in (0.04, 0.16, 0.36, 0.64) if losses.min() < top * share < losses.max()]
     if levels:
@@ -176,12 +173,12 @@ def _edges(values: Array, *, signed: bool, bins: int = 28) -> Array:
 
 
 def _threshold(values: Array) -> float:
-    """Return where a signed axis turns from linear to logarithmic: at the typical small value."""
+    """Return where a signed axis changes from linear to logarithmic: at the first quartile of the absolute values."""
     return max(float(np.quantile(np.abs(values), 0.25)), 1e-6)
 
 
 def _signed_ticks(values: Array) -> list[float]:
-    """Return 0 and the decades of either sign that are far enough from it to be labelled."""
+    """Return 0 and the powers of ten of both signs that are far enough from 0 for a label."""
     low, high = float(values.min()), float(values.max())
     start = int(np.ceil(np.log10(_threshold(values)) + 0.3))
     decades = [10.0**power for power in range(start, start + 12)]

@@ -1,4 +1,4 @@
-"""Where the numbers came from: exact commands, versions, machine, configuration."""
+"""Where the numbers come from: commands, versions, machine, configuration."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from guard_plugins.report.runs import Run
 
 @dataclass(frozen=True)
 class Origin:
-    """How one run came about.
+    """Where one run comes from.
 
     Attributes:
-        label: The experiment, with the seed where it has several runs.
+        label: The experiment, with the seed if it has several runs.
         command: The command line.
         facts: Versions, machine and commit in a sentence.
         config: The resolved configuration as YAML.

@@ -1,4 +1,4 @@
-"""A finished run as its folder tells it; no model is loaded."""
+"""Reads finished runs from their folders; no model is loaded."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from guard_plugins.errors import ConfigError
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a run left behind.
+    """The contents of a finished run's folder, as far as reports need them.
 
     Attributes:
         path: Its folder.
         report: Its results.
         config: Its configuration, as stored.
-        manifest: Command, versions, machine; empty where the file is missing.
-        figures: Numbers behind the pictures, or None where the file is missing.
-        sheet: PNG of the distilled images, or None where the file is missing.
+        manifest: Command, versions, machine; empty if the file is missing.
+        figures: Data of the pictures, or None if the file is missing.
+        sheet: PNG of the distilled images, or None if the file is missing.
     """
 
     path: Path
@@ -38,6 +38,13 @@ class Run:
     manifest: Mapping[str, Any]
     figures: Figures | None
     sheet: bytes | None
+
+    @property
+    def attack_names(self) -> dict[str, str]:
+        """How reports write the names of attacks, by name; empty if the manifest does not say it."""
+        names = self.manifest.get("attacks")
+        known = names.items() if isinstance(names, dict) else ()
+        return {name: shown for name, shown in known if isinstance(shown, str) and shown.isprintable()}
 
 
 def load_run(path: Path) -> Run:

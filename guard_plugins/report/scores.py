@@ -1,4 +1,4 @@
-"""The field's summary metrics of an experiment's students, where the runs at hand allow them."""
+"""Summary metrics of the students of every experiment, as far as the given runs allow them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Scores:
         label: The experiment.
         drops: Drop rate under every attack.
         ratios: RR and I-RR at every radius at least two attacks were run at.
-        hlr: Hard label recovery: a plainly trained teacher's clean accuracy minus the hard-label student's.
+        hlr: Hard label recovery: clean accuracy of a plainly trained teacher minus that of the hard-label student.
         ior: Improvement over random: the student's clean accuracy minus that on random real images.
         lrs: Label robust score of the two.
         ars: Augmentation robust score: gains over random real images with and without augmentation of the students.
-        basis: Which experiments HLR and IOR were computed against, or what they lack.
+        basis: Which experiments HLR and IOR were computed with, or which run is missing.
     """
 
     label: str
@@ -51,25 +51,25 @@ def scores(comparison: Comparison) -> list[Scores]:
 
 def _scores(entry: Entry, comparison: Comparison) -> Scores:
     student = entry.models["student"]
-    real, yardstick = _plain(entry, comparison), _random(entry, comparison)
+    real, random_run = _plain(entry, comparison), _random(entry, comparison)
     hlr = ior = lrs = None
     if real is not None:
         hlr = hard_label_recovery(real.models["teacher"].clean, entry.models["student_hard"].clean)
-    if yardstick is not None:
-        ior = improvement_over_random(student.clean, yardstick.models["student"].clean)
+    if random_run is not None:
+        ior = improvement_over_random(student.clean, random_run.models["student"].clean)
     if hlr is not None and ior is not None:
         lrs = label_robust_score(hlr, ior)
     ars = _ars(entry, comparison)
-    return Scores(entry.label, drops(student), ratios(student), hlr, ior, lrs, ars, _basis(real, yardstick))
+    return Scores(entry.label, drops(student), ratios(student), hlr, ior, lrs, ars, _basis(real, random_run))
 
 
 def _ars(entry: Entry, comparison: Comparison) -> float | None:
     """Return the score where both the experiment and random images were run with and without augmentation."""
     gains: dict[bool, float] = {}
     for other in (entry, *comparison.entries):
-        yardstick = _random(other, comparison)
-        if yardstick is not None and _same_but_augmentation(entry, other):
-            ours, random = other.models["student"].clean, yardstick.models["student"].clean
+        random_run = _random(other, comparison)
+        if random_run is not None and _same_but_augmentation(entry, other):
+            ours, random = other.models["student"].clean, random_run.models["student"].clean
             gains.setdefault(_augmented(other), improvement_over_random(ours, random))
     return augmentation_robust_score(gains[True], gains[False]) if len(gains) == 2 else None
 
@@ -83,14 +83,14 @@ def _same_but_augmentation(one: Entry, other: Entry) -> bool:
     return ours == theirs and one.report.guard == other.report.guard and one.report.training == other.report.training
 
 
-def _basis(real: Entry | None, yardstick: Entry | None) -> str:
+def _basis(real: Entry | None, random_run: Entry | None) -> str:
     hlr = f"HLR against the teacher of {real.label!r}" if real else "HLR needs a run with --no-guard (a plain teacher)"
-    ior = f"IOR against {yardstick.label!r}" if yardstick else "IOR needs a run with --method random"
+    ior = f"IOR against {random_run.label!r}" if random_run else "IOR needs a run with --method random"
     return f"{hlr}; {ior}"
 
 
 def _plain(entry: Entry, comparison: Comparison) -> Entry | None:
-    """Return an experiment whose teacher saw all real data with hard labels and nothing else, the entry's own first."""
+    """Return an experiment whose teacher was trained plainly on the real data, the entry itself if possible."""
     for other in (entry, *comparison.entries):
         if variant(other.report) == "no hook" and "teacher" in other.models and _alike(entry, other, "teacher"):
             return other
@@ -98,7 +98,7 @@ def _plain(entry: Entry, comparison: Comparison) -> Entry | None:
 
 
 def _random(entry: Entry, comparison: Comparison) -> Entry | None:
-    """Return the experiment on random real images with the same recipe, one with the same kind of teacher first."""
+    """Return the experiment on random real images with the same recipe, if possible with the same kind of teacher."""
     known = [
         other
         for other in comparison.entries
@@ -109,7 +109,7 @@ def _random(entry: Entry, comparison: Comparison) -> Entry | None:
 
 
 def _alike(one: Entry, other: Entry, section: str) -> bool:
-    """Tell whether two experiments share the data set and the network (and, for students, the whole recipe)."""
+    """Return whether two experiments have the same data set and network (for students, the same recipe as well)."""
     ours, theirs = (entry.first.config.get(section) or {} for entry in (one, other))
     if section == "teacher":
         ours, theirs = ours.get("network"), theirs.get("network")

@@ -1,27 +1,27 @@
-"""The words and small tables of a report: what it is about, what it finds, metrics and cost."""
+"""Title, findings, and the tables of metrics and cost of a report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from guard_plugins.artifacts.formatting import attack_name, change, duration, percent, radius
 from guard_plugins.artifacts.report import ModelReport
-from guard_plugins.report.comparison import Comparison, Entry, variant
-from guard_plugins.report.formatting import attack_name, duration, percent, radius
+from guard_plugins.report.comparison import Comparison, Entry, baseline_of
 from guard_plugins.report.plots import bars
 from guard_plugins.report.scores import scores
 from guard_plugins.report.tables import accuracy, curve_attack
 
 THREAT_MODEL: Final = (
-    "The attacker knows the model, wants any wrong class, and moves every pixel of [0, 1] by at most ε (L∞, unless "
-    "said otherwise); normalisation is inside the model."
+    "Attacks are untargeted: the attacker knows the model, wants any wrong class, and changes every pixel in [0, 1] by "
+    "at most ε (L∞, unless noted otherwise). Normalisation is part of the model."
 )
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """The table of metrics: headings, rows of texts by experiment, and what they were computed against."""
+class MetricsTable:
+    """The table of metrics: headings, a row of texts per experiment, and which experiments they were compared with."""
 
     heads: Sequence[str]
     rows: Sequence[tuple[str, Sequence[str]]]
@@ -29,8 +29,8 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Seconds per stage: names of the stages, rows of texts by experiment, and the picture."""
+class CostTable:
+    """Time per stage: names of the stages, a row of texts per experiment, and a plot."""
 
     stages: Sequence[str]
     rows: Sequence[tuple[str, Sequence[str]]]
@@ -38,7 +38,7 @@ class Cost:
 
 
 def title(comparison: Comparison) -> str:
-    """Return what the report is about."""
+    """Return the title of the report."""
     reports = [entry.report for entry in comparison.entries]
     if len(reports) == 1:
         return f"{reports[0].method} on {reports[0].dataset}, {reports[0].ipc} images per class"
@@ -62,21 +62,21 @@ def subtitle(comparison: Comparison) -> str:
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Return what a reader should take away first: what the hook (or a rival) gained and cost its students."""
+    """Return what the hook, or another robust objective, gained and cost the students, in a sentence per experiment."""
     found = []
     for entry in comparison.entries:
-        baseline = next((other for other in comparison.entries if _baseline(other, entry)), None)
+        baseline = baseline_of(entry, "student", comparison)
         if baseline is not None:
-            found.append(_gain(entry, baseline))
+            found.append(_gain(entry, baseline, comparison.attack_names))
     return [text for text in found if text]
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Return what a reader of the protocols' numbers must know."""
+    """Return the notes of the protocols on their numbers."""
     return list(dict.fromkeys(note for entry in comparison.entries for note in entry.report.notes))
 
 
-def metrics(comparison: Comparison) -> Metrics:
+def metrics(comparison: Comparison) -> MetricsTable:
     """Return the table of metrics."""
     found = scores(comparison)
     shown = {curve_attack(entry.models["student"].robust) for entry in comparison.entries} | {"autoattack"}
@@ -84,7 +84,7 @@ def metrics(comparison: Comparison) -> Metrics:
     drops = [key for key in every if key[0] in shown] or every
     ratios = sorted({ratio.eps for one in found for ratio in one.ratios})
     heads = ["HLR", "IOR", "LRS", "ARS"]
-    heads += [f"drop {radius(eps, norm)} {attack_name(attack)}" for attack, norm, eps in drops]
+    heads += [f"drop {radius(eps, norm)} {attack_name(attack, comparison.attack_names)}" for attack, norm, eps in drops]
     heads += [f"{name} {radius(eps)}" for eps in ratios for name in ("RR", "I-RR")]
     rows = []
     for one in found:
@@ -94,11 +94,11 @@ def metrics(comparison: Comparison) -> Metrics:
         values += [value for eps in ratios for value in ratio.get(eps, (None, None))]
         rows.append((one.label, [percent(value) for value in values]))
     basis = list(dict.fromkeys(one.basis if len(found) == 1 else f"{one.label}: {one.basis}" for one in found))
-    return Metrics(heads, rows, basis)
+    return MetricsTable(heads, rows, basis)
 
 
-def cost(comparison: Comparison) -> Cost:
-    """Return seconds per stage of every experiment's first run."""
+def cost(comparison: Comparison) -> CostTable:
+    """Return the time per stage of every experiment's first run."""
     known = [(entry.label, entry.report.seconds) for entry in comparison.entries]
     stages = list(dict.fromkeys(stage for _, seconds in known for stage in seconds))
     rows = [
@@ -111,35 +111,31 @@ def cost(comparison: Comparison) -> Cost:
         )
         for label, seconds in known
     ]
-    return Cost(stages, rows, bars([(label, list(seconds.items())) for label, seconds in known]) if stages else None)
+    return CostTable(
+        stages, rows, bars([(label, list(seconds.items())) for label, seconds in known]) if stages else None
+    )
 
 
-def telling(model: ModelReport) -> tuple[str, str, float] | None:
-    """Return the attack, norm and radius at which a model is nearest to half its clean accuracy."""
+def half_broken(model: ModelReport) -> tuple[str, str, float] | None:
+    """Return the attack, norm and radius at which a model's accuracy is nearest to half of its clean accuracy."""
     curve = curve_attack(model.robust)
     known = [entry for entry in model.robust if entry.eps and curve in (None, entry.attack)]
     nearest = min(known, key=lambda entry: abs(entry.accuracy - model.clean / 2), default=None)
     return None if nearest is None else (nearest.attack, nearest.norm, nearest.eps)
 
 
-def _baseline(other: Entry, entry: Entry) -> bool:
-    one, two = other.report, entry.report
-    same = (one.method, one.dataset, one.ipc) == (two.method, two.dataset, two.ipc)
-    return same and variant(one) == "no hook" and variant(two) != "no hook"
-
-
-def _gain(entry: Entry, baseline: Entry) -> str:
-    """Return one sentence on an experiment against the same without hook, where the latter is half broken."""
+def _gain(entry: Entry, baseline: Entry, names: Mapping[str, str]) -> str:
+    """Return a sentence that compares an experiment with its baseline, at the radius that breaks half of the latter."""
     ours, theirs = entry.models["student"], baseline.models["student"]
-    column = telling(theirs)
+    column = half_broken(theirs)
     after = accuracy(ours, column) if column else None
     before = accuracy(theirs, column) if column else None
     if column is None or after is None or before is None:
         return ""
-    cost = f"clean {percent(ours.clean, ours.sd)} %, {100 * (ours.clean - theirs.clean):+.1f} points"
+    cost = f"clean {percent(ours.clean, ours.sd)} %, {change(ours.clean - theirs.clean)} points"
     return (
-        f"{entry.label}: students keep {percent(*after)} % under {attack_name(column[0])} at ε = "
-        f"{radius(column[2], column[1])}, {100 * (after[0] - before[0]):+.1f} points against {baseline.label!r} "
+        f"{entry.label}: students keep {percent(*after)} % under {attack_name(column[0], names)} at ε = "
+        f"{radius(column[2], column[1])}, {change(after[0] - before[0])} points against {baseline.label!r} "
         f"({percent(*before)} %); {cost}."
     )
 

@@ -1,24 +1,24 @@
-"""The headline tables: every experiment's accuracies, clean and under each attack at each radius."""
+"""The tables of accuracies: every experiment, clean and under each attack at each radius."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from guard_plugins.artifacts.formatting import attack_name, percent, radius
 from guard_plugins.artifacts.report import ModelReport, RobustAccuracy
-from guard_plugins.report.formatting import attack_name, percent, radius
 
 Column = tuple[str, str, float]
-"""Attack, norm and radius; radius 0 of no attack is the clean accuracy."""
+"""Attack, norm and radius of a column; see also :data:`CLEAN`."""
 CLEAN: Column = ("", "", 0.0)
 DEFAULT_NORM = "Linf"
 Labelled = Sequence[tuple[str, Mapping[str, ModelReport]]]
-"""Experiments: what to call each, and its accuracies by kind of model."""
+"""Experiments: label, and accuracies by kind of model."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number, and whether no experiment of its section has a higher one."""
+    """One number, and whether it is the best of its column and kind of model."""
 
     text: str
     value: float | None
@@ -34,7 +34,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Section:
+class TableSection:
     """The rows of one kind of model."""
 
     heading: str
@@ -48,7 +48,7 @@ class Table:
 
     Attributes:
         title: What it shows.
-        columns: What its columns hold.
+        columns: The attacks and radii of the columns.
         heads: Headings of the columns.
         sections: Rows by kind of model.
     """
@@ -56,15 +56,16 @@ class Table:
     title: str
     columns: Sequence[Column]
     heads: Sequence[str]
-    sections: Sequence[Section]
+    sections: Sequence[TableSection]
 
 
-def tables(experiments: Labelled, kinds: Mapping[str, str]) -> list[Table]:
+def tables(experiments: Labelled, kinds: Mapping[str, str], names: Mapping[str, str]) -> list[Table]:
     """Return the tables: one along the ε curve, then one for every radius several attacks were run at.
 
     Args:
         experiments: What to show.
         kinds: The kinds of models in the order to show them, with their headings.
+        names: How the names of attacks are written.
     """
     entries = [entry for _, models in experiments for model in models.values() for entry in model.robust]
     found = []
@@ -73,18 +74,19 @@ def tables(experiments: Labelled, kinds: Mapping[str, str]) -> list[Table]:
         radii = sorted({entry.eps for entry in entries if entry.attack == curve and entry.eps})
         columns = [CLEAN, *((curve, DEFAULT_NORM, eps) for eps in radii)]
         heads = ["clean", *(f"ε = {radius(eps)}" for eps in radii)]
-        title = f"Accuracy under {attack_name(curve)} (L∞) along the ε curve"
+        title = f"Accuracy under {attack_name(curve, names)} (L∞) along the ε curve"
         found.append(_table(title, columns, heads, experiments, kinds))
     for norm, eps, attacks in _levels(entries, curve):
         columns = [CLEAN, *((attack, norm, eps) for attack in attacks)]
-        name = "L∞" if norm == DEFAULT_NORM else norm
-        title = f"Accuracy at ε = {radius(eps, norm)} ({name})"
-        found.append(_table(title, columns, ["clean", *map(attack_name, attacks)], experiments, kinds))
+        title = f"Accuracy at ε = {radius(eps, norm)} ({'L∞' if norm == DEFAULT_NORM else norm})"
+        found.append(
+            _table(title, columns, ["clean", *(attack_name(attack, names) for attack in attacks)], experiments, kinds)
+        )
     return found
 
 
 def curve_attack(entries: Sequence[RobustAccuracy]) -> str | None:
-    """Return the attack measured at the most L-infinity radii (the first of equals), if it is more than one."""
+    """Return the attack measured at the most L-infinity radii, the first of several; None if all have one radius."""
     radii: dict[str, set[float]] = {}
     for entry in entries:
         if entry.norm == DEFAULT_NORM and entry.eps:
@@ -94,7 +96,7 @@ def curve_attack(entries: Sequence[RobustAccuracy]) -> str | None:
 
 
 def accuracy(model: ModelReport, column: Column) -> tuple[float, float | None] | None:
-    """Return mean and sd of a column, or None where it was not measured."""
+    """Return mean and sd of a column, or None if it was not measured."""
     if column == CLEAN:
         return model.clean, model.sd
     for entry in model.robust:
@@ -104,7 +106,7 @@ def accuracy(model: ModelReport, column: Column) -> tuple[float, float | None] |
 
 
 def _levels(entries: Sequence[RobustAccuracy], curve: str | None) -> Iterator[tuple[str, float, list[str]]]:
-    """Yield norm, radius and attacks wherever there is more to show than the curve."""
+    """Yield norm, radius and attacks for every radius that has more attacks than that of the curve."""
     levels: dict[tuple[str, float], dict[str, None]] = {}
     for entry in entries:
         if entry.eps:
@@ -127,7 +129,7 @@ def _table(
             for (label, _), line in zip(models, measured, strict=True)
         ]
         if rows:
-            sections.append(Section(heading, kind, rows))
+            sections.append(TableSection(heading, kind, rows))
     return Table(title, columns, heads, sections)
 
 

@@ -1,4 +1,4 @@
-"""Writes a run's reports into its folder: JSON, Markdown and HTML, all of the same numbers."""
+"""Writes a run's report into its folder, as JSON, Markdown and HTML."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from guard_plugins.artifacts.report import Report
-from guard_plugins.config.layers import merged
-from guard_plugins.host.configure import configure
+from guard_plugins.config.layers import Layer
+from guard_plugins.host.configure import resolve
 from guard_plugins.pipeline.run import run
 from guard_plugins.testing.world import TINY
 
@@ -26,6 +26,10 @@ def tiny_run(tmp_path: Path) -> TinyRun:
 
     def do(method: str, **settings: Any) -> tuple[Report, Path]:
         folder = tmp_path / f"{method}-{len(list(tmp_path.iterdir()))}"
-        return run(configure(method, **{**merged(TINY, settings), "output": folder})), folder
+        layers = [
+            Layer("the tiny task", TINY, may_be_idle="yes"),
+            Layer("settings", {**settings, "output": folder}, may_be_idle="no"),
+        ]
+        return run(resolve(method, layers)), folder
 
     return do

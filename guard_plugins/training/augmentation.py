@@ -1,6 +1,6 @@
-"""The views a training loop takes of its images: the augmentations it can ask for by name, then a mix of two images.
+"""Augmentation of training images: the augmentations with a name, and the mixing of two images.
 
-What is random is drawn first and applied afterwards, so that a view is a pure function of a few stored numbers.
+Random numbers are drawn first and applied afterwards, so a view can be made again from a few stored numbers.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from guard_plugins.training.recipes import Recipe
 
 
 class View(NamedTuple):
-    """How every image of a batch is looked at, all on the CPU.
+    """How every image of a batch is cropped and flipped, all on the CPU.
 
     Attributes:
-        window: What is cut out, int64: the offset of a window of the full size, shape (B, 2), or the top, left, height
-            and width of a box that is resized to it, shape (B, 4); None for the whole image.
-        flipped: Whether it is mirrored left to right, bool of shape (B,); None for no image.
+        window: The crop, int64: offsets of a window of the image's size, shape (B, 2); or top, left, height and width
+            of a box that is resized to the image's size, shape (B, 4). None for the whole image.
+        flipped: Which images are mirrored left to right, bool of shape (B,); None if none is.
     """
 
     window: Tensor | None = None
     flipped: Tensor | None = None
 
     def of(self, images: Tensor) -> Tensor:
-        """Return the view of the images (B, C, H, W)."""
+        """Return the views of the images (B, C, H, W)."""
         if self.window is not None and self.window.shape[1] == 2:
             images = shift(images, self.window)
         elif self.window is not None:
@@ -64,7 +64,7 @@ def largest_offset(size: tuple[int, int]) -> int:
 
 
 def augmentation(name: Augment) -> Callable[[Tensor], Tensor]:
-    """Return the augmentation of a batch (B, C, H, W), drawn from PyTorch's global stream, see :func:`draw_view`."""
+    """Return the augmentation of a batch (B, C, H, W) called ``name``, see :func:`draw_view`."""
 
     def augment(images: Tensor) -> Tensor:
         return draw_view(name, len(images), (images.shape[-2], images.shape[-1])).of(images)
@@ -73,9 +73,12 @@ def augmentation(name: Augment) -> Callable[[Tensor], Tensor]:
 
 
 def draw_mix(recipe: Recipe, count: int, size: tuple[int, int]) -> Mix | None:
-    """Return how a recipe mixes ``count`` images of ``size`` (H, W), drawn from PyTorch's global stream.
+    """Return how a recipe mixes a batch, drawn from PyTorch's global stream; None if it does not mix.
 
-    CutMix takes the place of MixUp; None where the recipe has neither.
+    Args:
+        recipe: The recipe; if it has both MixUp and CutMix, it is CutMix.
+        count: Number of images.
+        size: Their (H, W).
     """
     if recipe.cutmix:
         return draw_cutmix(count, size, alpha=recipe.cutmix)

@@ -1,4 +1,4 @@
-"""What a teacher minimises on a batch: plain cross-entropy, or one of the rivals of the curvature hook."""
+"""The objectives of teachers: plain cross-entropy, and the methods of robust training the hook is compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from guard_plugins.config import TeacherConfig
 from guard_plugins.config.schema import RIVAL_WEIGHTS
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""From (model in train mode, images in [0, 1], labels) to the scalar to differentiate."""
+"""From a model in train mode, images in [0, 1] and labels to the loss, a scalar."""
 
 
 def objective(settings: TeacherConfig) -> Objective:
@@ -31,14 +31,26 @@ def objective(settings: TeacherConfig) -> Objective:
 
 
 def plain(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy."""
+    """Return the cross-entropy.
+
+    Args:
+        model: From images in [0, 1] to logits.
+        images: Shape (B, C, H, W).
+        labels: Int64 of shape (B,).
+    """
     return F.cross_entropy(model(images), labels)
 
 
 def fgsm_rs(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float) -> Tensor:
     """Return the cross-entropy after one signed step from a random start (Wong, Rice & Kolter, ICLR 2020).
 
-    Step size 1.25 eps, projected to the L∞ ball of radius ``eps`` and to [0, 1].
+    The step is 1.25 eps long and projected to the L∞ ball and to [0, 1].
+
+    Args:
+        model: From images in [0, 1] to logits.
+        images: Shape (B, C, H, W).
+        labels: Int64 of shape (B,).
+        eps: Radius of the ball in pixel units.
     """
     start = _random_start(images, eps)
     gradient = _input_gradient(lambda x: F.cross_entropy(model(x), labels), start)
@@ -46,7 +58,15 @@ def fgsm_rs(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float) -> 
 
 
 def pgd(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int) -> Tensor:
-    """Return the cross-entropy at a PGD adversary of step 2.5 eps / steps (Madry et al., ICLR 2018)."""
+    """Return the cross-entropy on adversarial images of PGD with steps of 2.5 eps / steps (Madry et al., ICLR 2018).
+
+    Args:
+        model: From images in [0, 1] to logits.
+        images: Shape (B, C, H, W).
+        labels: Int64 of shape (B,).
+        eps: Radius of the L∞ ball in pixel units.
+        steps: Steps of PGD.
+    """
     x = _random_start(images, eps)
     for _ in range(steps):
         gradient = _input_gradient(lambda x: F.cross_entropy(model(x), labels), x)
@@ -55,7 +75,16 @@ def pgd(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: 
 
 
 def trades(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, beta: float) -> Tensor:
-    """Return CE(x) + beta KL(p(x) || p(x')) with x' maximising the KL in eval mode (Zhang et al., ICML 2019)."""
+    """Return CE(x) + beta KL(p(x) || p(x')), where x' maximises the KL in eval mode (TRADES, Zhang et al., ICML 2019).
+
+    Args:
+        model: From images in [0, 1] to logits.
+        images: Shape (B, C, H, W).
+        labels: Int64 of shape (B,).
+        eps: Radius of the L∞ ball in pixel units.
+        steps: Steps of the maximisation, each 2.5 eps / steps long.
+        beta: Weight of the second term.
+    """
     training = model.training
     model.eval()
     with torch.no_grad():
@@ -71,7 +100,14 @@ def trades(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, step
 
 
 def gradient_norm(model: nn.Module, images: Tensor, labels: Tensor, *, weight: float) -> Tensor:
-    """Return CE + weight · mean_i ‖∇_{x_i} ℓ_i‖₂, by double backward (input-gradient regularisation)."""
+    """Return CE + weight · mean_i ‖∇_{x_i} ℓ_i‖₂, by double backward (input-gradient regularisation).
+
+    Args:
+        model: From images in [0, 1] to logits.
+        images: Shape (B, C, H, W).
+        labels: Int64 of shape (B,).
+        weight: Weight of the second term.
+    """
     x = images.detach().requires_grad_()
     losses = F.cross_entropy(model(x), labels, reduction="none")
     (gradient,) = torch.autograd.grad(losses.sum(), x, create_graph=True)

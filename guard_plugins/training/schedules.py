@@ -56,6 +56,12 @@ _FACTORS: Final[dict[Schedule, Callable[[int, int], float]]] = {
 
 
 def learning_rate(optimizer: Optimizer, schedule: Schedule, total: int) -> LambdaLR:
-    """Return a scheduler over ``total`` steps for the optimiser's own (peak or initial) rate."""
+    """Return a scheduler that multiplies the optimiser's own rate, which is the peak or initial one.
+
+    Args:
+        optimizer: The optimiser.
+        schedule: Name of the schedule.
+        total: Number of steps.
+    """
     factor = _FACTORS[schedule]
     return LambdaLR(optimizer, lambda step: factor(step, total))

@@ -13,31 +13,31 @@ from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import Recipe, recipe_of
 from guard_plugins.training.schedules import learning_rate
-from guard_plugins.training.student_batches import Lesson, Lessons
+from guard_plugins.training.student_batches import StudentBatch, StudentBatches
 
 
-def train_students(task: Task, lessons: Callable[[str], Lessons], *, name: str) -> list[Normalised]:
-    """Train ``student.count`` students, each from weights of its own.
+def train_students(task: Task, batches: Callable[[str], StudentBatches], *, name: str) -> list[Normalised]:
+    """Train ``student.count`` students, each from other weights.
 
     Args:
         task: As for :func:`train_student`.
-        lessons: Returns what a student learns, by the name of its loop.
-        name: What the loops are called, with the student's number.
+        batches: From the name of a student's loop to its batches.
+        name: Prefix of the loops' names; the number of the student follows.
 
     Raises:
         TrainingError: If a loss stops being finite.
     """
     stages = [f"{name}/{number}" for number in range(task.config.student.count)]
-    return [train_student(task, lessons(stage), stage=stage) for stage in stages]
+    return [train_student(task, batches(stage), stage=stage) for stage in stages]
 
 
-def train_student(task: Task, lessons: Lessons, *, stage: str) -> Normalised:
-    """Train a fresh network by the recipe of ``student.protocol``; never under the hook.
+def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normalised:
+    """Train a fresh network by the recipe of ``student.protocol``, without the hook.
 
     Args:
         task: Gives settings (section ``student``), seeds, device and progress.
-        lessons: What to learn; soft labels are learned by KL, hard labels by cross-entropy.
-        stage: Name of the loop; decides the student's weights.
+        batches: The batches. The loss is the KL divergence for soft labels and the cross-entropy for hard ones.
+        stage: Name of the loop; the student's first weights depend on it.
 
     Returns:
         The trained student in eval mode.
@@ -48,12 +48,12 @@ def train_student(task: Task, lessons: Lessons, *, stage: str) -> Normalised:
     settings, recipe = task.config.student, recipe_of(task.config.student)
     student = task.network(settings.network, settings.activation, stage=stage)
     optimizer = _optimizer(student, recipe)
-    scheduler = learning_rate(optimizer, recipe.schedule, lessons.total)
+    scheduler = learning_rate(optimizer, recipe.schedule, batches.total)
     student.train()
     state = LoopState(model=student, optimizer=optimizer, scheduler=scheduler)
-    for step in task.steps(stage, lessons.total, state=state):
-        lesson = lessons.lesson(step.index)
-        loss = _loss(student(lesson.images), lesson, recipe)
+    for step in task.steps(stage, batches.total, state=state):
+        batch = batches.batch(step.index)
+        loss = _loss(student(batch.images), batch, recipe)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -63,15 +63,21 @@ def train_student(task: Task, lessons: Lessons, *, stage: str) -> Normalised:
 
 
 def soft_label_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return KL(softmax(teacher / T) || softmax(logits / T)) of two (B, K) of logits, batch mean, without T^2."""
+    """Return KL(softmax(teacher / T) || softmax(logits / T)), averaged over the batch and without the factor T².
+
+    Args:
+        logits: The student's, shape (B, K).
+        teacher: The teacher's, shape (B, K).
+        temperature: T.
+    """
     target = F.log_softmax(teacher / temperature, dim=1)
     return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="batchmean", log_target=True)
 
 
-def _loss(logits: Tensor, lesson: Lesson, recipe: Recipe) -> Tensor:
-    if not lesson.soft:
-        return F.cross_entropy(logits, lesson.answers)
-    loss = soft_label_loss(logits, lesson.answers, recipe.temperature)
+def _loss(logits: Tensor, batch: StudentBatch, recipe: Recipe) -> Tensor:
+    if not batch.soft:
+        return F.cross_entropy(logits, batch.targets)
+    loss = soft_label_loss(logits, batch.targets, recipe.temperature)
     return loss * recipe.temperature**2 if recipe.squared else loss
 
 

@@ -1,4 +1,4 @@
-"""What a student is shown step by step: views of the distilled images, and what to answer to them."""
+"""The batches students are trained on: augmented views of the distilled images, and the targets for them."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from guard_plugins.training.batches import EpochBatches
 from guard_plugins.training.recipes import Recipe, recipe_of
 
 
-class Lesson(NamedTuple):
+class StudentBatch(NamedTuple):
     """One batch for a student, on the task's device.
 
     Attributes:
         images: The views, shape (B, C, H, W).
-        answers: The teacher's logits on exactly these images, or the one-hot labels, mixed like them; shape (B, K).
-        soft: Whether the answers are logits.
+        targets: The teacher's logits on exactly these views, or one-hot labels, mixed like the images; shape (B, K).
+        soft: Whether the targets are logits.
     """
 
     images: Tensor
-    answers: Tensor
+    targets: Tensor
     soft: bool
 
 
-class Lessons(Protocol):
-    """A source of lessons.
+class StudentBatches(Protocol):
+    """All batches of one student's training.
 
     Attributes:
-        total: Number of lessons: the steps of the student's training.
+        total: Number of batches, one for every step.
     """
 
     total: int
 
-    def lesson(self, step: int) -> Lesson:
-        """Return the lesson of step ``step``, from 0."""
+    def batch(self, step: int) -> StudentBatch:
+        """Return the batch of step ``step``, from 0."""
 
 
-class Drawn(NamedTuple):
-    """The random numbers of one lesson, on the CPU.
+class BatchParameters(NamedTuple):
+    """The random choices that make a batch, on the CPU.
 
     Attributes:
-        rows: The images, int64 of shape (B,).
-        view: How they are looked at.
+        rows: Index of every image in the set, int64 of shape (B,).
+        view: How the images are augmented.
         mix: How they are mixed, or None.
     """
 
@@ -58,12 +58,12 @@ class Drawn(NamedTuple):
     mix: Mix | None
 
 
-class OnlineLessons:
-    """Lessons drawn anew at every step, labelled by the teacher on the spot, or with the set's own hard labels.
+class OnlineBatches:
+    """Batches drawn at every step and labelled by the teacher at once, or with the set's own hard labels.
 
     Attributes:
-        total: Number of lessons.
-        batches: The order of the images.
+        total: Number of batches.
+        order: The order of the images.
 
     Args:
         task: Gives seeds, device and classes.
@@ -76,44 +76,44 @@ class OnlineLessons:
     def __init__(
         self, task: Task, distilled: DistilledSet, recipe: Recipe, teacher: nn.Module | None, *, stage: str
     ) -> None:
-        self.batches = EpochBatches(len(distilled.images), recipe.batch_size, seeds=task.seeds, stage=stage)
-        self.total = self.batches.per_epoch * recipe.epochs
+        self.order = EpochBatches(len(distilled.images), recipe.batch_size, seeds=task.seeds, stage=stage)
+        self.total = self.order.per_epoch * recipe.epochs
         self._images, self._labels = distilled.images.to(task.device), distilled.labels.to(task.device)
         self._recipe, self._teacher, self._classes = recipe, teacher, task.classes
 
-    def lesson(self, step: int) -> Lesson:
-        """Return the lesson of step ``step``, drawn from PyTorch's global stream."""
-        return self.given(self.draw(step))
+    def batch(self, step: int) -> StudentBatch:
+        """Return the batch of step ``step``, drawn from PyTorch's global random stream."""
+        return self.apply(self.draw(step))
 
-    def draw(self, step: int) -> Drawn:
-        """Return the random numbers of step ``step``; all but the order come from PyTorch's global stream."""
-        rows, size = self.batches.index(step), (self._images.shape[-2], self._images.shape[-1])
+    def draw(self, step: int) -> BatchParameters:
+        """Return the random choices of step ``step``; all but ``rows`` come from PyTorch's global random stream."""
+        rows, size = self.order.index(step), (self._images.shape[-2], self._images.shape[-1])
         view = draw_view(self._recipe.augment, len(rows), size)
-        return Drawn(rows, view, draw_mix(self._recipe, len(rows), size))
+        return BatchParameters(rows, view, draw_mix(self._recipe, len(rows), size))
 
     @torch.no_grad()
-    def given(self, drawn: Drawn) -> Lesson:
-        """Return the lesson these numbers make, deterministically."""
-        rows = drawn.rows.to(self._images.device)
-        images = drawn.view.of(self._images[rows])
-        images = images if drawn.mix is None else drawn.mix.of(images)
+    def apply(self, parameters: BatchParameters) -> StudentBatch:
+        """Return the batch that these choices make; nothing random is left."""
+        rows = parameters.rows.to(self._images.device)
+        images = parameters.view.of(self._images[rows])
+        images = images if parameters.mix is None else parameters.mix.of(images)
         if self._teacher is not None:
-            return Lesson(images, self._teacher(images), soft=True)
-        return self._own(images, rows, drawn.mix)
+            return StudentBatch(images, self._teacher(images), soft=True)
+        return self._with_own_labels(images, rows, parameters.mix)
 
-    def _own(self, images: Tensor, rows: Tensor, mix: Mix | None) -> Lesson:
-        """Return the lesson of the set's own labels."""
+    def _with_own_labels(self, images: Tensor, rows: Tensor, mix: Mix | None) -> StudentBatch:
+        """Return a batch with the set's own labels."""
         targets = F.one_hot(self._labels[rows], self._classes).float()
-        return Lesson(images, targets if mix is None else mix.targets(targets), soft=False)
+        return StudentBatch(images, targets if mix is None else mix.targets(targets), soft=False)
 
 
-class FixedLessons(OnlineLessons):
-    """Lessons whose soft labels are the set's own: one for every image, whatever its view, and mixed like the images.
+class FixedLabelBatches(OnlineBatches):
+    """Batches with the set's own soft labels: one per image, the same for every view, and mixed like the images.
 
     Args:
-        task: As for :class:`OnlineLessons`.
+        task: As for :class:`OnlineBatches`.
         distilled: A set with ``soft_labels``.
-        stage: As for :class:`OnlineLessons`.
+        stage: As for :class:`OnlineBatches`.
     """
 
     def __init__(self, task: Task, distilled: DistilledSet, *, stage: str) -> None:
@@ -122,16 +122,16 @@ class FixedLessons(OnlineLessons):
         assert distilled.soft_labels is not None
         self._soft, self._temperature = distilled.soft_labels.to(task.device), recipe.temperature
 
-    def _own(self, images: Tensor, rows: Tensor, mix: Mix | None) -> Lesson:
-        """Return the logits whose softmax at the recipe's temperature is the mix of the softmaxes."""
+    def _with_own_labels(self, images: Tensor, rows: Tensor, mix: Mix | None) -> StudentBatch:
+        """Return logits whose softmax at the recipe's temperature is the mix of the images' softmaxes."""
         if mix is None:
-            return Lesson(images, self._soft[rows], soft=True)
+            return StudentBatch(images, self._soft[rows], soft=True)
         mixed = mix.targets(F.softmax(self._soft[rows] / self._temperature, dim=1))
-        return Lesson(images, self._temperature * mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log(), soft=True)
+        return StudentBatch(images, self._temperature * mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log(), soft=True)
 
 
-def online(task: Task, distilled: DistilledSet, teacher: nn.Module | None) -> Callable[[str], OnlineLessons]:
-    """Return the lessons of the task's recipe (section ``student``) by the name of a student's loop.
+def online(task: Task, distilled: DistilledSet, teacher: nn.Module | None) -> Callable[[str], OnlineBatches]:
+    """Return a function from the name of a student's loop to its batches, by the recipe in section ``student``.
 
     Args:
         task: Gives settings, seeds, device and classes.
@@ -139,4 +139,4 @@ def online(task: Task, distilled: DistilledSet, teacher: nn.Module | None) -> Ca
         teacher: In eval mode; None for hard labels.
     """
     recipe = recipe_of(task.config.student)
-    return lambda stage: OnlineLessons(task, distilled, recipe, teacher, stage=stage)
+    return lambda stage: OnlineBatches(task, distilled, recipe, teacher, stage=stage)

@@ -1,4 +1,4 @@
-"""The supervised loop of a teacher (the squeeze of SRe2L): SGD on cross-entropy, or on a rival objective."""
+"""The training loop of a teacher (the squeeze stage of SRe2L): SGD on the objective that the settings name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from guard_plugins.training.schedules import learning_rate
 
 
 def train_supervised(task: Task, model: nn.Module) -> None:
-    """Train ``model`` (pixels in, logits out) on the task's training split, in place; ends in eval mode.
+    """Train ``model`` (pixels in, logits out) on the task's training split, in place, and leave it in eval mode.
 
     Args:
         task: Gives data, settings (section ``teacher``), seeds, device and progress.

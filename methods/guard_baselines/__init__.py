@@ -1,1 +1,1 @@
-"""The floor and the yardstick of every table: noise images, and random real images."""
+"""The baselines of every table: noise images, and random real images."""

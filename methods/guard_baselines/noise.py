@@ -1,4 +1,4 @@
-"""The floor: images of pure noise, so that whatever a student learns from them it learns from the soft labels."""
+"""The lower baseline: images of pure noise, on which students learn from the soft labels only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from guard_plugins.runtime.task import Task
 
 
 class Noise(Method):
-    """Gaussian noise in normalised space, clipped to valid pixels; no method should do worse."""
+    """Gaussian noise in normalised space, clipped to valid pixels; every method should be better."""
 
     name = "noise"
-    summary = "baseline: images of pure noise (what soft labels alone can teach)"
+    summary = "baseline: images of pure noise (students learn from soft labels only)"
     rehearsable = True
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
-        """Return ``task.ipc`` noise images per class; labels are nominal."""
+        """Return ``task.ipc`` noise images per class; the class labels mean nothing."""
         assert teacher is not None
         labels = torch.arange(task.classes).repeat(task.ipc)
         start = torch.randn((len(labels), *task.data.image_shape), generator=task.seeds.generator("noise"))

@@ -1,4 +1,4 @@
-"""The yardstick: as many real images, drawn at random; a distilled set should beat them under the same labels."""
+"""The upper baseline: the same number of random real images; a distilled set should be better under the same labels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class RandomReal(Method):
     """Random training images of every class, without replacement."""
 
     name = "random"
-    summary = "baseline: randomly drawn real images (the yardstick)"
+    summary = "baseline: randomly drawn real images"
     rehearsable = True
 
     def check(self, task: Task, teacher: Normalised | None) -> None:
-        """Refuse a class with fewer images than are asked for, before a teacher is trained.
+        """Refuse classes with fewer images than ``--ipc``, before a teacher is trained.
 
         Raises:
-            DataError: If there is one.
+            DataError: If there is such a class.
         """
         for label in range(task.classes):
             _draw(task, label)
@@ -52,7 +52,7 @@ def _draw(task: Task, label: int) -> Tensor:
 def _too_few(task: Task, label: int, found: int) -> DataError:
     limit = task.config.data.train_per_class
     least = int(torch.bincount(task.data.train.labels, minlength=task.classes).min())
-    # Without a limit, or below it, the class has no more images, and raising it would change nothing.
+    # Raising the limit helps only if the class has as many images as the limit lets through.
     raised = f", or raise --data.train-per-class (now {limit})" if limit is not None and found >= limit else ""
     return DataError(
         f"The class {task.data.classes[label]!r} has {found} training images, fewer than --ipc asks for",

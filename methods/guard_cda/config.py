@@ -17,7 +17,7 @@ class CurriculumConfig(BaseModel):
     shape: Literal["step", "linear", "cosine"] = Field("cosine", description="shape of the fall (published: cosine)")
     milestone: float = Field(
         1.0, ge=0, le=1,
-        description="share of the steps after which the bound has fallen (published runs: 1; 0 is SRe2L)",
+        description="share of the steps after which the bound is at its end (published runs: 1; 0 is SRe2L)",
     )  # fmt: skip
 
 

@@ -22,8 +22,8 @@ def crop_lower_bound(step: int, total: int, *, shape: Shape, alpha: float, miles
         step: The step, from 0.
         total: Number of steps.
         shape: How the bound falls until the milestone.
-        alpha: Where it ends.
-        milestone: Share of the steps after which it has fallen; 0 means no curriculum.
+        alpha: The bound at the end.
+        milestone: Share of the steps after which the bound is alpha; 0 for no curriculum.
     """
     end = milestone * total
     if step >= end:

@@ -1,4 +1,4 @@
-"""CDA for the plugin host: SRe2L, its recovery under a curriculum."""
+"""The method CDA: SRe2L with a curriculum on the crops of the recovery."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CDA(SRe2L):
         return found
 
     def crop_scale(self, step: int, total: int) -> float:
-        """Return the curriculum's lower bound of the crop's scale at ``step`` of ``total``."""
+        """Return the lower bound of the crop's scale at ``step`` of ``total``."""
         curriculum = self.config.curriculum
         return crop_lower_bound(
             step, total, shape=curriculum.shape, alpha=self.config.recover.crop_scale, milestone=curriculum.milestone

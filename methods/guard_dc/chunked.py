@@ -1,4 +1,4 @@
-"""Forward passes over large batches in parts that fit the memory a CPU has at hand."""
+"""Forward passes over large batches in parts, which is faster on a CPU."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 PART_PIXELS: Final = 2**13
 """Pixels of a part, 8 images of 32x32: ConvNet-3's activations take 4 MiB each.
 
-In one piece, real batches of 64 take 1.6 times as long and of 256 twice: the C library hands the pages of large tensors
-back to the system, and half of the time goes to clearing those of the next ones.
+Without parts, real batches of 64 take 1.6 times as long and batches of 256 twice as long: the C library gives the
+memory of large tensors back to the system, which then clears the pages of the next tensors.
 """
 
 
 def in_parts(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Return the logits (B, K) of images (B, C, H, W), on a CPU from several calls of the model.
 
-    The result is that of one call but for rounding, as long as the model treats every image by itself.
+    Up to rounding the result is that of one call, if images do not influence each other in the model.
 
     Args:
         model: Maps images to logits.

@@ -10,7 +10,7 @@ from guard_plugins.method import MethodConfig
 
 
 class MatchConfig(BaseModel):
-    """Gradient matching: the images' gradients on a fresh network follow those of real images.
+    """Gradient matching: the gradients of the images on a fresh network are moved towards those of real images.
 
     Defaults are those of the published code (arXiv 2006.05929).
     """

@@ -1,4 +1,4 @@
-"""How far apart two gradients of a network are."""
+"""Distances between two gradients of a network."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 Distance = Literal["layerwise", "mse", "cos"]
 EPS: Final = 1e-6
-"""Keeps a vanishing gradient from dividing by zero (published code)."""
+"""Added to the denominator against a division by zero (published code)."""
 
 
 def matched_parameters(network: nn.Module, distance: Distance) -> list[nn.Parameter]:
-    """Return the parameters whose gradients count; the layer-wise distance has no use for biases and other vectors."""
+    """Return the parameters whose gradients are matched; the layer-wise distance leaves out biases and vectors."""
     return [weight for weight in network.parameters() if distance != "layerwise" or weight.dim() > 1]
 
 
@@ -28,7 +28,7 @@ def gradient_distance(synthetic: Sequence[Tensor], real: Sequence[Tensor], dista
     Args:
         synthetic: Gradients of :func:`matched_parameters` on distilled images.
         real: The same on real images, detached.
-        distance: Which one.
+        distance: The kind of distance.
     """
     if distance == "layerwise":
         return torch.stack([rows(s, r) for s, r in zip(synthetic, real, strict=True) if s.dim() > 1]).sum()
@@ -39,7 +39,7 @@ def gradient_distance(synthetic: Sequence[Tensor], real: Sequence[Tensor], dista
 
 
 def rows(synthetic: Tensor, real: Tensor) -> Tensor:
-    """Return the sum over the first dimension of 1 - cos of what is in the others."""
+    """Return the sum over the first dimension of 1 - cos, where cos is taken over all other dimensions."""
     s, r = synthetic.flatten(1), real.flatten(1)
     lengths: Tensor = torch.linalg.vector_norm(s, dim=1) * torch.linalg.vector_norm(r, dim=1)
     return (1 - (s * r).sum(1) / (lengths + EPS)).sum()

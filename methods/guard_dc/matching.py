@@ -22,7 +22,7 @@ from guard_plugins.runtime.task import Task
 Gradients = tuple[Tensor, ...]
 Batch = tuple[Tensor, Tensor]
 MatchingTarget = Callable[[Normalised, Iterable[Batch]], list[Gradients]]
-"""From a network and, for every class, real images (pixels) and labels to the gradients to be matched."""
+"""From a network and a batch of real images (pixels) and labels per class to the gradients to match."""
 
 FREEZE_IMAGES = 16
 """Real images per class that BatchNorm statistics are taken on (published code)."""
@@ -30,7 +30,7 @@ FREEZE_IMAGES = 16
 
 @dataclass
 class Matching:
-    """One outer iteration of DC at a time (arXiv 2006.05929, algorithm 1).
+    """The outer iterations of DC, one per call of :meth:`iterate` (arXiv 2006.05929, algorithm 1).
 
     Attributes:
         task: Gives classes, seeds and device.
@@ -39,8 +39,8 @@ class Matching:
         images: The distilled images in normalised space, class by class, (classes * ipc, C, H, W); changed in place.
         optimizer: SGD on the images.
         real: Source of real images.
-        frame: Any network of the task, for its normalisation.
-        target: Gives the gradients to match.
+        frame: Any network of the task; its normalisation is used.
+        target: Returns the gradients to match.
     """
 
     task: Task
@@ -58,7 +58,7 @@ class Matching:
         self._low, self._high = (self.frame.normalise(bound) for bound in bounds)
 
     def iterate(self, number: int) -> Tensor:
-        """Do outer iteration ``number`` with a network of its own; return the mean distance per class."""
+        """Do outer iteration ``number`` with a fresh network; return the mean distance per class."""
         model = self.task.network(self.settings.network, stage=f"match/{number}").train()
         distances = []
         for outer in range(self.loops.outer):
@@ -74,18 +74,18 @@ class Matching:
         parts = self.images.detach().split(self.task.ipc)
         gradients, distances = [], []
         for label, (part, wanted) in enumerate(zip(parts, target, strict=True)):
-            # Class by class, since each class's images meet only its own distance: one graph alive instead of many.
+            # Class by class: a class's images occur in its own distance only, and one graph at a time is in memory.
             x = part.clone().requires_grad_()
             logits = model.network(self._augmented(x, number, outer, label))
             loss = F.cross_entropy(logits, self._labels.new_full((len(x),), label))
-            offered = torch.autograd.grad(loss, weights, create_graph=True)
-            distance = gradient_distance(offered, wanted, self.settings.distance)
+            gradient = torch.autograd.grad(loss, weights, create_graph=True)
+            distance = gradient_distance(gradient, wanted, self.settings.distance)
             gradients.append(torch.autograd.grad(distance, x)[0])
             distances.append(distance.detach())
         self.images.grad = torch.cat(gradients)
         self.optimizer.step()
         with torch.no_grad():
-            # Valid pixels at every step, so that what is stored is what was optimised (published: never clipped).
+            # Clipped at every step, so that the stored images are those that were optimised (published: never clipped).
             self.images.clamp_(self._low, self._high)
         return torch.stack(distances).sum()
 
@@ -103,7 +103,7 @@ class Matching:
         return siamese_augment(normalised, self.settings.strategy, seed=seed)
 
     def _freeze_batchnorm(self, model: Normalised, number: int, outer: int) -> None:
-        """Let BatchNorm layers see real images of all classes once, then keep them from learning and mixing batches."""
+        """Set the statistics of BatchNorm layers from real images of all classes, and put the layers in eval mode."""
         layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
         if not layers:
             return

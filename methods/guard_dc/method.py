@@ -1,4 +1,4 @@
-"""DC for the plugin host: no teacher; images whose gradients on fresh networks follow those of real images."""
+"""The method DC: images whose gradients on fresh networks match those of real images; it has no teacher."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class DC(Method):
         task.network(self.config.match.network, stage="match/frame")
 
     def matching_target(self, model: Normalised, batches: Iterable[Batch]) -> list[Gradients]:
-        """Return the gradients of the loss on real images that the distilled ones shall reproduce, batch by batch.
+        """Return the gradients of the loss on real images, which the distilled images are to match, batch by batch.
 
         Args:
             model: The network of this outer iteration (pixels in, logits out).
@@ -78,7 +78,7 @@ class DC(Method):
         return [torch.autograd.grad(loss, weights) for loss in losses]
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
-        """Match gradients over ``match.iterations`` fresh networks and return the images.
+        """Match gradients on ``match.iterations`` fresh networks and return the images.
 
         Raises:
             DataError: If a class has no training image.

@@ -1,8 +1,8 @@
 """DC's settings by data set.
 
-Sources: the commands of the published code, which are the same for every set but Tiny ImageNet's deeper network;
-Imagenette and ImageNet have no published settings; ours read them at 64 pixels and take Tiny ImageNet's network. The
-loops follow from the number of images per class.
+Sources: the commands of the published code, which are the same for every data set, but for a deeper network on Tiny
+ImageNet. Imagenette and ImageNet have no published settings; ours use 64 pixels and Tiny ImageNet's network. The loops
+follow from the number of images per class.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any, Final
 
 STUDENT: Final[Mapping[str, Any]] = {"network": "convnet3", "protocol": "dc"}
 DEFAULTS: Final[Mapping[str, Any]] = {"student": STUDENT}
-"""Students as published: the network that was matched, trained by SGD on hard labels."""
+"""Students as published: the matched architecture, trained by SGD on hard labels."""
 
 DIGITS: Final[Mapping[str, Any]] = {
-    # Batch norm: at 8 pixels instance norm would normalise 4 values at a time in the third block, and nothing is
-    # learned. One image step per network and three times the rate make a minute on one core enough.
+    # Batch norm: at 8 pixels instance norm would normalise over 4 values in the third block, and nothing is learned.
+    # With one image step per network and three times the rate, a minute on one core is enough.
     "match": {
         "network": "convnet3-bn", "iterations": 60, "outer": 1, "inner": 1, "real_batch": 64, "lr_images": 0.3,
     },
     "student": {"network": "convnet3-bn"},
 }  # fmt: skip
 FAST: Final[Mapping[str, Any]] = {
-    # A tenth of the published networks, a quarter of the real batch; students as published, without mixing, for half as
-    # long.
+    # A tenth of the published networks and a quarter of the real batch. Students as published, without mixing, for half
+    # the epochs.
     "match": {"iterations": 100, "real_batch": 64},
     "student": {"augment": "none", "epochs": 150, "cutmix": 0.0},
 }
@@ -32,7 +32,7 @@ CIFAR: Final[Mapping[str, Any]] = {
     "student": STUDENT,
 }
 TINY_IMAGENET: Final[Mapping[str, Any]] = {
-    # 64 pixels take one block more (ConvNet-4, the choice of later benchmarks of DC).
+    # One block more for 64 pixels (ConvNet-4, as in later benchmarks of DC).
     "match": {"network": "convnet4"},
     "student": {**STUDENT, "network": "convnet4"},
 }

@@ -1,4 +1,4 @@
-"""The real images of a matching step."""
+"""The real images whose gradients are matched."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from guard_plugins.errors import DataError
 from guard_plugins.runtime.task import Task
 
 RESIDENT: Final = 4 * 2**30
-"""Bytes up to which the training images are read once and kept on the device."""
+"""Training images of up to this many bytes are read once and kept on the device."""
 
 
 class RealImages:
@@ -38,18 +38,24 @@ class RealImages:
             )  # fmt: skip
 
     def draw(self, label: int, count: int, *path: str | int) -> Tensor:
-        """Return ``count`` random pixels (count, C, H, W) of a class, as many different ones as there are.
+        """Return ``count`` random images (count, C, H, W) of a class; images repeat only if the class has fewer.
 
         Args:
             label: The class.
             count: Number of images.
-            *path: What they are for; decides which they are.
+            *path: What the images are for; other paths give other images.
         """
         generator = self._seeds.generator("match", "real", label, *path)
         return self._classwise.draw(label, count, generator).to(self._device, non_blocking=True)
 
     def batch(self, label: int, count: int, *path: str | int) -> Tensor:
-        """Return what :meth:`draw` does, but every image once at most."""
+        """Return what :meth:`draw` does, but no image twice.
+
+        Args:
+            label: The class.
+            count: Largest number of images.
+            *path: What the images are for.
+        """
         return self.draw(label, min(count, len(self._classwise.members[label])), *path)
 
 

@@ -1,4 +1,4 @@
-"""How long DC stays with one network, by the number of images per class."""
+"""How many steps DC takes on one network, by the number of images per class."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Loops(NamedTuple):
 
 PUBLISHED: Final = {1: Loops(1, 1), 10: Loops(10, 50), 20: Loops(20, 25), 30: Loops(30, 20), 40: Loops(40, 15),
                     50: Loops(50, 10)}  # fmt: skip
-"""The table of the published code, which stops at any other number."""
+"""The table of the published code, which accepts no other number."""
 
 
 def loops_for(ipc: int) -> Loops:
     """Return the loops for ``ipc`` images per class.
 
-    In the published table the outer loop is the IPC. Between its entries the inner loop is interpolated linearly;
-    beyond the last the last stays, as its authors advise.
+    In the published table the outer loop is the IPC. Between its entries the inner loop is interpolated linearly. Above
+    the last entry, its loops are used, as the authors advise.
 
     Args:
         ipc: Images per class, at least 1.

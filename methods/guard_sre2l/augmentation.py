@@ -1,4 +1,4 @@
-"""The random views of the synthetic batch the teacher looks at: crop, flip and shift, shared by the whole batch."""
+"""The random views of the synthetic batch: crop, flip and shift, the same for the whole batch."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Area = Annotated[float, Field(gt=0, le=1)]
 
 
 class RecoverConfig(BaseModel):
-    """Recovery: images optimised in normalised space until the teacher sees its own training statistics.
+    """Recovery: images are optimised in normalised space until their BatchNorm statistics are those of the training.
 
     Defaults are those of the ImageNet-1k command of the published code.
     """
@@ -33,7 +33,7 @@ class RecoverConfig(BaseModel):
     )
     batch: PositiveInt = Field(100, description="images optimised together (published code: 100)")
     mix_copies: bool = Field(
-        True, description="fill batches with several images per class, so that few classes still make a real batch"
+        True, description="fill batches with several images per class, so that batches are large even with few classes"
     )
     start: Literal["noise", "real"] = Field(
         "noise", description="first iterate: N(0, 1) noise (published), or a random crop of a real image of the class"

@@ -1,4 +1,4 @@
-"""What there is to recover: the labels of every batch, and the images the optimisation starts from."""
+"""The labels of every batch to recover, and the images that the optimisation starts from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from guard_sre2l.config import RecoverConfig
 def work_list(classes: int, ipc: int, batch: int, *, mix_copies: bool) -> list[Tensor]:
     """Return the labels of every batch to recover, at most ``batch`` long.
 
-    The published code makes one image per class at a time, which for 10 classes is a batch of 10: too few to match
-    BatchNorm statistics on. With ``mix_copies``, batches run on across the images of a class.
+    The published code makes one image per class at a time. For 10 classes that is a batch of 10, too small to match
+    BatchNorm statistics. With ``mix_copies``, a batch has several images of a class.
+
+    Args:
+        classes: Number of classes.
+        ipc: Images per class.
+        batch: Images per batch at most.
+        mix_copies: Whether a batch may have several images of a class.
     """
     order = torch.arange(classes).repeat(ipc)
     copies = [order] if mix_copies else list(order.split(classes))
@@ -24,7 +30,15 @@ def work_list(classes: int, ipc: int, batch: int, *, mix_copies: bool) -> list[T
 
 
 def first_iterate(task: Task, teacher: Normalised, labels: Tensor, settings: RecoverConfig, stage: str) -> Tensor:
-    """Return the start of a batch in the teacher's normalised space, shape (len(labels), C, H, W), on the device."""
+    """Return the first iterate of a batch in the teacher's normalised space, (len(labels), C, H, W), on the device.
+
+    Args:
+        task: Gives data, seeds and device.
+        teacher: Gives the normalisation.
+        labels: Class of every image.
+        settings: Whether to start from noise or from real images.
+        stage: Name of the loop; the images depend on it.
+    """
     if settings.start == "real":
         return teacher.normalise(_real_patches(task, labels, settings.patch_scale, stage).to(task.device))
     noise = torch.randn((len(labels), *task.data.image_shape), generator=task.seeds.generator(stage, "start"))

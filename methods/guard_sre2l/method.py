@@ -1,4 +1,4 @@
-"""SRe2L for the plugin host: the host's plain teacher, then recovery; students learn from online teacher labels."""
+"""The method SRe2L: recovery from the host's teacher; students learn from the teacher's labels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SRe2L(Method):
         return found
 
     def check(self, task: Task, teacher: Normalised | None) -> None:
-        """Refuse a teacher whose BatchNorm statistics there are none to match.
+        """Refuse a teacher without BatchNorm statistics.
 
         Raises:
             ConfigError: If the teacher has no BatchNorm layer with running statistics.
@@ -48,7 +48,7 @@ class SRe2L(Method):
             raise ConfigError(
                 f"The method {self.name!r} matches BatchNorm statistics, but the teacher has no BatchNorm layer",
                 seen=f"--teacher.network {task.config.teacher.network}",
-                do="Take a teacher with BatchNorm, such as resnet18, small-resnet or convnet3-bn.",
+                do="Choose a teacher with BatchNorm, such as resnet18, small-resnet or convnet3-bn.",
             )
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
@@ -57,5 +57,5 @@ class SRe2L(Method):
         return recover(task, teacher, self.config.recover, crop_scale=self.crop_scale)
 
     def crop_scale(self, step: int, total: int) -> float:
-        """Return the smallest area share of the crop at ``step`` of ``total``, which in SRe2L is always the same."""
+        """Return the smallest area share of the crop at ``step`` of ``total``; constant in SRe2L."""
         return self.config.recover.crop_scale

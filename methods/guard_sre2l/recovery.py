@@ -1,4 +1,4 @@
-"""Recovery: gradient descent on the images until the frozen teacher classifies them and sees its own statistics."""
+"""Recovery: gradient descent on images, so that the teacher classifies them and their BatchNorm statistics match."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def recover(task: Task, teacher: Normalised, settings: RecoverConfig, *, crop_sc
 
 
 class Recovery:
-    """The optimisation of one batch after another against the same teacher.
+    """The optimisation of batches for one teacher.
 
     Args:
         task: Gives seeds, device and progress.
@@ -54,7 +54,7 @@ class Recovery:
 
     def __init__(self, task: Task, teacher: Normalised, settings: RecoverConfig, crop_scale: CropScale) -> None:
         self._task, self._teacher, self._settings, self._crop_scale = task, teacher, settings, crop_scale
-        # A copy, since the layout decides how results round: whoever uses the teacher next must not depend on it.
+        # A copy: results round differently in another memory layout, and later uses of the teacher must not change.
         self._network = copy.deepcopy(teacher.network)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs miss this form
         bounds = [torch.full((1, *task.data.image_shape), value, device=task.device) for value in (0.0, 1.0)]
@@ -65,7 +65,7 @@ class Recovery:
 
         Args:
             labels: Class of every image, int64.
-            stage: Name of the loop; decides start and views.
+            stage: Name of the loop; the first iterate and the views depend on it.
         """
         settings, targets = self._settings, labels.to(self._task.device)
         start = first_iterate(self._task, self._teacher, labels, settings, stage)

@@ -1,4 +1,4 @@
-"""The BatchNorm statistics loss: how far a batch's statistics are from those the teacher saw in training."""
+"""The BatchNorm statistics loss: the distance between the statistics of a batch and those of the teacher's training."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def layer_loss(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance over (N, H, W), each of shape (C,); differentiable once.
 
-    PyTorch's own BatchNorm kernel takes them: on a CPU about 20 times faster than ``torch.var_mean`` over these
-    dimensions with channels last, and 3 times otherwise.
+    Computed by PyTorch's BatchNorm kernel. On a CPU that is about 20 times faster than ``torch.var_mean`` over these
+    dimensions in channels-last layout, and 3 times faster otherwise.
 
     Args:
         x: Activations, shape (N, C, H, W).
     """
-    if x.device.type not in ("cpu", "cuda"):  # the kernel is written for these
+    if x.device.type not in ("cpu", "cuda"):  # only these have the kernel
         variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     else:
         mean, variance = _ChannelStatistics.apply(x)  # type: ignore[no-untyped-call]
@@ -67,9 +67,9 @@ class _ChannelStatistics(torch.autograd.Function):
 
 
 class StatisticsLoss:
-    """Collects the loss of every BatchNorm layer during a forward pass, while the context is open.
+    """Collects the loss of every BatchNorm layer in a forward pass inside the context.
 
-    SRe2L (arXiv 2306.13092), equation of the recover stage: sum_l w_l R_l, with w of the first layer set apart.
+    SRe2L (arXiv 2306.13092), recover stage: sum_l w_l R_l, where w_l is 1 for all but the first layer.
 
     Args:
         model: The frozen teacher.

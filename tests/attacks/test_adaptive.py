@@ -5,9 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard_plugins.attacks.adaptive import Adaptive
+from guard_plugins.attacks.adaptive import Adaptive, SmoothReLU
 from guard_plugins.attacks.margin import MarginPGD
-from guard_plugins.attacks.smooth import SmoothReLU
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.gate.transfer import Transfer
 from tests.attacks.oracle import Linear, train_digits

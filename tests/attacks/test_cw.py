@@ -17,7 +17,7 @@ def generator() -> torch.Generator:
 def test_distances_on_a_linear_model_are_exact(classes: int) -> None:
     model, images = Linear(classes=classes, shape=(1, 6, 6), seed=1), inner_images(60, (1, 6, 6), seed=2)
     labels = model(images).argmax(1)
-    found, distance = CW().nearest(model, images, labels)
+    found, distance = CW().search(model, images, labels, enough=0.0)
     exact = model.distances(images, labels, norm="L2")
     assert (model(found).argmax(1) != labels).all()
     torch.testing.assert_close((found - images).flatten(1).norm(dim=1), distance, atol=1e-6, rtol=1e-5)
@@ -29,10 +29,10 @@ def test_distances_on_a_linear_model_are_exact(classes: int) -> None:
 
 def test_negative_logits_are_nothing_special(linear: Linear, linear_data: tuple[Tensor, Tensor]) -> None:
     images, labels = linear_data
-    _, before = CW(steps=40, searches=5).nearest(linear, images, labels)
+    _, before = CW(steps=40, searches=5).search(linear, images, labels, enough=0.0)
     with torch.no_grad():
         linear.layer.bias -= 1000.0
-    _, after = CW(steps=40, searches=5).nearest(linear, images, labels)
+    _, after = CW(steps=40, searches=5).search(linear, images, labels, enough=0.0)
     assert torch.isfinite(after).all()
     torch.testing.assert_close(after, before, rtol=0.05, atol=1e-3)
 
@@ -45,7 +45,7 @@ def test_pixels_at_exactly_0_and_1_can_move() -> None:
 
     black, white = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
     images, labels = torch.cat([black, white]), torch.tensor([1, 0])
-    found, distance = CW().nearest(Sum(), images, labels)
+    found, distance = CW().search(Sum(), images, labels, enough=0.0)
     assert (Sum()(found).argmax(1) != labels).all()
     torch.testing.assert_close(distance, torch.full((2,), 2.0), rtol=0.01, atol=0)
     assert found.min() >= 0
@@ -71,14 +71,14 @@ def test_samples_within_eps_are_left_alone_from_then_on(linear: Linear, linear_d
     CW(searches=2).perturb(linear, *linear_data, eps=100.0, generator=generator())
     quick = sum(asked)
     asked.clear()
-    CW(searches=2).nearest(linear, *linear_data)
+    CW(searches=2).search(linear, *linear_data, enough=0.0)
     handle.remove()
     assert quick < 0.5 * sum(asked)
 
 
 def test_misclassified_images_have_distance_zero(linear: Linear, linear_data: tuple[Tensor, Tensor]) -> None:
     images, labels = linear_data
-    found, distance = CW(steps=5, searches=1).nearest(linear, images, (labels + 1) % 4)
+    found, distance = CW(steps=5, searches=1).search(linear, images, (labels + 1) % 4, enough=0.0)
     assert (distance == 0).all()
     assert torch.equal(found, images)
 

@@ -22,8 +22,8 @@ from guard_plugins.artifacts.report import Report
 from guard_plugins.cli import eval as command
 from tests.pipeline.conftest import do_tiny_run
 
-FEW = ["--images", "20"]
-SMALL = ["--arch", "small-resnet", *FEW]
+FEW = ["--evaluation.images", "20"]
+SMALL = ["--teacher.network", "small-resnet", *FEW]
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_state_dicts_however_saved_give_the_same_numbers(
             }[wrap],
             path,
         )  # fmt: skip
-    assert command.main([str(path), *SMALL, "--protocol", "fgsm", "--output", str(tmp_path / "x.json")]) == 0
-    assert command.main([str(run), *FEW, "--protocol", "fgsm", "--output", str(tmp_path / "y.json")]) == 0
+    assert command.main([str(path), *SMALL, "--evaluation.protocol", "fgsm", "--output", str(tmp_path / "x.json")]) == 0
+    assert command.main([str(run), *FEW, "--evaluation.protocol", "fgsm", "--output", str(tmp_path / "y.json")]) == 0
     x, y = (json.loads((tmp_path / name).read_text()) for name in ("x.json", "y.json"))
     assert x["model"] == y["model"]
     assert capsys.readouterr().out.count("fgsm") > 0
@@ -84,8 +84,17 @@ def test_the_normalisation_given_is_inside_the_model(run: Path, tmp_path: Path) 
         {name[8:]: value for name, value in whole.items() if name.startswith("network.")}, tmp_path / "w.safetensors"
     )
     found = []
-    for mean in ("0.3", "40"):
-        arguments = [str(tmp_path / "w.safetensors"), *SMALL, "--protocol", "fgsm", "--mean", mean, "--std", "0.3"]
+    for mean in ("0.3", "1"):
+        arguments = [
+            str(tmp_path / "w.safetensors"),
+            *SMALL,
+            "--evaluation.protocol",
+            "fgsm",
+            "--teacher.mean",
+            mean,
+            "--teacher.std",
+            "0.05",
+        ]
         assert command.main([*arguments, "--output", str(tmp_path / "x.json")]) == 0
         found.append(json.loads((tmp_path / "x.json").read_text())["model"]["clean"])
     assert found[0] > 0.5 > found[1]
@@ -94,7 +103,17 @@ def test_the_normalisation_given_is_inside_the_model(run: Path, tmp_path: Path) 
 def test_students_of_a_distilled_set_as_mean_and_deviation(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--distilled", str(run), "--seeds", "2", "--epochs", "2", "--protocol", "fgsm", *FEW]
+    arguments = [
+        "--distilled",
+        str(run),
+        "--student.count",
+        "2",
+        "--student.epochs",
+        "2",
+        "--evaluation.protocol",
+        "fgsm",
+        *FEW,
+    ]
     assert command.main([*arguments, "--output", str(tmp_path / "x.json")]) == 0
     assert table(capsys.readouterr().out)[2][0] == "2 students"
     found = Evaluation.model_validate_json((tmp_path / "x.json").read_text())
@@ -103,11 +122,11 @@ def test_students_of_a_distilled_set_as_mean_and_deviation(
     again = [
         "--distilled",
         str(run / "distilled"),
-        "--student",
+        "--student.network",
         "convnet3",
-        "--epochs",
+        "--student.epochs",
         "1",
-        "--protocol",
+        "--evaluation.protocol",
         "fgsm",
         *FEW,
     ]
@@ -137,31 +156,40 @@ def test_bad_input_ends_with_code_2_and_one_message(
     for arguments, message in [
         ([], "Give either a checkpoint or --distilled"),
         ([teacher, "--distilled", str(run)], "Give either a checkpoint or --distilled"),
-        ([teacher, "--seeds", "3"], "--seeds belongs to students"),
-        (["--distilled", str(run), "--arch", "resnet18"], "--arch belongs to a checkpoint"),
-        ([teacher, "--labels", "stored"], "--labels belongs to students"),
-        (["--distilled", str(run), "--labels", "stored", "--teacher", teacher], "--labels and --teacher exclude"),
-        (["--distilled", str(run), "--labels", "stored"], "comes with no soft labels (--labels)"),
-        ([teacher, "--images", "0"], "--images must be at least 1"),
+        ([teacher, "--student.count", "3"], "--student.count belongs to students"),
+        (["--distilled", str(run), "--teacher.network", "resnet18"], "--teacher.network belongs to a checkpoint"),
+        ([teacher, "--student.labels", "stored"], "--student.labels belongs to students"),
+        (
+            ["--distilled", str(run), "--student.labels", "stored", "--teacher", teacher],
+            "--student.labels stored and --teacher exclude",
+        ),
+        (["--distilled", str(run), "--student.labels", "stored"], "comes with no soft labels (--student.labels)"),
+        ([teacher, "--evaluation.images", "0"], "--evaluation.images: Input should be greater than 0"),
         ([teacher, "--output", "x.txt"], "must be a .json or .html file"),
         (["missing.pt", *SMALL], "There is no checkpoint missing.pt"),
         (["."], "The folder . holds no teacher.safetensors"),
         (["broken.safetensors", *SMALL], "not a readable safetensors file"),
         (["other.pt"], "does not say which network"),
         (["other.pt", *SMALL], "do not fit the network"),
-        (["other.pt", "--arch", "resnet19"], "Did you mean 'resnet18'"),
-        ([teacher, "--arch", "resnet18"], "says itself that its arch is small-resnet, but --arch says resnet18"),
-        ([teacher, "--activation", "gelu"], "says itself that its activation is relu, but --activation says gelu"),
-        ([teacher, "--mean", "0.5"], "says itself what its mean is, but --mean says 0.5"),
+        (["other.pt", "--teacher.network", "resnet19"], "Did you mean 'resnet18'"),
+        (
+            [teacher, "--teacher.network", "resnet18"],
+            "says itself that its network is small-resnet, but --teacher.network says resnet18",
+        ),
+        (
+            [teacher, "--teacher.activation", "gelu"],
+            "says itself that its activation is relu, but --teacher.activation says gelu",
+        ),
+        ([teacher, "--teacher.mean", "0.5"], "says itself what its mean is, but --teacher.mean says 0.5"),
         (["list.pt", *SMALL], "holds no state dict"),
         (["evil.pt", *SMALL], "evil.pt"),
         (["worse.pt", *SMALL], "holds more than weights"),
-        (["other.pt", *SMALL, "--mean", "0.1", "0.2"], "--mean needs one number"),
-        (["other.pt", *SMALL, "--std", "0"], "--std needs one number"),
-        ([teacher, "--protocol", "qick"], "Did you mean 'quick'"),
+        (["other.pt", *SMALL, "--teacher.mean", "0.1", "0.2"], "--teacher.mean needs one number"),
+        (["other.pt", *SMALL, "--teacher.std", "0"], "--teacher.std must not be zero"),
+        ([teacher, "--evaluation.protocol", "qick"], "Did you mean 'quick'"),
         ([teacher, "--dataset", "nope"], "Unknown data set 'nope'"),
         (["--distilled", "missing"], "There is no distilled set missing"),
-        (["--distilled", str(run), "--recipe", "nope"], "student.protocol"),
+        (["--distilled", str(run), "--student.protocol", "nope"], "--student.protocol: Input should be"),
     ]:
         assert command.main(arguments) == 2, arguments
         captured = capsys.readouterr()
@@ -171,7 +199,7 @@ def test_bad_input_ends_with_code_2_and_one_message(
         assert captured.out == "", arguments
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], [], ["x.pt", "--seeds", "3"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], [], ["x.pt", "--student.count", "3"]])
 def test_help_and_contradictions_do_not_import_torch(arguments: list[str]) -> None:
     code = (
         f"import sys\nfrom guard_plugins.cli.eval import main\ntry: main({arguments!r})\n"
@@ -185,7 +213,17 @@ def test_an_attack_alone_at_radii_of_choice_and_a_preset(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "found.json"
-    arguments = [str(run / "teacher.safetensors"), *FEW, "--protocol", "pgd-3", "--eps", "8", "16", "--preset", "fast"]
+    arguments = [
+        str(run / "teacher.safetensors"),
+        *FEW,
+        "--evaluation.protocol",
+        "pgd-3",
+        "--evaluation.eps",
+        "8",
+        "16",
+        "--preset",
+        "fast",
+    ]
     assert command.main([*arguments, "--output", str(output)]) == 0
     found = Evaluation.model_validate_json(output.read_text())
     assert [(entry.attack, round(entry.eps * 255, 6)) for entry in found.model.robust] == [("pgd-3", 8), ("pgd-3", 16)]
@@ -197,7 +235,17 @@ def test_an_attack_alone_at_radii_of_choice_and_a_preset(
 def test_the_preset_decides_the_student(run: Path, tmp_path: Path) -> None:
     outputs = [tmp_path / "digits.json", tmp_path / "fast.json"]
     for output in outputs:
-        arguments = ["--distilled", str(run), "--epochs", "1", "--protocol", "fgsm", "--eps", "8", *FEW]
+        arguments = [
+            "--distilled",
+            str(run),
+            "--student.epochs",
+            "1",
+            "--evaluation.protocol",
+            "fgsm",
+            "--evaluation.eps",
+            "8",
+            *FEW,
+        ]
         assert command.main([*arguments, "--preset", output.stem, "--output", str(output)]) == 0
     ours, other = (Evaluation.model_validate_json(output.read_text()).model for output in outputs)
     assert ours != other
@@ -225,7 +273,7 @@ def test_files_of_another_data_set_say_which(
     for subject in ([run], [run / "teacher.safetensors"], ["--distilled", run], ["--distilled", run / "distilled"]):
         said = complaint(capsys, *subject, *bits)
         assert "does not fit the data set 'folder' (--dataset" in said
-        assert "do:   Give --dataset digits, without --image-size.\n" in said
+        assert "do:   Give --dataset digits, without --data.image-size.\n" in said
         assert "--teacher" not in said
     seen = "images (1, 8, 8), 10 classes (0, 1, 2, ...); the data set has (3, 8, 8), 2 classes (cat, dog)"
     assert seen in complaint(capsys, run, *bits)
@@ -236,7 +284,7 @@ def test_files_of_another_data_set_say_which(
             (tmp_path / "config.yaml").write_text(text)
         assert "Give --dataset and --data-root of the data it was made from" in complaint(capsys, alone, *bits)
     (tmp_path / "config.yaml").write_text("{dataset: folder, data_root: my data, data: {image_size: 32}}")
-    assert "Give --dataset folder --data-root 'my data' --image-size 32." in complaint(capsys, alone, *bits)
+    assert "Give --dataset folder --data-root 'my data' --data.image-size 32." in complaint(capsys, alone, *bits)
 
 
 @pytest.mark.parametrize("network", [[], SMALL])
@@ -253,7 +301,7 @@ def test_what_is_no_checkpoint_is_called_so(
     for path in tmp_path.iterdir():
         said = complaint(capsys, path, *network)
         assert f"{path} is no checkpoint\n" in said
-        assert "--arch" not in said
+        assert "--teacher.network" not in said
 
 
 def test_distilled_images_given_as_weights_are_sent_to_the_right_option(
@@ -262,7 +310,7 @@ def test_distilled_images_given_as_weights_are_sent_to_the_right_option(
     for network in ([], SMALL):
         said = complaint(capsys, run / "distilled" / "distilled.safetensors", *network)
         assert "holds distilled images, not weights" in said
-        assert f"Give it as --distilled {run}.\n" in said
+        assert f"guard-eval takes it as --distilled {run}.\n" in said
 
 
 def test_the_advice_to_read_a_file_unsafely_is_never_passed_on(
@@ -293,7 +341,7 @@ def test_the_advice_to_read_a_file_unsafely_is_never_passed_on(
 
 
 def test_the_network_that_a_file_says_it_is_may_be_named(run: Path) -> None:
-    assert command.main([str(run), *SMALL, "--protocol", "fgsm", "--eps", "1"]) == 0
+    assert command.main([str(run), *SMALL, "--evaluation.protocol", "fgsm", "--evaluation.eps", "1"]) == 0
 
 
 def test_a_folder_of_runs_or_of_nothing_is_said_to_be_no_run(

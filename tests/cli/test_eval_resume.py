@@ -45,7 +45,19 @@ def noted(function: Callable[..., Any], done: list[Any], what: Callable[[Any], A
 
 
 def students(run: Path, output: Path, *more: str) -> list[str]:
-    options = ["--epochs", "6", "--protocol", "fgsm", "--eps", "1", "2", "4", "--images", "20", *more]
+    options = [
+        "--student.epochs",
+        "6",
+        "--evaluation.protocol",
+        "fgsm",
+        "--evaluation.eps",
+        "1",
+        "2",
+        "4",
+        "--evaluation.images",
+        "20",
+        *more,
+    ]
     return ["--distilled", str(run), *options, "--output", str(output)]
 
 
@@ -107,7 +119,7 @@ def test_a_long_attack_goes_on_at_its_batch(
 
     batches: list[float] = []
     monkeypatch.setattr(FGSM, "perturb", counted)
-    small = ["--batch-size", "2"]
+    small = ["--evaluation.batch-size", "2"]
     assert command.main(students(run, tmp_path / "whole.json", *small)) == 0
     whole = list(batches)
     assert whole.count(2 / 255) > 1
@@ -133,7 +145,10 @@ def test_another_command_is_refused_and_nothing_is_lost(
         with pytest.raises(SystemError):
             command.main(students(run, output))
     (state / "notes.txt").write_text("not ours")
-    for other in (students(run, output, "--seed", "1"), students(run, output.with_suffix(".html"), "--images", "10")):
+    for other in (
+        students(run, output, "--seed", "1"),
+        students(run, output.with_suffix(".html"), "--evaluation.images", "10"),
+    ):
         capsys.readouterr()
         assert command.main(other) == 2
         message = capsys.readouterr().err

@@ -69,8 +69,8 @@ def test_counts_what_the_distances_say(linear: Linear, data: tuple[Tensor, Tenso
     eps = float(distance[correct].median()) * 1.01
     result = run(linear, data, PGD(steps=40), eps=eps)
     assert torch.equal(result.robust, correct & (distance > eps))
-    assert (result.images, result.attacked, result.clean) == (50, 40, pytest.approx(0.8))
-    assert 0 < result.accuracy < result.clean
+    assert (result.images, result.attacked) == (50, 40)
+    assert 0 < result.accuracy < 0.8
     assert (result.attack, result.norm, result.eps) == ("pgd-40", "Linf", eps)
 
 

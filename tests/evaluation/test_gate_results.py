@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from guard_plugins.evaluation.accuracy import AttackResult
+from guard_plugins.attacks.autoattack import AutoAttack
+from guard_plugins.attacks.fgsm import FGSM
+from guard_plugins.attacks.margin import MarginPGD
+from guard_plugins.attacks.mim import MIM
+from guard_plugins.attacks.pgd import PGD
+from guard_plugins.attacks.square import Square
+from guard_plugins.evaluation.accuracy import AttackResult, attack_accuracy
 from guard_plugins.evaluation.curvature import Curvature
 from guard_plugins.evaluation.gate.comparison import clean_is_kept, gains_agree, h_matters
 from guard_plugins.evaluation.gate.examine import review
@@ -16,6 +24,7 @@ from guard_plugins.evaluation.gate.ordering import (
     square_not_below_white_box,
     stronger_is_lower,
 )
+from guard_plugins.runtime.seeds import Seeds
 
 N = 1000
 
@@ -25,7 +34,9 @@ def result(
 ) -> AttackResult:
     robust = torch.zeros(N, dtype=torch.bool)
     robust[shift : shift + round(accuracy * N)] = True
-    return AttackResult(attack, "Linf", eps, robust, N, parts)
+    strength = {"fgsm": 1, "pgd-20": 20, "pgd-100": 100, "autoattack": math.inf}.get(attack)
+    square = attack.startswith("square")
+    return AttackResult(attack, "Linf", eps, robust, N, parts, strength, square, max(len(parts) - 1, 0))
 
 
 def test_the_published_dc_row_would_have_failed() -> None:
@@ -71,6 +82,33 @@ def test_square_is_compared_image_by_image() -> None:
 def test_square_inside_autoattack_must_find_nothing_more(last: float, verdict: str) -> None:
     parts = (("apgd-ce", 0.32), ("apgd-t", 0.30), ("fab-t", 0.30), ("square-5000", last))
     assert square_not_below_white_box([result("autoattack", last, parts=parts)]).verdict == verdict
+
+
+def test_the_attacks_that_ship_declare_their_part_in_the_gate() -> None:
+    ranked = [FGSM(), PGD(steps=20), PGD(steps=100), AutoAttack()]
+    assert [attack.strength for attack in ranked] == [1, 20, 100, math.inf]
+    assert {attack.strength for attack in (MarginPGD(), PGD(restarts=5), MIM(), Square())} == {None}
+    assert [attack.label for attack in (*ranked, Square()) if attack.black_box] == ["square-5000"]
+
+
+def test_a_result_carries_what_its_attack_declares() -> None:
+    class Lucky(FGSM):
+        name, black_box = "lucky", True
+
+        def parts(self) -> tuple[FGSM, ...]:
+            return (FGSM(), Lucky())
+
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    images, labels = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(6).long()
+    found = attack_accuracy(model, Lucky(), images, labels, eps=0.1, batch_size=6, seeds=Seeds(0))
+    assert (found.strength, found.black_box, found.white_box_parts) == (1, True, 1)
+
+
+def test_a_plugins_black_box_attack_is_compared_like_square() -> None:
+    own = AttackResult("own", "Linf", 8 / 255, torch.zeros(N, dtype=torch.bool), N, (), None, True)
+    item = square_not_below_white_box([result("fgsm", 0.6), result("pgd-20", 0.5), own])
+    assert (item.verdict, item.value) == ("failed", 0.5)
+    assert item.figure == "breaks 50.0 % of the images that pgd-20 did not, at 8/255"
 
 
 def test_the_curve_must_fall() -> None:

@@ -62,15 +62,9 @@ def test_lrs_stays_within_bounds_and_falls_with_hlr(real: float, distilled: floa
     assert metrics.label_robust_score(hlr + 0.1, ior) < score
 
 
-def test_mean_and_sd() -> None:
-    assert metrics.spread([0.5, 0.7]) == metrics.Spread(pytest.approx(0.6), pytest.approx(math.sqrt(0.02)), 2)
-    assert metrics.spread([0.5]) == metrics.Spread(0.5, None, 1)
-
-
 @pytest.mark.parametrize(
     "compute",
     [
-        lambda: metrics.spread([]),
         lambda: metrics.robustness_ratio(0.5, []),
         lambda: metrics.improved_robustness_ratio(0.5, []),
     ],

@@ -13,7 +13,7 @@ from tests.distributions import command, installed, metadata
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("guard-*"))
 TINY = [
-    "--ipc", "1", "--data.train-per-class", "12", "--teacher.epochs", "1", "--student.epochs", "1",
+    "--ipc", "1", "--data.train-per-class", "12", "--student.epochs", "1",
     "--evaluation.images", "10", "--device", "cpu",
 ]  # fmt: skip
 
@@ -38,7 +38,7 @@ def test_packaging_and_entry_point(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
 def test_they_are_built_on_the_public_api_only(folder: Path) -> None:
-    from tests.testing.test_contributing import public_modules
+    from tests.testing.test_writing_plugins import public_modules
 
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

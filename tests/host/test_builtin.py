@@ -25,7 +25,10 @@ def test_names_and_summaries_of_the_data_sets():
 
     datasets = register_datasets()
     assert sorted(dataset.name for dataset in datasets) == [
-        "cifar10", "cifar100", "digits", "folder", "imagenet", "imagenette", "tiny-imagenet",
+        "cifar10", "cifar100", "digits", "fashion-mnist", "folder", "huggingface", "imagenet", "imagenette", "mnist",
+        "svhn", "tiny-imagenet",
     ]  # fmt: skip
     assert all(issubclass(dataset, DataSet) and dataset.summary and "\n" not in dataset.summary for dataset in datasets)
-    assert {dataset.name for dataset in datasets if dataset.needs_root} == {"folder", "tiny-imagenet", "imagenet"}
+    assert {dataset.name for dataset in datasets if dataset.needs_root} == {
+        "folder", "huggingface", "tiny-imagenet", "imagenet",
+    }  # fmt: skip

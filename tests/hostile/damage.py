@@ -64,15 +64,15 @@ def damage_structure(rng: random.Random, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
-        name = rng.choice(list(tensors))
+        name = rng.choice([*tensors, ""])
         if metadata and rng.random() < 0.5:
             key = rng.choice(list(metadata))
             try:
                 metadata[key] = json.dumps(spoiled(rng, json.loads(metadata[key])))
             except ValueError:
                 metadata[key] = "x"
-        elif rng.random() < 0.2:
-            tensors.pop(name)
+        elif rng.random() < 0.2 or not name:
+            tensors.pop(name, None)
         else:
             tensors[name] = rng.choice(CHANGES)(tensors[name])
         save_file(tensors, path, metadata=metadata)

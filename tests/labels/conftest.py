@@ -18,7 +18,7 @@ from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
 from guard_plugins.testing.world import tiny_task
-from guard_plugins.training.student_batches import Lesson, online
+from guard_plugins.training.student_batches import StudentBatch, online
 
 RECIPES: dict[str, dict[str, Any]] = {
     "published": {"augment": "resized-crop-flip", "cutmix": 1.0},
@@ -47,10 +47,10 @@ class World:
     def stored(self, **options: Any) -> StoredLabels:
         return StoredLabels(self.write(**options), self.distilled.images)
 
-    def online(self, step: int) -> Lesson:
-        """Return the lesson an online student sees at a step."""
+    def online(self, step: int) -> StudentBatch:
+        """Return the batch an online student sees at a step."""
         self.task.seeds.reset(STAGE, step)
-        return online(self.task, self.distilled, self.teacher)(STAGE).lesson(step)
+        return online(self.task, self.distilled, self.teacher)(STAGE).batch(step)
 
 
 @pytest.fixture

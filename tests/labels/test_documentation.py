@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from guard_plugins.artifacts.distilled import save_distilled
-from guard_plugins.labels.layout import Layout, human
-from guard_plugins.training.recipes import PROTOCOLS
+from guard_plugins.artifacts.formatting import byte_count
+from guard_plugins.labels.layout import Layout
+from guard_plugins.training.recipes import RECIPES
 from tests.labels.conftest import World
 
 PAGE = (Path(__file__).parents[2] / "docs" / "soft-labels.md").read_text(encoding="utf-8")
-DIGITS = replace(PROTOCOLS["one-cycle"], epochs=150, augment="none")
+DIGITS = replace(RECIPES["one-cycle"], epochs=150, augment="none")
 
 
 def test_the_loop_runs_as_it_stands(
@@ -40,14 +41,14 @@ def test_the_loop_runs_as_it_stands(
         ("digits, 10 per class, the default recipe", Layout.of(DIGITS, images=100, classes=10, size=(8, 8))),
         (
             "CIFAR-100, 50 per class, `sre2l-cifar`",
-            Layout.of(PROTOCOLS["sre2l-cifar"], images=5000, classes=100, size=(32, 32)),
+            Layout.of(RECIPES["sre2l-cifar"], images=5000, classes=100, size=(32, 32)),
         ),
         (
             "ImageNet-1k, 50 per class, `sre2l`",
-            Layout.of(PROTOCOLS["sre2l"], images=50_000, classes=1000, size=(224, 224)),
+            Layout.of(RECIPES["sre2l"], images=50_000, classes=1000, size=(224, 224)),
         ),
     ],
 )
 def test_the_table_is_what_a_run_says(row: str, layout: Layout) -> None:
     total = layout.bytes_of(layout.epochs)
-    assert f"| {row} | {total:,} ({human(total)}) |" in PAGE
+    assert f"| {row} | {total:,} ({byte_count(total)}) |" in PAGE

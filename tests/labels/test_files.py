@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from guard_baselines.noise import Noise
+from guard_plugins.artifacts.formatting import byte_count
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.labels import relabel as stage
-from guard_plugins.labels.layout import HEADER, Layout, human
+from guard_plugins.labels.layout import HEADER, Layout
 from guard_plugins.labels.shard import read_card, write_shard
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.runtime.signals import StoppedError
 from guard_plugins.testing.world import tiny_task
-from guard_plugins.training.recipes import PROTOCOLS, recipe_of
+from guard_plugins.training.recipes import SRE2L, recipe_of
 from tests.labels.conftest import BATCH, IMAGES, RECIPES, World
 
 Worlds = Callable[..., World]
@@ -55,13 +56,13 @@ def test_the_cost_is_exact(world: Worlds, recipe: str) -> None:
 
 
 def test_the_cost_of_the_published_recipe_on_imagenet() -> None:
-    layout = Layout.of(PROTOCOLS["sre2l"], images=50_000, classes=1000, size=(224, 224))
+    layout = Layout.of(SRE2L, images=50_000, classes=1000, size=(224, 224))
     assert layout.cost() == (
         "300 epochs x 49152 images x (2000 bytes of float16 logits + 17 of view) + 14400 batches x 16 "
         "= 29,742,105,600 bytes (29.7 GB)"
     )
     assert layout.shard == 1
-    assert human(5) == "5 bytes"
+    assert byte_count(5) == "5 bytes"
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(
@@ -203,7 +204,7 @@ def test_a_stranger_s_numbers_are_looked_at(world: Worlds, name: str, change: An
     tensors[name] = change(tensors[name]).contiguous()
     write_shard(path, card, range(1), tensors)
     with pytest.raises(
-        ArtifactError, match=r"epochs-000000\.safetensors is not the part of the stored labels"
+        ArtifactError, match=r"epochs-000000\.safetensors is damaged, or does not belong to these stored labels"
     ) as caught:
         StoredLabels(path.parent, one.distilled.images)
     assert seen in caught.value.seen
@@ -256,7 +257,7 @@ def test_a_deeply_nested_card_is_no_crash(world: Worlds) -> None:
     one = world("published", epochs=1)
     path = one.write() / "epochs-000000.safetensors"
     save_file({"x": torch.zeros(1)}, path, metadata={"guard_labels": "[" * 100_000})
-    with pytest.raises(ArtifactError, match=r"epochs-000000\.safetensors is not the part"):
+    with pytest.raises(ArtifactError, match=r"epochs-000000\.safetensors is damaged"):
         StoredLabels(path.parent, one.distilled.images)
 
 

@@ -1,4 +1,4 @@
-"""Stored labels replayed: against a slow twin, against online lessons, and in any order."""
+"""Stored labels replayed: against a slow twin, against online batches, and in any order."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_replay_and_labels_agree_with_a_loop_over_the_stored_numbers(world: Worl
         numbers = load_file(path)
         assert sorted(numbers["rows"][:2].flatten().unique().tolist()) == sorted(numbers["rows"][:2].flatten().tolist())
         for step in (0, 3):
-            lesson = stored.lesson(first + step)
+            batch = stored.batch(first + step)
             for place in range(BATCH):
                 view = twin(one, numbers, step, place)
                 logits = one.teacher(view[None])[0]
-                assert torch.allclose(lesson.images[place], view, atol=1e-5)
-                assert torch.allclose(lesson.answers[place], logits, atol=1e-4)
-                assert torch.equal(lesson.answers[place], numbers["logits"][step, place])
+                assert torch.allclose(batch.images[place], view, atol=1e-5)
+                assert torch.allclose(batch.targets[place], logits, atol=1e-4)
+                assert torch.equal(batch.targets[place], numbers["logits"][step, place])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -77,11 +77,11 @@ def test_stored_lessons_are_the_online_ones(world: Worlds, recipe: str) -> None:
     exact, rounded = one.stored(name="exact", dtype="float32"), one.stored(name="rounded")
     assert exact.total == rounded.total == STEPS
     for step in range(STEPS):
-        lesson = one.online(step)
-        assert torch.equal(exact.lesson(step).images, lesson.images)
-        assert torch.equal(exact.lesson(step).answers, lesson.answers)
-        assert torch.equal(rounded.lesson(step).images, lesson.images)
-        assert torch.equal(rounded.lesson(step).answers, lesson.answers.half().float())
+        batch = one.online(step)
+        assert torch.equal(exact.batch(step).images, batch.images)
+        assert torch.equal(exact.batch(step).targets, batch.targets)
+        assert torch.equal(rounded.batch(step).images, batch.images)
+        assert torch.equal(rounded.batch(step).targets, batch.targets.half().float())
 
 
 def test_views_differ_between_images_and_epochs(world: Worlds) -> None:
@@ -114,8 +114,8 @@ def test_any_order_batch_size_and_workers_give_the_same_items(
     world: Worlds, recipe: str, batch: int, workers: int
 ) -> None:
     stored = world(recipe).stored()
-    lessons = [stored.lesson(step) for step in range(STEPS)]
-    images, logits = torch.cat([it.images for it in lessons]), torch.cat([it.answers for it in lessons])
+    batches = [stored.batch(step) for step in range(STEPS)]
+    images, logits = torch.cat([it.images for it in batches]), torch.cat([it.targets for it in batches])
     assert len(stored) == len(images) == STEPS * BATCH
     order = torch.randperm(len(stored), generator=torch.Generator().manual_seed(2))
     loader = DataLoader(stored, batch_size=batch, sampler=order.tolist(), num_workers=workers)
@@ -127,9 +127,9 @@ def test_any_order_batch_size_and_workers_give_the_same_items(
 def test_items_are_read_one_by_one_and_end(world: Worlds) -> None:
     stored = world("cifar", epochs=2).stored()
     image, logits = stored[BATCH + 2]
-    lesson = stored.lesson(1)
-    assert torch.allclose(image, lesson.images[2], rtol=0, atol=1e-6)
-    assert torch.equal(logits, lesson.answers[2])
+    batch = stored.batch(1)
+    assert torch.allclose(image, batch.images[2], rtol=0, atol=1e-6)
+    assert torch.equal(logits, batch.targets[2])
     assert len(list(stored)) == len(stored) == 4 * BATCH
     with pytest.raises(IndexError, match="item 28 of 28"):
         stored[28]
@@ -138,8 +138,8 @@ def test_items_are_read_one_by_one_and_end(world: Worlds) -> None:
 def test_replay_draws_nothing(world: Worlds) -> None:
     stored: StoredLabels = world("published", epochs=2).stored()
     torch.manual_seed(0)
-    first = stored.lesson(0)
+    first = stored.batch(0)
     state = torch.get_rng_state()
-    again = stored.lesson(0)
+    again = stored.batch(0)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first.images, again.images)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from guard_plugins import Report, configure, run
+from guard_plugins import Report, run
+from guard_plugins.config.layers import Layer
+from guard_plugins.host.configure import resolve
 
 TINY = {
     "ipc": 1,
@@ -23,7 +25,11 @@ TINY = {
 def do_tiny_run(folder: Path, method: str, **settings: Any) -> tuple[Report, Path]:
     """Do a tiny run of a method on digits and return its report and folder."""
     own = {"recover": {"iterations": 3}} if method == "sre2l" else {}
-    return run(configure(method, **{**TINY, **own, **settings}, output=folder)), folder
+    layers = [
+        Layer("the tiny run", {**TINY, **own}, may_be_idle="yes"),
+        Layer("settings", {**settings, "output": folder}, may_be_idle="no"),
+    ]
+    return run(resolve(method, layers)), folder
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-TINY = ("--ipc", "2", "--teacher.epochs", "4", "--student.epochs", "40", "--evaluation.images", "40")
+TINY = ("--ipc", "2", "--student.epochs", "40", "--evaluation.images", "40")
 OWN = {
-    "sre2l": ("--recover.iterations", "150"),
-    "cda": ("--recover.iterations", "150"),
+    "sre2l": ("--teacher.epochs", "4", "--recover.iterations", "150"),
+    "cda": ("--teacher.epochs", "4", "--recover.iterations", "150"),
     "dc": ("--match.iterations", "20"),
 }
 

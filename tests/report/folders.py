@@ -15,6 +15,7 @@ from guard_plugins.artifacts.figures import FIGURES, About, Figures, save_figure
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport, Models, Report, RobustAccuracy
 
 RADII = (1, 4, 16)
+NAMES = {"pgd": "PGD", "cw": "CW", "cw-linf": "CW-L∞", "autoattack": "AutoAttack", "square": "Square"}
 GUARD = {"h": None, "h_rms": 16 / 255, "weight": 1.0, "penalty": "loss", "every": 1}
 
 
@@ -68,7 +69,7 @@ def write_run(
                 "teacher": {"network": "small-resnet", "path": None, "training": training}}  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump({**settings, **(config or {})}))
     manifest = {"created": "2026-01-02T03:04:05+0000", "command": ["/opt/bin/guard-run", "--method", method, "a b"],
-                "versions": {"torch": "2.6"}, "machine": {"cpus": 2}, "git": None}  # fmt: skip
+                "versions": {"torch": "2.6"}, "machine": {"cpus": 2}, "git": None, "attacks": NAMES}  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     Image.fromarray(np.full((16, 16, 3), 200, np.uint8)).save(folder / "distilled.png")
     save_figures(folder / FIGURES, figures(classes, offset))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import pytest
 
 from guard_plugins.artifacts.figures import load_figures
-from guard_plugins.artifacts.report import Models, Report
+from guard_plugins.artifacts.report import GateItem, Models, Report
 from guard_plugins.evaluation import assess
-from guard_plugins.evaluation.gate.item import Item
 from guard_plugins.evaluation.metrics import metrics_of
 from tests.pipeline.conftest import do_tiny_run
 from tests.report.folders import model
@@ -74,9 +72,9 @@ def test_a_failed_item_is_loud(
 ) -> None:
     original = assess.review
 
-    def failing(**known: Any) -> list[Item]:
+    def failing(**known: Any) -> list[GateItem]:
         first, *rest = original(**known)
-        return [replace(first, verdict="failed", suggests="look again"), *rest]
+        return [first.model_copy(update={"verdict": "failed", "suggests": "look again"}), *rest]
 
     monkeypatch.setattr(assess, "review", failing)
     _, folder = do_tiny_run(tmp_path / "run", "noise")

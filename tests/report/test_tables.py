@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from guard_plugins.artifacts.formatting import attack_name, duration, percent, radius
 from guard_plugins.artifacts.report import RobustAccuracy
 from guard_plugins.report.comparison import KINDS
-from guard_plugins.report.formatting import attack_name, duration, percent, radius
 from guard_plugins.report.tables import curve_attack, tables
-from tests.report.folders import model
+from tests.report.folders import NAMES, model
 
 
 def test_every_number_is_in_its_cell_and_the_best_is_marked() -> None:
@@ -14,7 +14,7 @@ def test_every_number_is_in_its_cell_and_the_best_is_marked() -> None:
         ("a", {"student": model(0.9, 0.8, 0.6, 0.3), "teacher": model(0.99, 0.9, 0.9, 0.9)}),
         ("b", {"student": model(0.7, 0.8, 0.5, 0.4)}),
     ]
-    (table,) = tables(experiments, KINDS)
+    (table,) = tables(experiments, KINDS, NAMES)
     assert list(table.heads) == ["clean", "ε = 1/255", "ε = 4/255", "ε = 16/255"]
     students, teachers = table.sections
     assert [[cell.text for cell in row.cells] for row in students.rows] == [
@@ -32,7 +32,7 @@ def test_further_attacks_get_a_table_per_radius_and_norm() -> None:
         RobustAccuracy(attack="autoattack", norm="Linf", eps=4 / 255, accuracy=0.55, images=100),
         RobustAccuracy(attack="cw-l2", norm="L2", eps=0.5, accuracy=0.25, sd=0.01, images=100),
     ]
-    found = tables([("a", {"student": model(0.9, 0.8, 0.6, 0.3, more=more)})], KINDS)
+    found = tables([("a", {"student": model(0.9, 0.8, 0.6, 0.3, more=more)})], KINDS, NAMES)
     assert [table.title for table in found] == [
         "Accuracy under PGD-20 (L∞) along the ε curve", "Accuracy at ε = 4/255 (L∞)", "Accuracy at ε = 0.5 (L2)",
     ]  # fmt: skip
@@ -46,7 +46,7 @@ def test_what_was_not_measured_is_a_dash() -> None:
         ("a", {"student": model(0.9, 0.8, 0.6, 0.3)}),
         ("b", {"student": model(0.9, 0.8, 0.6, 0.3, attack="pgd-100")}),
     ]
-    cells = [[cell.text for cell in row.cells] for row in tables(experiments, KINDS)[0].sections[0].rows]
+    cells = [[cell.text for cell in row.cells] for row in tables(experiments, KINDS, NAMES)[0].sections[0].rows]
     assert cells[1] == ["90.0", "–", "–", "–"]
 
 
@@ -57,12 +57,8 @@ def test_the_curve_is_the_attack_with_the_most_radii() -> None:
 
 
 def test_wording() -> None:
-    assert [attack_name(n) for n in ("pgd-20", "cw-linf-100", "autoattack", "own-7")] == [
-        "PGD-20",
-        "CW-L∞-100",
-        "AutoAttack",
-        "own-7",
-    ]
+    shown = [attack_name(label, NAMES) for label in ("pgd-20", "cw-linf-100", "autoattack", "own-7", "pgdx", "pgd")]
+    assert shown == ["PGD-20", "CW-L∞-100", "AutoAttack", "own-7", "pgdx", "PGD"]
     assert (percent(0.12345), percent(0.5, 0.0123), percent(None)) == ("12.3", "50.0 ± 1.2", "–")
     assert (radius(8 / 255), radius(0.5, "L2")) == ("8/255", "0.5")
     assert (duration(3.21), duration(150), duration(9000)) == ("3.2 s", "2.5 min", "2.5 h")

@@ -34,7 +34,7 @@ def test_the_packaging_announces_the_method_and_pins_the_major_version() -> None
     project = tomllib.loads(rendered("my-method")["pyproject.toml"])["project"]
     assert project["name"] == "guard-my-method"
     assert project["entry-points"]["guard_plugins"] == {"my-method": "guard_my_method"}
-    assert project["dependencies"] == ["guard-plugins>=0.1,<1"]
+    assert project["dependencies"] == ["guard-plugins>=0.2,<1"]
     assert f"guard_api = {API_VERSION}" in rendered("my-method")["src/guard_my_method/__init__.py"]
 
 

@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = {
-    "README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "ruff.toml",
-    "setup.cfg", "pyproject.toml",
+    "README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "CITATION.cff", "LICENSE",
+    "Makefile", "ruff.toml", "setup.cfg", "pyproject.toml", "docs/writing-plugins.md",
 }  # fmt: skip
 
 

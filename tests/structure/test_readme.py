@@ -42,9 +42,7 @@ def test_every_guard_run_command_is_valid(command: str) -> None:
 
 def test_every_link_leads_somewhere() -> None:
     for document in (
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
-        ROOT / "ARCHITECTURE.md",
+        *sorted(ROOT.glob("*.md")),
         *sorted((ROOT / "docs").glob("*.md")),
     ):
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):

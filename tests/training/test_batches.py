@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import pytest
 import torch
 
-from guard_plugins.data.splits import TensorSplit
 from guard_plugins.runtime.seeds import Seeds
-from guard_plugins.training.batches import EpochBatches, epoch_order, in_order
+from guard_plugins.training.batches import EpochBatches, epoch_order
 
 
 def test_an_order_is_a_permutation_that_depends_on_its_path_only():
@@ -45,12 +43,3 @@ def test_fewer_images_than_a_batch():
     batches = EpochBatches(3, 64, seeds=Seeds(0), stage="s")
     assert (batches.size, batches.per_epoch) == (3, 1)
     assert sorted(batches.index(5).tolist()) == [0, 1, 2]
-
-
-@pytest.mark.parametrize("size", [1, 3, 7, 100])
-def test_in_order_goes_through_everything_once(size):
-    pixels, labels = torch.rand(7, 1, 2, 2), torch.arange(7)
-    images, seen = zip(*in_order(TensorSplit(pixels, labels), size), strict=True)
-    assert torch.equal(torch.cat(images), pixels)
-    assert torch.equal(torch.cat(seen), labels)
-    assert max(len(batch) for batch in seen) <= size

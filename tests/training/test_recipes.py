@@ -7,17 +7,17 @@ from typing import get_args
 import pytest
 
 from guard_plugins.config.schema import StudentConfig
-from guard_plugins.training.recipes import DC, MODERN, PROTOCOLS, SRE2L, recipe_of
+from guard_plugins.training.recipes import DC, MODERN, RECIPES, SRE2L, recipe_of
 from guard_plugins.training.schedules import half_cosine, step_down, warm_up_cosine
 
 
 def test_the_options_name_exactly_the_recipes() -> None:
-    assert set(get_args(StudentConfig.model_fields["protocol"].annotation)) == set(PROTOCOLS)
+    assert set(get_args(StudentConfig.model_fields["protocol"].annotation)) == set(RECIPES)
 
 
-@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+@pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_protocol_alone_is_its_recipe(name: str) -> None:
-    assert recipe_of(StudentConfig.model_validate({"protocol": name})) == PROTOCOLS[name]
+    assert recipe_of(StudentConfig.model_validate({"protocol": name})) == RECIPES[name]
 
 
 def test_options_go_over_the_recipe_zero_included() -> None:

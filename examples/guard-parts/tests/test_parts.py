@@ -40,10 +40,11 @@ def test_the_attack_takes_the_worse_direction() -> None:
 
 
 def test_all_three_in_one_run(tiny_run: TinyRun) -> None:
-    report, _ = tiny_run(
+    report, folder = tiny_run(
         "random", dataset="shapes", teacher={"network": "mlp", "batch_size": 12},
         evaluation={"protocol": "brightness", "images": 6},
     )  # fmt: skip
     assert report.dataset == "shapes"
     assert report.protocol == "brightness"
     assert {entry.attack for entry in report.models.student.robust} == {"brightness"}
+    assert "Accuracy under Brightness (L∞) along the ε curve" in (folder / "report.html").read_text(encoding="utf-8")

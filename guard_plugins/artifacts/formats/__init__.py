@@ -1,4 +1,4 @@
-"""Reading and writing the distilled sets of other code bases."""
+"""Reading and writing the distilled sets of other code bases; ``docs/formats.md`` describes them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from guard_plugins.artifacts.distilled import METADATA, TENSORS, load_distilled, load_pngs
+from guard_plugins.artifacts.distilled import METADATA, TENSORS, DistilledSetError, load_distilled, load_pngs
 from guard_plugins.artifacts.formats.dc import read_dc, write_dc
-from guard_plugins.artifacts.formats.dd_ranking import IMAGES, read_dd_ranking, write_dd_ranking
+from guard_plugins.artifacts.formats.dd_ranking import IMAGES, LABELS, read_dd_ranking, write_dd_ranking
+from guard_plugins.artifacts.formats.foreign import require_known_ending
+from guard_plugins.artifacts.formats.npz import read_npz
+from guard_plugins.artifacts.formats.pairs import pair_in, read_pair, require_one_image_each
+from guard_plugins.artifacts.formats.parquet import read_parquet, write_parquet
 from guard_plugins.artifacts.formats.sre2l import read_sre2l, sre2l_files, write_sre2l
+from guard_plugins.artifacts.formats.torch_files import read_torch
+from guard_plugins.artifacts.formats.trajectory import read_trajectory, trajectory_file
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.errors import ArtifactError
+from guard_plugins.data.images.tables import TABLES, table_files
 
 __all__ = [
-    "read_any", "read_dc", "read_dd_ranking", "read_sre2l", "write_dc", "write_dd_ranking", "write_sre2l",
+    "read_any", "read_dc", "read_dd_ranking", "read_npz", "read_parquet", "read_sre2l", "read_trajectory", "write_dc",
+    "write_dd_ranking", "write_parquet", "write_sre2l",
 ]  # fmt: skip
 
 _FORMATS: Final = (
     "Give a run (its folder holds distilled/ once images are made), or distilled images: a folder with "
-    f"{METADATA} as guard-run writes it, with folders of class000_id000.jpg (SRe2L, CDA), or with {IMAGES} "
-    "(DD-Ranking); or a .pt file (DC)."
+    f"{METADATA} as guard-run writes it, with folders of class000_id000.jpg (SRe2L, CDA), with {IMAGES} (DD-Ranking), "
+    "with images_best.pt (MTT, FTD, DATM, TESLA) or with .parquet files; or a file: .pt (DC, or [images, labels]), "
+    ".npz or .parquet. docs/formats.md lists what is read."
 )
 
 
@@ -28,21 +36,42 @@ def read_any(path: Path, *, mean: Sequence[float], std: Sequence[float]) -> Dist
     """Return the distilled set at ``path``, whichever known format it has.
 
     Args:
-        path: A folder of ours, of SRe2L's layout or with ``images.pt``, or a ``.pt`` file of DC's format.
-        mean: Per-channel mean of the data set; DC's files are normalised.
+        path: A folder or file in one of the formats of ``docs/formats.md``.
+        mean: Per-channel mean of the data set, for files whose images are normalised.
         std: Per-channel standard deviation, likewise.
 
     Raises:
-        ArtifactError: If there is nothing, or nothing readable.
+        DistilledSetError: If there is nothing, or nothing readable.
     """
-    if path.is_file():
+    if (trajectory := trajectory_file(path)) is not None:
+        return read_trajectory(trajectory, mean=mean, std=std)
+    return _read_file(path, mean, std) if path.is_file() else _read_folder(path)
+
+
+def _read_file(path: Path, mean: Sequence[float], std: Sequence[float]) -> DistilledSet:
+    ending = path.suffix.lower()
+    require_known_ending(path)
+    if ending in TABLES:
+        return read_parquet(path)
+    if ending == ".npz":
+        return read_npz(path, mean=mean, std=std)
+    pair = pair_in(read_torch(path))
+    if pair is None:
         return read_dc(path, mean=mean, std=std)
+    require_one_image_each(path)
+    images, labels = pair
+    return read_pair(images, labels, path, mean=mean, std=std)
+
+
+def _read_folder(path: Path) -> DistilledSet:
     if (path / TENSORS).exists():
         return load_distilled(path)
     if (path / METADATA).exists():
         return load_pngs(path)
-    if (path / IMAGES).exists():
+    if (path / IMAGES).exists() or (path / LABELS).exists():
         return read_dd_ranking(path)
-    if not sre2l_files(path):
-        raise ArtifactError(f"{path} holds no distilled set of a known format", do=_FORMATS)
-    return read_sre2l(path)
+    if sre2l_files(path):
+        return read_sre2l(path)
+    if table_files(path):
+        return read_parquet(path)
+    raise DistilledSetError(f"{path} holds no distilled set of a known format", do=_FORMATS)

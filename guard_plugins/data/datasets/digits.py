@@ -28,7 +28,12 @@ class Digits(DataSet):
     ignores = ("data_root", "download", "data.skip_corrupt")
 
     def load(self, request: DataRequest) -> Data:
-        """Read the digits; ``root`` and ``download`` play no part."""
+        """Read the digits; ``root`` and ``download`` play no part.
+
+        Raises:
+            DataError: If the request has options that do not apply.
+        """
+        request.refuse(self.name, "split", "range")
         import torch
         from sklearn.datasets import load_digits
 

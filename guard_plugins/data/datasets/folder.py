@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from guard_plugins.data.base import Data, DataRequest, DataSet
 from guard_plugins.errors import DataError
@@ -10,13 +11,19 @@ from guard_plugins.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from guard_plugins.data.images.listing import Listing
+
+_OTHER_NAMES: Final = {"train": ("training",), "test": ("testing", "valid", "validation", "eval")}
+"""What the folders of the two splits are called elsewhere; upper case is tried as well."""
+
 
 class Folder(DataSet):
     """``ROOT/train/CLASS/*`` and ``ROOT/test/CLASS/*`` (or ``val``; with both, ``test`` counts), any image format.
 
-    Files are taken in alphabetical order. Mean and standard deviation are those of the training images that are kept.
-    Images are grey only if all of them are; `guard_plugins.data.images.decode.decode` tells of alpha,
-    palettes and 16 bits.
+    Without test images, ``DataRequest.split`` holds out a share of every class, of ``ROOT/train/CLASS/*`` or of
+    ``ROOT/CLASS/*``. Files are taken in alphabetical order. Mean and standard deviation are those of the training
+    images that are kept. Images are grey only if all of them are; `guard_plugins.data.images.decode.decode` says what
+    becomes of alpha, palettes and more than 8 bits.
     """
 
     name = "folder"
@@ -33,6 +40,10 @@ class Folder(DataSet):
         from guard_plugins.data.images.listing import list_classes
 
         root = _existing(request.root)
+        if request.split is not None:
+            note = f"no test images: {request.split:g} of every class are held out (--data.split)"
+            data = assemble(self.name, _shared_out(root, request.split), request)
+            return replace(data, name=f"{self.name}, {request.split:g} held out", notes=(note, *data.notes))
         _require_train(root)
         return assemble(self.name, list_classes(root / "train", _test_folder(root)), request)
 
@@ -49,16 +60,38 @@ def _existing(root: Path | None) -> Path:
     return root
 
 
+def _shared_out(root: Path, share: float) -> Listing:
+    """Return the files of ``ROOT/train/CLASS`` or ``ROOT/CLASS``, some of them held out.
+
+    Raises:
+        DataError: If there are test images.
+    """
+    from guard_plugins.data.images.listing import class_folders, list_with_share
+
+    has_train = (root / "train").is_dir()
+    tests = [name for name in ("test", "val") if (root / name).is_dir() and class_folders(root / name)]
+    if has_train and tests:
+        raise DataError(
+            f"{root} has test images of its own, so none are held out (--data.split).",
+            seen=f"{root / tests[0]}", do="Leave --data.split out, or use --data.validation-per-class.",
+        )  # fmt: skip
+    return list_with_share(root / "train" if has_train else root, share)
+
+
 def _require_train(root: Path) -> None:
-    from guard_plugins.data.images.listing import LAYOUT, class_folders
+    from guard_plugins.data.images.listing import LAYOUT, class_folders, image_files
 
     if (root / "train").is_dir():
         return
     found = class_folders(root)
     below = [name for name in found if (root / name / "train").is_dir()]
-    do = f"Pass --data-root {root / below[0]}." if below else LAYOUT
+    do = f"Pass --data-root {root / below[0]}." if below else _rename(root, found, "train")
+    if not do and len(found) > 1 and all(image_files(root / name) for name in found[:3]):
+        do = f"If these are the classes, pass --data.split 0.2 to hold out a fifth of each as test images. {LAYOUT}"
     raise DataError(
-        f"There is no folder train/ in {root}.", seen=f"folders there: {', '.join(found[:8]) or 'none'}", do=do
+        f"There is no folder train/ in {root}.",
+        seen=f"folders there: {', '.join(found[:8]) or 'none'}",
+        do=do or LAYOUT,
     )
 
 
@@ -74,8 +107,18 @@ def _test_folder(root: Path) -> Path:
     for name in ("test", "val"):
         if (root / name).is_dir() and class_folders(root / name):
             return root / name
+    other = _rename(root, class_folders(root), "test")
     raise DataError(
         f"There is no test split in {root}.",
         seen="neither test/ nor val/ with class folders in it",
-        do=f"Move a part of the training images there. {LAYOUT}",
+        do=other
+        or "Move a part of the training images there, or pass --data.split 0.2 to hold out a fifth of every "
+        f"class. {LAYOUT}",
     )
+
+
+def _rename(root: Path, found: tuple[str, ...], wanted: str) -> str:
+    """Return the remedy where a split's folder has another name, or nothing."""
+    names = {wanted, *_OTHER_NAMES[wanted], *(("val",) if wanted == "test" else ())}
+    other = next((name for name in found if name.lower() in names and name != wanted), None)
+    return f"Rename {root / other} to {root / wanted}." if other else ""

@@ -56,6 +56,7 @@ class Imagenette(DataSet):
         """
         from guard_plugins.data.images.listing import list_classes
 
+        request.refuse(self.name, "split")
         folder = self._folder(data_root(request), download=request.download)
         listing = list_classes(folder / "train", folder / "val")
         names = tuple(IMAGENETTE_CLASSES.get(wnid, wnid) for wnid in listing.classes)
@@ -101,6 +102,7 @@ class ImageNet(DataSet):
         """
         from guard_plugins.data.images.listing import class_folders, list_classes
 
+        request.refuse(self.name, "split")
         if request.root is None:
             raise DataError(
                 "The data set imagenet cannot be downloaded.",

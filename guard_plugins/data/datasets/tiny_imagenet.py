@@ -38,6 +38,7 @@ class TinyImageNet(DataSet):
         from guard_plugins.data.images.assemble import assemble
         from guard_plugins.data.images.decode import Target
 
+        request.refuse(self.name, "split")
         root = data_root(request)
         root = root / FOLDER if (root / FOLDER).is_dir() else root
         if not (root / "wnids.txt").is_file():

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.data.images import constants
 from guard_plugins.data.images.decode import Header, Target
+from guard_plugins.data.images.levels import levels_of
 from guard_plugins.data.images.splits import read_headers, read_split, sound
 from guard_plugins.data.images.statistics import channel_statistics
 from guard_plugins.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from guard_plugins.data.images.listing import Listing
@@ -41,34 +44,42 @@ def assemble(
         statistics: Published mean and standard deviation; None measures them on the training images.
 
     Raises:
-        DataError: If a file is broken, or sizes differ and none was requested.
+        DataError: If a file is broken, sizes differ and none was requested, or the range of deep images is not known.
     """
     train, test = listing.train.limited(request.train_per_class), listing.test.limited(request.test_per_class)
     skipped: tuple[str, ...] = ()
     if request.skip_corrupt:
         (train, broken), (test, more) = sound(train, listing.classes), sound(test, listing.classes)
         skipped = tuple(map(str, (*broken, *more)))
-    target = train_target or common_target((*train.paths, *test.paths), request.image_size)
+    notes: tuple[str, ...] = ()
+    if train_target is None:
+        paths = (*train.paths, *test.paths)
+        headers = read_headers(paths)
+        levels, notes = levels_of(paths, headers, request.range), rotation_notes(paths, headers)
+        target = replace(common_target(paths, headers, request.image_size), levels=levels)
+    else:
+        request.refuse(name, "range")
+        target = train_target
     shape = (target.channels, target.height, target.width)
     in_memory = (len(train) + len(test)) * shape[0] * shape[1] * shape[2] <= IN_MEMORY_BYTES
     train_split = read_split(train, target, in_memory=in_memory)
     test_split = read_split(test, test_target or target, in_memory=in_memory)
     mean, std = statistics or channel_statistics(train_split)
-    return Data(name, train_split, test_split, listing.classes, mean, std, shape, skipped)
+    return Data(name, train_split, test_split, listing.classes, mean, std, shape, skipped, notes)
 
 
-def common_target(paths: tuple[Path, ...], image_size: int | None) -> Target:
+def common_target(paths: Sequence[Path], headers: Sequence[Header], image_size: int | None) -> Target:
     """Return what all files can be turned into: grey only if every file is, and of one size.
 
     Args:
         paths: Files of every split.
+        headers: What each says of itself.
         image_size: Requested side in pixels: the central square of each image is resized to it. None keeps the size
             that all files share.
 
     Raises:
-        DataError: If a file is not an image, or sizes differ and ``image_size`` is None.
+        DataError: If sizes differ and ``image_size`` is None.
     """
-    headers = read_headers(paths)
     channels = 1 if all(header.grey for header in headers) else 3
     if image_size is not None:
         return Target(channels=channels, height=image_size, width=image_size, crop=1.0)
@@ -79,8 +90,24 @@ def common_target(paths: tuple[Path, ...], image_size: int | None) -> Target:
     return Target(channels=channels, height=height, width=width)
 
 
+def rotation_notes(paths: Sequence[Path], headers: Sequence[Header]) -> tuple[str, ...]:
+    """Return a sentence on files whose Exif data ask for a rotation, or nothing where there are none.
+
+    Args:
+        paths: The files.
+        headers: What each says of itself.
+    """
+    turned = [path for path, header in zip(paths, headers, strict=True) if header.rotated]
+    if not turned:
+        return ()
+    return (
+        f"{len(turned)} of {len(paths)} images carry an Exif rotation, such as {turned[0]}; their pixels are used as "
+        "they are stored, as torchvision's ImageFolder does",
+    )
+
+
 def _sizes_differ(
-    paths: tuple[Path, ...], headers: list[Header], sizes: Counter[tuple[int, int]]
+    paths: Sequence[Path], headers: Sequence[Header], sizes: Counter[tuple[int, int]]
 ) -> DataError:  # fmt: skip
     examples = {(header.height, header.width): path for path, header in zip(paths, headers, strict=True)}
     commonest = "; ".join(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from guard_plugins.data.images.whole import require_whole
 from guard_plugins.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,11 +17,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-EXTENSIONS: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+EXTENSIONS: Final = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
 """Endings of the files that count as images, compared in lower case."""
 
-_GREY: Final = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
-_SIXTEEN_BIT: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+FULL_RANGE: Final = (0.0, 65535.0)
+"""What becomes black and white in images deeper than 8 bits, unless ``DataRequest.range`` says otherwise."""
+
+_DEEP: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
+_GREY: Final = frozenset({"1", "L", "LA", "La"}) | _DEEP
+_ORIENTATION: Final = 0x0112
 # What Pillow raises for a file that is not an image, is cut short, breaks its format's rules, or claims absurd sizes.
 _BROKEN: Final = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, UnidentifiedImageError)
 
@@ -32,11 +40,15 @@ class Header:
         grey: Whether the file holds no colour.
         height: Rows in pixels.
         width: Columns in pixels.
+        deep: Whether a pixel is a number of more than 8 bits.
+        rotated: Whether its Exif data ask viewers to turn or mirror it, which is not done here.
     """
 
     grey: bool
     height: int
     width: int
+    deep: bool = False
+    rotated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,79 +61,130 @@ class Target:
         width: Columns in pixels.
         crop: Side of the central square that is kept, as a fraction of the shorter side, and resized to
             ``height`` x ``width``; None leaves images of the right size alone and refuses all others.
+        levels: Numbers that become black and white in images deeper than 8 bits; None means 0 and 65535.
     """
 
     channels: int
     height: int
     width: int
     crop: float | None = None
+    levels: tuple[float, float] | None = None
 
 
-def read_header(path: Path) -> Header:
+def read_header(source: Path | bytes, name: str = "") -> Header:
     """Return size and kind of an image without decoding its pixels.
 
+    Args:
+        source: The file, or its content.
+        name: What messages call the image; the path where there is one.
+
     Raises:
-        DataError: If the file is not an image.
+        DataError: If it is not an image.
+    """
+    try:
+        with _opened(source) as image:
+            return Header(
+                grey=image.mode in _GREY, height=image.height, width=image.width, deep=image.mode in _DEEP,
+                rotated=_rotated(image),
+            )  # fmt: skip
+    except _BROKEN as error:
+        raise broken_image(name or str(source), error) from error
+
+
+def read_extremes(path: Path) -> tuple[float, float]:
+    """Return the smallest and the largest number an image holds.
+
+    Raises:
+        DataError: If the file is broken.
     """
     try:
         with Image.open(path) as image:
-            return Header(grey=image.mode in _GREY, height=image.height, width=image.width)
+            values = np.asarray(image)
+            return float(values.min()), float(values.max())
     except _BROKEN as error:
-        raise broken_image(path, error) from error
+        raise broken_image(str(path), error) from error
 
 
-def decode(path: Path, target: Target) -> NDArray[np.uint8]:
-    """Return the pixels of an image file, uint8 of shape (C, H, W).
+def decode(source: Path | bytes, target: Target, name: str = "") -> NDArray[np.uint8]:
+    """Return the pixels of an image, uint8 of shape (C, H, W).
 
-    Alpha is composited over white, palettes are looked up, 16-bit grey is scaled by 1/257 and 16-bit colour keeps its
-    upper byte; of an animation the first frame counts; EXIF orientation is ignored, as in torchvision's ImageFolder.
+    Alpha is composited over white, palettes are looked up, grey deeper than 8 bits is scaled so that ``target.levels``
+    become 0 and 255, and 16-bit colour keeps its upper byte; of an animation the first frame counts; EXIF orientation
+    is ignored, as in torchvision's ImageFolder.
 
     Args:
-        path: The file.
-        target: Channels and size to deliver.
+        source: The file, or its content.
+        target: Channels, size and levels to deliver.
+        name: What messages call the image; the path where there is one.
 
     Raises:
-        DataError: If the file is broken, floating-point, or of another size while no resizing was asked for.
+        DataError: If the image is broken, its range is not known, or it has another size while no resizing was asked
+            for.
     """
+    name = name or str(source)
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(_fit(_convert(image, target.channels, path), target, path))
+        with _opened(source) as image:
+            require_whole(image, source)
+            pixels = np.asarray(_fit(_convert(image, target, name), target, name))
     except _BROKEN as error:
-        raise broken_image(path, error) from error
+        raise broken_image(name, error) from error
     return pixels[None] if target.channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def broken_image(path: Path, error: BaseException) -> DataError:
-    """Return the error for an image file that cannot be decoded."""
+def broken_image(name: str, error: BaseException) -> DataError:
+    """Return the error for an image that cannot be decoded."""
     return DataError(
-        f"The image {path} cannot be read.",
+        f"The image {name} cannot be read.",
         seen=f"{type(error).__name__}: {error}",
         do="Delete or replace the file (a cut-off download is the usual cause), then run again.",
     )
 
 
-def _convert(image: Image.Image, channels: int, path: Path) -> Image.Image:
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode == "F":
-        raise DataError(
-            f"The image {path} holds floating-point pixels, whose range is not defined.",
-            seen=f"Pillow mode F, {image.width}x{image.height}",
-            do="Convert it to 8 or 16 bits per channel.",
-        )
-    if image.mode in _SIXTEEN_BIT:
-        values = np.asarray(image).astype(np.float64)
-        image = Image.fromarray(np.rint(values / 257).clip(0, 255).astype(np.uint8))
+def _opened(source: Path | bytes) -> Image.Image:
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _rotated(image: Image.Image) -> bool:
+    if "exif" not in image.info:  # a PNG without it would be decoded to look for it at its end
+        return False
+    try:
+        return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    except Exception:  # damaged Exif data say nothing, and the pixels may be whole
+        return False
+
+
+def _convert(image: Image.Image, target: Target, name: str) -> Image.Image:
+    mode = "L" if target.channels == 1 else "RGB"
+    if image.mode in _DEEP:
+        image = _eight_bits(np.asarray(image), image.mode, target.levels, name)
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
     return image if image.mode == mode else image.convert(mode)
 
 
-def _fit(image: Image.Image, target: Target, path: Path) -> Image.Image:
+def _eight_bits(
+    values: NDArray[np.generic], mode: str, levels: tuple[float, float] | None, name: str
+) -> Image.Image:  # fmt: skip
+    """Return grey of 8 bits from deeper numbers; what leaves the levels is cut."""
+    numbers = values.astype(np.float64)
+    if levels is None and (mode == "F" or numbers.min() < 0 or numbers.max() > FULL_RANGE[1]):
+        kind = "floating-point pixels" if mode == "F" else "numbers outside of 16 bits"
+        raise DataError(
+            f"The image {name} holds {kind}, and their range is not known.",
+            seen=f"numbers from {numbers.min():g} to {numbers.max():g}",
+            do="Pass --data.range LOW HIGH, the numbers that are black and white. Convert it to 8 or 16 bits per "
+            "channel where that option does not apply.",
+        )
+    low, high = levels or FULL_RANGE
+    return Image.fromarray(np.rint((numbers - low) * 255 / (high - low)).clip(0, 255).astype(np.uint8))
+
+
+def _fit(image: Image.Image, target: Target, name: str) -> Image.Image:
     if target.crop is None:
         if image.size != (target.width, target.height):
             raise DataError(
-                f"The image {path} has another size than the rest.",
+                f"The image {name} has another size than the rest.",
                 seen=f"{image.width}x{image.height} pixels instead of {target.width}x{target.height}",
                 do="Give one size for all images with --data.image-size.",
             )

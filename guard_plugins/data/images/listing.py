@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -12,7 +16,7 @@ from guard_plugins.data.images.decode import EXTENSIONS
 from guard_plugins.data.images.splits import Files
 from guard_plugins.errors import DataError
 
-LAYOUT = "Lay the images out as ROOT/train/CLASS/*.png and ROOT/test/CLASS/*.png (or val/)."
+LAYOUT: Final = "Lay the images out as ROOT/train/CLASS/*.png and ROOT/test/CLASS/*.png (or val/)."
 """The remedy most messages end with."""
 
 
@@ -41,15 +45,39 @@ def list_classes(train: Path, test: Path) -> Listing:
     Raises:
         DataError: If a folder or class is missing or empty, or the classes of the two differ.
     """
-    classes = class_folders(train)
-    in_test = class_folders(test)
-    if classes != in_test:
-        raise _different_classes(train, test, classes, in_test)
-    if len(classes) < 2:
-        raise DataError(
-            f"There are fewer than two classes in {train}.", seen=f"class folders: {_some(classes)}", do=LAYOUT
-        )
-    return Listing(classes, _files(train, classes), _files(test, classes))
+    in_train, in_test = _by_name(train), _by_name(test)
+    if in_train.keys() != in_test.keys():
+        raise _different_classes(train, test, tuple(in_train), tuple(in_test))
+    classes = _classes(train, in_train)
+    return Listing(classes, _files(in_train), _files(in_test))
+
+
+def list_with_share(root: Path, share: float) -> Listing:
+    """Return the files of one class-folder tree, a share of every class held out as test files.
+
+    Which files those are depends on nothing but their paths below the class folder.
+
+    Args:
+        root: Folder with one subfolder per class.
+        share: Share of every class to hold out, above 0 and below 1.
+
+    Raises:
+        DataError: If a class is empty, or too small to be shared out.
+    """
+    folders = _by_name(root)
+    classes, files = _classes(root, folders), _files(folders)
+    held = torch.zeros(len(files), dtype=torch.bool)
+    for label, folder in enumerate(folders.values()):
+        members = torch.nonzero(files.labels == label).flatten().tolist()
+        count = round(share * len(members))
+        if not 0 < count < len(members):
+            raise DataError(
+                f"The class folder {folder} has too few images to hold out a share of {share:g} (--data.split).",
+                seen=f"{len(members)} images, {count} of them for the test", do="Add images, or give another share.",
+            )  # fmt: skip
+        order = {n: _hash(files.paths[n].relative_to(folder)) for n in members}
+        held[sorted(members, key=order.__getitem__)[:count]] = True
+    return Listing(classes, _chosen(files, ~held), _chosen(files, held))
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -69,30 +97,74 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files below ``folder``, sorted by path; hidden and other files do not count."""
-    found = [
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - a million times
-    ]
+    """Return the image files below ``folder``, sorted by path; hidden files and folders and other files do not count.
+
+    Links to folders are followed, but no folder is entered twice.
+    """
+    found: list[Path] = []
+    entered: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(parent)  # noqa: PTH116 - once a folder of up to a million
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(parent, name) for name in names if _is_image(name)]
     return sorted(found)
 
 
-def _files(folder: Path, classes: tuple[str, ...]) -> Files:
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - a million times
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Return the class folders by name, sorted; accents count as one character, as only some file systems keep them.
+
+    Raises:
+        DataError: If two names differ in nothing else.
+    """
+    found: dict[str, Path] = {}
+    for name in class_folders(folder):
+        same = found.setdefault(unicodedata.normalize("NFC", name), folder / name)
+        if same.name != name:
+            raise DataError(
+                f"Two class folders in {folder} have the same name, written with different characters.",
+                seen=f"{same.name!a} and {name!a}", do="Put their images into one folder.",
+            )  # fmt: skip
+    return dict(sorted(found.items()))
+
+
+def _classes(folder: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
+    if len(folders) < 2:
+        raise DataError(
+            f"There are fewer than two classes in {folder}.", seen=f"class folders: {_some(tuple(folders))}", do=LAYOUT
+        )
+    return tuple(folders)
+
+
+def _files(folders: Mapping[str, Path]) -> Files:
     paths: list[Path] = []
     counts = []
-    for name in classes:
-        of_class = image_files(folder / name)
+    for folder in folders.values():
+        of_class = image_files(folder)
         if not of_class:
             raise DataError(
-                f"The class folder {folder / name} holds no images.",
+                f"The class folder {folder} holds no images.",
                 seen=f"no file ending in {', '.join(sorted(EXTENSIONS))}",
                 do="Add images, or remove the class from every split.",
             )
         paths += of_class
         counts.append(len(of_class))
-    return Files(tuple(paths), torch.arange(len(classes)).repeat_interleave(torch.tensor(counts)))
+    return Files(tuple(paths), torch.arange(len(folders)).repeat_interleave(torch.tensor(counts)))
+
+
+def _chosen(files: Files, mask: torch.Tensor) -> Files:
+    return Files(tuple(files.paths[n] for n in torch.nonzero(mask).flatten().tolist()), files.labels[mask])
+
+
+def _hash(path: Path) -> bytes:
+    return hashlib.blake2b(unicodedata.normalize("NFC", path.as_posix()).encode("utf-8", "surrogateescape")).digest()
 
 
 def _different_classes(train: Path, test: Path, in_train: tuple[str, ...], in_test: tuple[str, ...]) -> DataError:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from guard_plugins.data.base import Split
-from guard_plugins.data.images.decode import Header, Target, decode, read_header
+from guard_plugins.data.images.decode import Header, Target, decode, read_extremes, read_header
 from guard_plugins.data.splits import TensorSplit, first_per_class
 from guard_plugins.errors import DataError
 
@@ -71,6 +71,11 @@ class FileSplit(Split):
 def read_split(files: Files, target: Target, *, in_memory: bool) -> Split:
     """Return the split of ``files``, decoded at once or on demand.
 
+    Args:
+        files: Paths and labels.
+        target: What every image is turned into.
+        in_memory: Whether to decode at once.
+
     Raises:
         DataError: If ``in_memory`` and any file is broken.
     """
@@ -122,6 +127,21 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
 
     _for_each(len(paths), work, _RUN)
     return [header for header in headers if header is not None]
+
+
+def read_all_extremes(paths: Sequence[Path]) -> tuple[float, float]:
+    """Return the smallest and the largest number in any of the files.
+
+    Raises:
+        DataError: If any file is broken.
+    """
+    found = np.empty((len(paths), 2))
+
+    def work(i: int) -> None:
+        found[i] = read_extremes(paths[i])
+
+    _for_each(len(paths), work, _RUN)
+    return float(found[:, 0].min()), float(found[:, 1].max())
 
 
 def decode_all(paths: Sequence[Path], target: Target, *, run: int = _RUN) -> Tensor:

@@ -1,1 +1,1 @@
-"""The release gate: what a robustness figure must pass before it may be quoted."""
+"""The release gate: the checks a robustness figure must pass before it may be quoted."""

@@ -1,27 +1,29 @@
-"""The gate item on the paper's bound: what curvature promises against what an attack achieves."""
+"""The gate item on the paper's bound: how far an attack raises the loss, against the bound from its curvature."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
 
+from guard_plugins.artifacts.formatting import percent, radius
+from guard_plugins.artifacts.report import GateItem
 from guard_plugins.attacks.pgd import PGD
 from guard_plugins.evaluation.curvature import measure_curvature
-from guard_plugins.evaluation.gate.item import Item, judged, over_255, points
+from guard_plugins.evaluation.gate.item import judged
 from guard_plugins.evaluation.gate.subject import Subject
 from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 
-def loss_rise_within_bound(subject: Subject, *, h: float, images: int = 64, tolerance: float = 0.05) -> Item:
+def loss_rise_within_bound(subject: Subject, *, h: float, images: int = 64, tolerance: float = 0.05) -> GateItem:
     """Compare the loss's rise under PGD with the bound ‖g‖ε + ½|λ|ε² at the perturbation's own L2 length.
 
-    The bound is that of a second-order expansion, so a warning says that curvature at the image does not describe the
-    loss as far as the attack reaches, not that the numbers are wrong.
+    The bound comes from a second-order expansion at the image. A warning means that the expansion does not hold as far
+    out as the attack goes, not that the numbers are wrong.
 
     Args:
         subject: What is examined.
-        h: L2 length of the training's step, in pixel units.
-        images: How many images to measure; Hessians are costly.
+        h: L2 length of the step along the gradient in training, in pixel units.
+        images: How many images to measure, since Hessians are costly.
         tolerance: Share of images that may rise above the bound.
     """
     x, y = subject.images[:images], subject.labels[:images]
@@ -35,11 +37,11 @@ def loss_rise_within_bound(subject: Subject, *, h: float, images: int = 64, tole
     return judged(
         "loss rise within ‖g‖ε + ½|λ|ε²",
         good=above <= max(tolerance, 1.5 / len(x)),
-        figure=f"{points(above)} % of {len(x)} images rise above it at {over_255(subject.eps)}; median rise "
-        f"{used:.2g} of the bound, |λ|max median {float(measured.eigenvalue.median()):.3g}",
+        figure=f"at {radius(subject.eps)} the loss rises above the bound on {percent(above)} % of {len(x)} images; "
+        f"median rise {used:.3g} times the bound, median |λ|max {float(measured.eigenvalue.median()):.3g}",
         value=above,
-        suggests="the loss bends more on the way than at the image: curvature there does not explain robustness at "
-        "this radius (a ReLU network's Hessian misses its kinks)",
+        suggests="curvature at the image does not explain robustness at this radius, because the loss curves more "
+        "further out (the Hessian of a ReLU network does not see its kinks)",
         otherwise="warning",
     )
 

@@ -9,28 +9,37 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from guard_plugins.evaluation.gate.item import Item, judged, points
+from guard_plugins.artifacts.formatting import percent
+from guard_plugins.artifacts.report import GateItem
+from guard_plugins.evaluation.gate.item import judged
 from guard_plugins.evaluation.gate.subject import Subject
 from guard_plugins.evaluation.predictions import logits_of
 from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 
-def logits_are_deterministic(subject: Subject, *, passes: int = 5, tolerance: float = 1e-4) -> Item:
-    """Check that the same images get the same logits every time, up to rounding, relative to their L2 norm."""
-    answers = torch.stack(_logits(subject, passes))
-    unit = answers / answers.norm(dim=2, keepdim=True).clamp_min(1e-10)
+def logits_are_deterministic(subject: Subject, *, passes: int = 5, tolerance: float = 1e-4) -> GateItem:
+    """Check that the same images get the same logits every time, up to rounding.
+
+    Args:
+        subject: What is examined.
+        passes: Number of forward passes.
+        tolerance: Largest L2 distance of the logits from those of the first pass, relative to their L2 norm.
+    """
+    logits = torch.stack(_logits(subject, passes))
+    unit = logits / logits.norm(dim=2, keepdim=True).clamp_min(1e-10)
     change = float((unit - unit[:1]).norm(dim=2).max())
     return judged(
         "deterministic logits",
         good=change <= tolerance,
         figure=f"largest relative change over {passes} passes {change:.1e}",
         value=change,
-        suggests="the forward pass is random: standard attacks overrate it, average gradients over many passes (EOT)",
+        suggests="the forward pass is random, and such a model looks too robust under standard attacks: average "
+        "gradients over many passes (EOT)",
     )
 
 
-def forward_does_not_optimise(subject: Subject) -> Item:
-    """Check that the forward pass takes no gradients of its own (a defence that optimises while it predicts)."""
+def forward_does_not_optimise(subject: Subject) -> GateItem:
+    """Check that the forward pass computes no gradients itself, as defences do that optimise while they predict."""
     with _Watch() as watch:
         _logits(subject, 1)
     return judged(
@@ -38,24 +47,24 @@ def forward_does_not_optimise(subject: Subject) -> Item:
         good=not watch.calls,
         figure=f"{watch.calls} calls of autograd in one forward pass",
         value=float(watch.calls),
-        suggests="standard attacks do not see through an inner optimisation: an adaptive attack is needed",
+        suggests="standard attacks do not work against an inner optimisation: an adaptive attack is needed",
     )
 
 
-def answers_are_logits(subject: Subject) -> Item:
-    """Check that the model returns logits, not probabilities, through which gradients vanish."""
+def outputs_are_logits(subject: Subject) -> GateItem:
+    """Check that the model returns logits, not probabilities, whose gradients vanish."""
     (logits,) = _logits(subject, 1)
     total = (logits.sum(dim=1) - 1).abs().max()
     probable = bool(logits.min() >= -1e-5) and bool(logits.max() <= 1 + 1e-5) and bool(total <= 1e-5)
     return judged(
         "logits, not probabilities",
         good=not probable,
-        figure=f"answers from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
+        figure=f"outputs from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
         suggests="every row sums to one: remove the softmax from the model before attacking it",
     )
 
 
-def gradients_are_not_zero(subject: Subject, *, tolerance: float = 0.01) -> Item:
+def gradients_are_not_zero(subject: Subject, *, tolerance: float = 0.01) -> GateItem:
     """Check that hardly any image has an input gradient of exactly zero."""
     device, zero = device_of(subject.model), 0
     with borrowed(subject.model):
@@ -71,10 +80,10 @@ def gradients_are_not_zero(subject: Subject, *, tolerance: float = 0.01) -> Item
     return judged(
         "input gradients are not zero",
         good=rate <= subject.slack(tolerance),
-        figure=f"{points(rate)} % of the images have an input gradient of exactly zero",
+        figure=f"{percent(rate)} % of the images have an input gradient of exactly zero",
         value=rate,
-        suggests="a step that is not differentiable (quantisation) or a saturated softmax blocks the gradient: "
-        "replace it by its identity in the attacker's backward pass, and trust Square and margin losses meanwhile",
+        suggests="a step that is not differentiable (such as quantisation) or a saturated softmax blocks the gradient: "
+        "treat the step as the identity in the attack's backward pass; until then rely on Square and margin losses",
     )
 
 
@@ -96,5 +105,6 @@ class _Watch(TorchFunctionMode):
 
 def _logits(subject: Subject, passes: int) -> list[torch.Tensor]:
     images = subject.images[: subject.batch_size].to(device_of(subject.model))
-    with borrowed(subject.model):  # once: leaving it restores the random streams and would hide a random model
+    # Opened once: leaving the block restores the random streams, and every pass of a random model would be the same.
+    with borrowed(subject.model):
         return [logits_of(subject.model, images).cpu() for _ in range(passes)]

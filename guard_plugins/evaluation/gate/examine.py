@@ -1,19 +1,20 @@
-"""The release gate: every check a robustness claim must pass, run by machine after an evaluation."""
+"""The release gate: every check a robustness claim must pass, run automatically after an evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from guard_plugins.artifacts.report import GateItem
 from guard_plugins.evaluation.gate import bound, comparison, eligibility, ordering, probes
-from guard_plugins.evaluation.gate.item import Item, Verdict
 from guard_plugins.evaluation.gate.subject import Subject
 
 if TYPE_CHECKING:
     from guard_plugins.evaluation.accuracy import AttackResult
     from guard_plugins.evaluation.curvature import Curvature
 
-__all__ = ["Item", "Subject", "Verdict", "examine", "failed", "probe", "review"]
+__all__ = ["GateItem", "Subject", "examine", "probe", "review"]
 
 
 def examine(
@@ -25,21 +26,21 @@ def examine(
     curvature: Curvature | None = None,
     baseline_clean: float | None = None,
     baseline: Sequence[AttackResult] = (),
-    known: Sequence[Item] = (),
-    progress: Callable[[Item, int, int], None] | None = None,
-) -> list[Item]:
-    """Return every item of the gate: what follows from the results, then what probing the model shows.
+    known: Sequence[GateItem] = (),
+    progress: Callable[[GateItem, int, int], None] | None = None,
+) -> list[GateItem]:
+    """Return every item of the gate: those that need the results only, then those that attack the model again.
 
     Args:
         subject: The model, images and radius to probe.
         clean: Clean accuracy on the images of ``results``.
         results: What the protocol measured.
         h: L2 length in pixel units of the step at which curvature is measured.
-        curvature: Curvature measured at the training's h, where there was one.
-        baseline_clean: Clean accuracy of the same method without the hook, where it is known.
+        curvature: Curvature measured at the h of training, if the model was trained under the hook.
+        baseline_clean: Clean accuracy of the same method without the hook, if it is known.
         baseline: Results of the same method without the hook.
-        known: Items of the first probes, where they are known already.
-        progress: Called after each other probe with its item, the number of probes done and the number of probes.
+        known: Items of the first probes, if an earlier process made them already.
+        progress: Called after every probe with its item, the number of probes done and the number of probes.
     """
     return [
         *review(clean=clean, results=results),
@@ -53,8 +54,8 @@ def examine(
     ]
 
 
-def review(*, clean: float, results: Sequence[AttackResult]) -> list[Item]:
-    """Return the items that follow from a protocol's results alone."""
+def review(*, clean: float, results: Sequence[AttackResult]) -> list[GateItem]:
+    """Return the items that need the results of a protocol only."""
     return [
         ordering.never_above_clean(clean, results),
         ordering.stronger_is_lower(results),
@@ -67,13 +68,20 @@ def probe(
     subject: Subject,
     *,
     h: float,
-    known: Sequence[Item] = (),
-    progress: Callable[[Item, int, int], None] | None = None,
-) -> list[Item]:
-    """Return the items that ask the model again; arguments as in :func:`examine`."""
-    checks: tuple[Callable[[Subject], Item], ...] = (
+    known: Sequence[GateItem] = (),
+    progress: Callable[[GateItem, int, int], None] | None = None,
+) -> list[GateItem]:
+    """Return the items that attack the model again.
+
+    Args:
+        subject: The model, images and radius to probe.
+        h: L2 length in pixel units of the step at which curvature is measured.
+        known: Items of the first probes, if an earlier process made them already.
+        progress: Called after every probe with its item, the number of probes done and the number of probes.
+    """
+    checks: tuple[Callable[[Subject], GateItem], ...] = (
         eligibility.logits_are_deterministic,
-        eligibility.answers_are_logits,
+        eligibility.outputs_are_logits,
         eligibility.forward_does_not_optimise,
         eligibility.gradients_are_not_zero,
         probes.scale_of_logits_is_immaterial,
@@ -83,7 +91,7 @@ def probe(
         probes.noise_is_weaker,
         probes.transfer_is_weaker,
         probes.teacher_is_of_little_help,
-        lambda it: bound.loss_rise_within_bound(it, h=h),
+        partial(bound.loss_rise_within_bound, h=h),
     )
     items = list(known)
     for check in checks[len(known) :]:
@@ -91,8 +99,3 @@ def probe(
         if progress is not None:
             progress(items[-1], len(items), len(checks))
     return items
-
-
-def failed(items: Sequence[Item]) -> list[Item]:
-    """Return the items that failed: with any, the numbers are not to be quoted."""
-    return [item for item in items if item.verdict == "failed"]

@@ -1,25 +1,21 @@
-"""Gate items that follow from a protocol's results alone: what cannot be, and what must not be."""
+"""Gate items that need the results of a protocol only: their order."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from guard_plugins.evaluation.gate.item import Item, judged, not_run, over_255, points
+from guard_plugins.artifacts.formatting import change, percent, radius
+from guard_plugins.artifacts.report import GateItem
+from guard_plugins.evaluation.gate.item import judged, not_run
 
 if TYPE_CHECKING:
     from guard_plugins.evaluation.accuracy import AttackResult
 
-CHAIN: Final = ("fgsm", "pgd-20", "pgd-100", "autoattack")
-"""Labels of ever stronger attacks."""
 
-WHITE_BOX: Final = ("autoattack", "apgd-t", "apgd-ce", "pgd-100", "pgd-20")
-"""Labels of attacks that see gradients, strongest first."""
-
-
-def never_above_clean(clean: float, results: Sequence[AttackResult]) -> Item:
+def never_above_clean(clean: float, results: Sequence[AttackResult]) -> GateItem:
     """Check that no accuracy under attack exceeds the clean accuracy on the same images.
 
     Args:
@@ -33,14 +29,14 @@ def never_above_clean(clean: float, results: Sequence[AttackResult]) -> Item:
     return judged(
         name,
         good=worst.accuracy <= clean + 1e-9,
-        figure=f"highest {points(worst.accuracy)} ({worst.attack}), clean {points(clean)}",
+        figure=f"highest {percent(worst.accuracy)} ({worst.attack}), clean {percent(clean)}",
         value=worst.accuracy - clean,
-        suggests="the two numbers were not measured on the same images and model: do not publish either",
+        suggests="the two numbers were not measured on the same images and the same model: publish neither",
     )
 
 
-def clean_above_chance(clean: float, *, classes: int, images: int) -> Item:
-    """Warn where the clean accuracy is not above chance with 95 % confidence (normal, one-sided): nothing to defend.
+def clean_above_chance(clean: float, *, classes: int, images: int) -> GateItem:
+    """Warn if the clean accuracy is not above chance with 95 % confidence (normal, one-sided).
 
     Args:
         clean: Clean accuracy as a share.
@@ -51,20 +47,26 @@ def clean_above_chance(clean: float, *, classes: int, images: int) -> Item:
     return judged(
         "clean accuracy above chance",
         good=clean > chance + 1.645 * math.sqrt(chance * (1 - chance) / images),
-        figure=f"clean {points(clean)}, chance {points(chance)}",
+        figure=f"clean {percent(clean)}, chance {percent(chance)}",
         value=clean - chance,
-        suggests="the model learned next to nothing: what an attack leaves of that is no robustness",
+        suggests="the model learned next to nothing, so there is no robustness to measure",
         otherwise="warning",
     )
 
 
-def stronger_is_lower(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> Item:
-    """Check FGSM ≥ PGD-20 ≥ PGD-100 ≥ AutoAttack at every radius where at least two of them ran."""
+def stronger_is_lower(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> GateItem:
+    """Check that no stronger attack leaves more images correct, at every radius where at least two of them ran.
+
+    Attacks say themselves how strong they are; those that ship rank as in the name of the item.
+
+    Args:
+        results: Results of the protocol.
+        tolerance: By how much the accuracy under the stronger attack may be higher.
+    """
     name = "FGSM ≥ PGD-20 ≥ PGD-100 ≥ AutoAttack"
     gaps = []
     for eps, known in _by_radius(results).items():
-        chain = [known[label] for label in CHAIN if label in known]
-        for weak, strong in itertools.pairwise(chain):
+        for weak, strong in itertools.pairwise(_ranked(known)):
             allowed = max(tolerance, 1.5 / strong.images)
             gaps.append((strong.accuracy - weak.accuracy - allowed, strong, weak, eps))
     if not gaps:
@@ -73,44 +75,53 @@ def stronger_is_lower(results: Sequence[AttackResult], *, tolerance: float = 0.0
     return judged(
         name,
         good=excess <= 0,
-        figure=f"closest to a violation: {strong.attack} {points(strong.accuracy)} after {weak.attack} "
-        f"{points(weak.accuracy)} at {over_255(eps)}",
+        figure=f"closest pair: {strong.attack} {percent(strong.accuracy)} after {weak.attack} {percent(weak.accuracy)} "
+        f"at {radius(eps)}",
         value=strong.accuracy - weak.accuracy,
-        suggests="the gradients mislead the stronger attack (masking), or it was given too few steps",
+        suggests="gradients are masked and mislead the stronger attack, or it had too few steps",
     )
 
 
-def square_not_below_white_box(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> Item:
-    """Check that the Square attack, which sees no gradient, breaks hardly anything that white-box attacks left.
+def square_not_below_white_box(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> GateItem:
+    """Check that black-box attacks, such as Square, break hardly any image that white-box attacks left.
 
-    Compared image by image, at every radius where both ran; inside AutoAttack the parts are compared in order.
+    The comparison is with the strongest white-box attack, image by image, at every radius where both ran. Of an attack
+    that has black-box parts, such as AutoAttack, these are compared with its white-box parts.
+
+    Args:
+        results: Results of the protocol.
+        tolerance: Share of the images that black-box attacks may break in addition.
     """
     name = "Square not below white-box"
     found = []
     for eps, known in _by_radius(results).items():
-        square = next((result for label, result in known.items() if label.startswith("square")), None)
-        white = next((known[label] for label in WHITE_BOX if label in known), None)
-        if square is not None and white is not None:
-            only = float((white.robust & ~square.robust).float().mean())
-            found.append((only, eps, white.attack, white.images))
-        if "autoattack" in known:
-            after = dict(known["autoattack"].parts)
-            gain = after["fab-t"] - known["autoattack"].accuracy
-            found.append((gain, eps, "AutoAttack's first three parts", known["autoattack"].images))
+        for white in _ranked(known)[-1:]:
+            for black in (result for result in known if result.black_box):
+                only = float((white.robust & ~black.robust).float().mean())
+                found.append((only, eps, white.attack, white.images))
+        for whole in known:
+            if 0 < whole.white_box_parts < len(whole.parts):
+                gain = whole.parts[whole.white_box_parts - 1][1] - whole.accuracy
+                found.append((gain, eps, f"the first {whole.white_box_parts} parts of {whole.attack}", whole.images))
     if not found:
-        return not_run(name, "Square and a white-box attack did not run at the same radius")
+        return not_run(name, "no black-box and white-box attack ran at the same radius")
     worst, eps, white_name, images = max(found, key=lambda entry: entry[0])
     return judged(
         name,
         good=worst <= max(tolerance, 1.5 / images),
-        figure=f"breaks {points(worst)} % of the images that {white_name} did not, at {over_255(eps)}",
+        figure=f"breaks {percent(worst)} % of the images that {white_name} did not, at {radius(eps)}",
         value=worst,
-        suggests="gradients are masked: white-box numbers are too high, report the lower one and find the cause",
+        suggests="gradients are masked and the white-box numbers are too high: report the lower one and find the cause",
     )
 
 
-def curve_is_monotone(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> Item:
-    """Check that accuracy does not rise with the radius, for each attack that ran at several."""
+def curve_is_monotone(results: Sequence[AttackResult], *, tolerance: float = 0.005) -> GateItem:
+    """Check that accuracy does not rise with the radius, for each attack that ran at several.
+
+    Args:
+        results: Results of the protocol.
+        tolerance: By how much it may rise from one radius to the next.
+    """
     name = "accuracy falls as ε grows"
     rises = []
     for label in {result.attack for result in results}:
@@ -123,15 +134,21 @@ def curve_is_monotone(results: Sequence[AttackResult], *, tolerance: float = 0.0
     return judged(
         name,
         good=rise <= max(tolerance, 1.5 / far.images),
-        figure=f"largest change {100 * rise:+.1f} points ({near.attack}, {over_255(near.eps)} to {over_255(far.eps)})",
+        figure=f"largest change {change(rise)} points ({near.attack}, {radius(near.eps)} to {radius(far.eps)})",
         value=rise,
-        suggests="a larger ball contains the smaller one: the attack fails at large radii, use more steps or restarts",
+        suggests="a larger ball contains the smaller one, so the attack fails: use more steps or restarts",
     )
 
 
-def _by_radius(results: Sequence[AttackResult]) -> Mapping[float, Mapping[str, AttackResult]]:
-    radii: dict[float, dict[str, AttackResult]] = {}
+def _by_radius(results: Sequence[AttackResult]) -> Mapping[float, Sequence[AttackResult]]:
+    radii: dict[float, list[AttackResult]] = {}
     for result in results:
         if result.norm == "Linf" and result.eps:
-            radii.setdefault(result.eps, {})[result.attack] = result
+            radii.setdefault(result.eps, []).append(result)
     return radii
+
+
+def _ranked(results: Sequence[AttackResult]) -> list[AttackResult]:
+    """Return the results of white-box attacks that have a strength, the strongest last."""
+    ranked = [(result.strength, result) for result in results if result.strength is not None and not result.black_box]
+    return [result for _, result in sorted(ranked, key=lambda pair: pair[0])]

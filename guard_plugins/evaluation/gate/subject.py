@@ -1,4 +1,4 @@
-"""What the gate examines: a model, a fixed selection of images, and the attacks run on them so far."""
+"""What the gate examines: a model, a fixed set of images, and the results of the attacks run on them so far."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from guard_plugins.attacks.official import classes_of
 from guard_plugins.evaluation.accuracy import attack_accuracy
-from guard_plugins.evaluation.predictions import correct_mask
 from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ class Subject:
         model: From images in [0, 1] to logits.
         images: The images the probes run on, shape (N, C, H, W).
         labels: True classes, shape (N,).
-        eps: The L-infinity radius the probes run at, in pixel units; one at which the model is neither at its clean
-            accuracy nor at zero says most.
+        eps: The L-infinity radius of the probes in pixel units. Best is one at which about half of the correctly
+            classified images are broken.
         seeds: Source of all randomness.
         batch_size: Images per batch.
         steps: Steps of the PGD the evaluation relies on.
@@ -47,38 +46,53 @@ class Subject:
     _known: dict[tuple[str, float], Tensor] = field(default_factory=dict, repr=False)
 
     def robust(self, attack: Attack, *, eps: float | None = None) -> Tensor:
-        """Return which images stay correctly classified, bool of shape (N,); every attack is run once."""
+        """Return which images stay correctly classified, bool of shape (N,); no attack is run twice.
+
+        Args:
+            attack: The attack.
+            eps: Radius in pixel units; the subject's own if None.
+        """
         key = (repr(attack), self.eps if eps is None else eps)
         if key not in self._known:
             self._known[key] = self.robust_of(self.model, attack, eps=key[1])
         return self._known[key]
 
     def robust_of(self, model: nn.Module, attack: Attack, *, eps: float | None = None) -> Tensor:
-        """Return the same for a variant of the model."""
+        """Return which images a variant of the model still classifies correctly, bool of shape (N,).
+
+        Args:
+            model: The variant.
+            attack: The attack.
+            eps: Radius in pixel units; the subject's own if None.
+        """
         radius = self.eps if eps is None else eps
         return attack_accuracy(
             model, attack, self.images, self.labels, eps=radius, batch_size=self.batch_size, seeds=self.seeds
         ).robust
 
-    def correct(self) -> Tensor:
-        """Return which images are classified correctly, bool of shape (N,)."""
-        return correct_mask(self.model, self.images, self.labels, batch_size=self.batch_size)
-
     def classes(self) -> int:
-        """Return the number of classes the model tells apart."""
+        """Return the number of logits the model returns per image."""
         with borrowed(self.model):
             return classes_of(self.model, self.images[:1].to(device_of(self.model)))
 
     def slack(self, share: float) -> float:
-        """Return ``share``, or one image and a half where that is more: no check turns on a single image."""
+        """Return ``share``, or one and a half images if that is more, so that no check fails because of one image."""
         return max(share, 1.5 / len(self.labels))
 
-    def clearly_above(self, rate: float, limit: float) -> bool:
-        """Say whether a share of the images lies above ``limit`` with 95 % confidence (normal, one-sided).
 
-        For items whose limit honest models come near to: on a few dozen images a share is uncertain by several points.
-        """
-        return rate - 1.645 * math.sqrt(rate * (1 - rate) / len(self.labels)) > limit
+def clearly_more(before: Tensor, after: Tensor, limit: float) -> bool:
+    """Return whether an attack breaks more than another by over ``limit``, with 95 % confidence (normal, one-sided).
+
+    For checks whose limit honest models come close to: on a few dozen images, a share is uncertain by several points.
+    The attacks are compared image by image, so only images on which they differ add to the uncertainty.
+
+    Args:
+        before: Which images the one attack leaves correctly classified, bool of shape (N,).
+        after: Which images the other one leaves.
+        limit: The share of the images by which it may break more.
+    """
+    gain = before.double() - after.double()
+    return float(gain.mean()) - 1.645 * float(gain.std(correction=0)) / math.sqrt(len(gain)) > limit
 
 
 def share(mask: Tensor) -> float:

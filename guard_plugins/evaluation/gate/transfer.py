@@ -1,4 +1,4 @@
-"""The gate's transferred attack, which needs a second network and so is no protocol's."""
+"""The gate's transferred attack; no protocol has it, since it needs a second network."""
 
 from __future__ import annotations
 

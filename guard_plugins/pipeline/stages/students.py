@@ -9,7 +9,7 @@ from guard_plugins.artifacts.distilled import load_pngs
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.training.student import train_students
-from guard_plugins.training.student_batches import Lessons, online
+from guard_plugins.training.student_batches import StudentBatches, online
 
 
 class StudentsStage(Stage):
@@ -35,7 +35,7 @@ class StudentsStage(Stage):
         }
 
 
-def _labelled(run: RunContext) -> Callable[[str], Lessons]:
+def _labelled(run: RunContext) -> Callable[[str], StudentBatches]:
     stored = run.results.stored
     if stored is not None:
         return lambda stage: stored

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 from torch import nn
 
+from guard_plugins.config.explain import flag
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of
-from guard_plugins.training.student_batches import FixedLessons, Lessons, online
+from guard_plugins.training.student_batches import FixedLabelBatches, StudentBatches, online
+
+_STORED: Final = ("batch_size", "mixup", "cutmix", "augment")
+"""Settings of students that stored soft labels decide."""
 
 
-def lessons_of(
+def batches_of(
     task: Task,
     distilled: DistilledSet,
     path: Path,
     *,
     labels: Literal["hard", "stored"],
     teacher: nn.Module | None,
-    epochs: int | None,
-) -> tuple[Callable[[str], Lessons], str]:
+    given: Mapping[str, Any],
+) -> tuple[Callable[[str], StudentBatches], str]:
     """Return what students learn, by the name of their loop, and a sentence that says it.
 
     Args:
@@ -33,7 +37,7 @@ def lessons_of(
         path: Where the set was read from; a run's stored labels lie beside its images.
         labels: ``hard``, or what soft labels came with the set.
         teacher: In eval mode; its labels are used in place of both.
-        epochs: Passes over the images, where they were asked for by number.
+        given: What was asked for of the students' training, by option.
 
     Raises:
         GuardError: If stored labels are asked for and there are none, or they do not fit.
@@ -45,34 +49,44 @@ def lessons_of(
     if labels == "hard":
         if folder is not None or distilled.soft_labels is not None:
             task.monitor.say(
-                f"{path} comes with soft labels; its students learn from hard labels (--labels stored uses the others)"
+                f"{path} comes with soft labels; its students learn from hard labels "
+                "(--student.labels stored uses the others)"
             )
         return online(task, distilled, None), "Students learned from hard labels."
     if folder is not None:
-        stored, said = _stored(task, distilled, path, folder, epochs)
+        stored, said = _stored(task, distilled, path, folder, given)
         return lambda stage: stored, said
     if distilled.soft_labels is None:
         raise ConfigError(
-            f"The distilled set {path} comes with no soft labels (--labels)",
-            do="Give a run done with --student.labels stored, or a --teacher; or leave --labels out for hard labels.",
+            f"The distilled set {path} comes with no soft labels (--student.labels)",
+            do="Give a run done with --student.labels stored, or a --teacher; or leave --student.labels out for hard "
+            "labels.",
         )
     _require_classes(distilled.soft_labels.shape[1], task, path)
-    return lambda stage: FixedLessons(task, distilled, stage=stage), "Students learned from one soft label per image."
+    said = "Students learned from one soft label per image."
+    return lambda stage: FixedLabelBatches(task, distilled, stage=stage), said
 
 
 def _stored(
-    task: Task, distilled: DistilledSet, path: Path, folder: Path, epochs: int | None
+    task: Task, distilled: DistilledSet, path: Path, folder: Path, given: Mapping[str, Any]
 ) -> tuple[StoredLabels, str]:
     stored = StoredLabels(folder, distilled.images.to(task.device))
     _require_classes(stored.card.classes, task, path)
-    if epochs not in (None, stored.card.epochs):
+    if given.get("epochs") not in (None, stored.card.epochs):
         raise ConfigError(
-            f"The soft labels in {folder} are stored for another number of epochs (--epochs)",
-            seen=f"{stored.card.epochs} stored, {epochs} asked for", do="Leave --epochs out.",
+            f"The soft labels in {folder} are stored for another number of epochs (--student.epochs)",
+            seen=f"{stored.card.epochs} stored, {given['epochs']} asked for", do="Leave --student.epochs out.",
         )  # fmt: skip
+    fixed = [flag(("student", name)) for name in _STORED if given.get(name) is not None]
+    if fixed:
+        raise ConfigError(
+            f"The soft labels in {folder} are stored for certain views and batches, so {', '.join(fixed)} would do "
+            "nothing",
+            do="Leave it out, or give a --teacher in place of --student.labels stored.",
+        )
     recipe = recipe_of(task.config.student)
     said = f"Students learned from the soft labels in {folder}, with their views and batches, "
-    said += f"by the recipe {task.config.student.protocol} (--recipe) at T = {recipe.temperature:g}."
+    said += f"by the recipe {task.config.student.protocol} (--student.protocol) at T = {recipe.temperature:g}."
     return stored, said
 
 

@@ -1,4 +1,4 @@
-"""What a network makes of images before its last linear layer."""
+"""The embedding of images: the input of a network's last linear layer."""
 
 from __future__ import annotations
 

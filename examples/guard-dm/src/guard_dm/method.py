@@ -1,4 +1,4 @@
-"""DM for the plugin host: no teacher and no loss on real data, so there is nothing for the curvature hook to guard."""
+"""The method DM. It has no teacher and no loss on real data, so the curvature hook does not apply."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DM(Method):
     Config: ClassVar[type[MethodConfig]] = DMConfig
     defaults: ClassVar[Mapping[str, Any]] = {"student": {"network": "convnet3", "protocol": "dc"}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # Digits must not be flipped; 8x8 of them are learned in fewer steps.
+        # Digits must not be flipped; at 8x8 pixels fewer steps are enough.
         "digits": {"dm": {"iterations": 300, "batch_real": 64, "strategy": "crop_scale_rotate"}},
     }
     guarded: ClassVar[tuple[str, ...]] = ()
@@ -58,7 +58,7 @@ class DM(Method):
             TrainingError: If the distance stops being finite.
         """
         options, real = self.config.dm, Classwise(task.data.train, task.classes)
-        space = self._network(task, "space")  # its normalisation is that of every network of the task
+        space = self._network(task, "space")  # all networks of the task have the same normalisation
         images = space.normalise(self._start(task, real).to(task.device)).requires_grad_()
         sgd = torch.optim.SGD([images], lr=options.lr, momentum=options.momentum)
         for step in task.steps("dm", options.iterations, state=LoopState(images=images, sgd=sgd)):

@@ -1,4 +1,4 @@
-"""A plugin of guard-plugins that brings no method, but a data set, a network and an attack."""
+"""A plugin of guard-plugins with a data set, a network and an attack, but no method."""
 
 from guard_parts.brightness import Brightness
 from guard_parts.mlp import MLP

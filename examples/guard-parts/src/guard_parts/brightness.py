@@ -1,4 +1,4 @@
-"""An attack: the whole image brighter or darker, whichever hurts more."""
+"""An attack: makes the whole image brighter or darker, whichever raises the loss more."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Brightness(Attack):
-    """The worse of the two extreme shifts of all pixels by eps; deterministic, no gradients."""
+    """Shifts all pixels by +eps or -eps, whichever raises the loss more; deterministic, no gradients."""
 
     name: ClassVar[str] = "brightness"
     norm: ClassVar[Norm] = "Linf"
-    summary: ClassVar[str] = "all pixels brighter or darker by eps, whichever hurts more"
+    summary: ClassVar[str] = "all pixels brighter or darker by eps, whichever raises the loss more"
+    display: ClassVar[str] = "Brightness"
+    black_box: ClassVar[bool] = True
 
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: torch.Generator
     ) -> Tensor:
-        """Return for every image the shift of larger cross-entropy, clipped to [0, 1]."""
+        """Return for every image the shift with the larger cross-entropy, clipped to [0, 1]."""
         import torch
         from torch.nn import functional as F
 

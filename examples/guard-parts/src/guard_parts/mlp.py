@@ -1,4 +1,4 @@
-"""A network: a perceptron of two hidden layers."""
+"""A network: a perceptron with two hidden layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MLP(Network):
     summary = "perceptron of two hidden layers of 64 with batch norm"
 
     def build(self, request: NetworkRequest) -> nn.Module:
-        """Return a freshly initialised perceptron."""
+        """Return a perceptron with fresh weights."""
         from torch import nn
 
         activation = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}[request.activation]

@@ -17,13 +17,13 @@ TEST: Final = 20
 
 
 class Shapes(DataSet):
-    """Bright shapes of random place and size on dark noise, one channel; always the same images."""
+    """Bright shapes at random positions and of random sizes on dark noise, one channel; always the same images."""
 
     name = "shapes"
     summary = "discs, squares and triangles of 16x16 pixels, drawn on the spot"
 
     def load(self, request: DataRequest) -> Data:
-        """Draw the images; ``root`` and ``download`` play no part."""
+        """Draw the images; ``root`` and ``download`` are not used."""
         import torch
 
         from guard_plugins.data.splits import TensorSplit

@@ -1,4 +1,4 @@
-"""RDED for the plugin host: the host's teacher, trained under the hook, chooses patches and labels them."""
+"""The method RDED: the host's teacher, trained under the hook, chooses patches and labels them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RDED(Method):
         members = torch.nonzero(train.labels == label).flatten()
         order = torch.randperm(len(members), generator=task.seeds.generator("select", label))
         pool = train.images(members[order[: options.pool]]).to(task.device)
-        # Inside a step the global stream is the step's own, so the crops follow the seed.
+        # Every step seeds the global random stream, so the crops depend on the seed only.
         crops = [random_resized_crop(pool, scale=(options.crop_scale, 1.0)) for _ in range(options.crops)]
         scores = torch.stack([unlikeliness(teacher, crop, label, batch=options.batch) for crop in crops])
         best, which = scores.min(0)

@@ -1,4 +1,4 @@
-"""Patches of real images: how real they look to the teacher, and images put together from several."""
+"""Patches of real images: their score by the teacher, and images put together from several patches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def unlikeliness(teacher: nn.Module, patches: Tensor, label: int, *, batch: int) -> Tensor:
-    """Return the teacher's cross-entropy of every patch, shape (N,): the less, the more realistic (equation 5).
+    """Return the teacher's cross-entropy of every patch, shape (N,); lower is more realistic (equation 5).
 
     Args:
         teacher: Maps images in [0, 1] to logits; in eval mode.

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is complete and true: its snippets are the scaffold's, its lists are the code's."""
+"""docs/writing-plugins.md is complete and true: its snippets are the scaffold's, its lists are the code's."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from guard_plugins.scaffold.write import rendered
 from guard_plugins.testing import PROMISES
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-AUTHORS = TEXT[TEXT.index("## A method of your own") : TEXT.index("## Working on the project")]
+TEXT = (ROOT / "docs" / "writing-plugins.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", AUTHORS, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
 def public_modules() -> set[str]:
-    """Return the modules CONTRIBUTING.md promises to keep."""
-    section = AUTHORS[AUTHORS.index("### What stays") :]
+    """Return the modules the document promises to keep."""
+    section = TEXT[TEXT.index("## What stays") :]
     listed = [
         name for line in section.splitlines() if line.startswith("- ") for name in re.findall(r"`([\w.]+)`", line)
     ]
@@ -62,7 +61,7 @@ def test_every_hook_and_its_arguments_are_documented() -> None:
     }
     assert set(hooks) == {f"register_{kind}" for kind in BASES}
     for name, function in hooks.items():
-        (row,) = [line for line in AUTHORS.splitlines() if line.startswith(f"| `{name}(")]
+        (row,) = [line for line in TEXT.splitlines() if line.startswith(f"| `{name}(")]
         assert f"`{name}({', '.join(inspect.signature(function).parameters)})`" in row
         module, base = BASES[name.removeprefix("register_")]
         known = {f"`{module}.{base}`", f"`guard_plugins.{base}`"}
@@ -70,7 +69,7 @@ def test_every_hook_and_its_arguments_are_documented() -> None:
 
 
 def test_every_promise_is_listed_in_the_words_of_the_contract() -> None:
-    section = AUTHORS[AUTHORS.index("### What it expects") : AUTHORS.index("### Where the hook goes")]
+    section = TEXT[TEXT.index("### What the host expects") : TEXT.index("### Where the hook goes")]
     assert re.findall(r"- \*\*(\w+)\*\*: (.*)", section) == list(PROMISES.items())
 
 
@@ -88,20 +87,20 @@ def test_every_export_can_be_imported() -> None:
 
 def test_what_the_host_gives_is_there() -> None:
     members = {*dir(Task), *Task.__dataclass_fields__}
-    given = set(re.findall(r"`task\.(\w+)", AUTHORS))
+    given = set(re.findall(r"`task\.(\w+)", TEXT))
     assert given <= members
     assert {"ipc", "classes", "data", "network", "steps", "seeds", "device", "config", "monitor"} <= given
 
 
 def test_every_attribute_of_a_method_is_mentioned() -> None:
-    for name in [*Method.__annotations__, "check", "distill", "train_teacher"]:
-        assert f"`{name}" in AUTHORS or f"{name}:" in AUTHORS, name
+    for name in [*Method.__annotations__, "check", "distill", "idle", "train_teacher"]:
+        assert f"`{name}" in TEXT or f"{name}:" in TEXT, name
 
 
 def test_the_environment_variables_and_the_api_version_are_the_codes() -> None:
     source = inspect.getsource(inspect.getmodule(PluginHost)) + inspect.getsource(  # type: ignore[arg-type]
         importlib.import_module("guard_plugins.host.discovery")
     )
-    for name in re.findall(r"GUARD_\w+PLUGINS|GUARD_PLUGINS", AUTHORS):
+    for name in re.findall(r"GUARD_\w+PLUGINS|GUARD_PLUGINS", TEXT):
         assert name in source
-    assert f"guard_api = {hookspecs.API_VERSION}" in AUTHORS
+    assert f"guard_api = {hookspecs.API_VERSION}" in TEXT

@@ -1,0 +1,76 @@
+"""Networks whose outputs are in another order than the data set's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from guard_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from guard_plugins.networks.normalised import Normalised
+
+
+def read_order(path: Path, classes: Sequence[str]) -> list[int]:
+    """Return, for each class of the data set, the place of its line in a file: the output that stands for it.
+
+    Args:
+        path: A text file with a class name on each line.
+        classes: Names of the data set's classes, in the order of the labels.
+
+    Raises:
+        ConfigError: If the file cannot be read, or does not hold each class once.
+    """
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The file of classes {path} cannot be read (--classes)", seen=str(error)) from error
+    if sorted(names) != sorted(classes):
+        odd = sorted({*names} ^ {*classes}) or [name for name in classes if names.count(name) > 1]
+        raise ConfigError(
+            f"The file {path} does not hold each class of the data set once (--classes)",
+            seen=f"{len(names)} lines for {len(classes)} classes; in one of the two only, or twice: {_few(odd)}",
+            do=f"Write one name on each line, in the order of the outputs; the names are {_few(classes)}.",
+        )
+    return [names.index(name) for name in classes]
+
+
+def reorder(model: Normalised, order: Sequence[int], image_shape: tuple[int, int, int]) -> None:
+    """Put the outputs of a network into the order of the data set's classes, in its last layer.
+
+    Args:
+        model: Changed in place.
+        order: For each class, the output that stands for it.
+        image_shape: (C, H, W) of the images.
+
+    Raises:
+        ConfigError: If the network has no last linear layer whose rows are its outputs.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == len(order)]
+    device, training = model.mean.device, model.training
+    images = torch.rand(4, *image_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    rows = torch.tensor(order, device=device)
+    model.eval()
+    with torch.no_grad():
+        before = model(images)[:, rows]
+        if layers:
+            last = layers[-1]
+            for parameter in (last.weight, last.bias):
+                if parameter is not None:
+                    parameter.copy_(parameter[rows])
+        done = bool(layers) and torch.allclose(model(images), before, rtol=1e-4, atol=1e-5)
+    model.train(training)
+    if not done:
+        raise ConfigError(
+            "The order of this network's outputs cannot be changed (--classes)",
+            seen=f"its last layer is not a linear one of {len(order)} outputs",
+            do="Train or save it with the data set's order of classes.",
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,0 +1,71 @@
+"""Students of a distilled set, outside of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guard_plugins.artifacts.formats import read_any
+from guard_plugins.data.base import Data
+from guard_plugins.errors import ConfigError
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.standalone.checkpoint import load_checkpoint
+from guard_plugins.pipeline.standalone.consistency import data_options
+from guard_plugins.pipeline.standalone.request import EvaluationRequest
+from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run
+from guard_plugins.runtime.task import Task
+from guard_plugins.training.student import train_students
+
+if TYPE_CHECKING:
+    from guard_plugins.data.distilled import DistilledSet
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Students, the teacher they learned from where there is one, and a sentence on their labels."""
+
+    students: list[Normalised]
+    teacher: Normalised | None
+    said: str
+
+
+def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
+    """Train students on a distilled set.
+
+    Args:
+        task: Gives the data set, the recipe, seeds and the device.
+        path: A run, or distilled images.
+        request: Says which labels they learn from.
+
+    Raises:
+        GuardError: If the set, its labels or the teacher do not fit.
+    """
+    distilled, teacher = _fitting(_distilled(path, task.data), task.data, path), None
+    if request.teacher.path is not None:
+        teacher, _ = load_checkpoint(task, request.teacher.path, request.teacher)
+    labels = "stored" if request.student.labels == "stored" else "hard"
+    given = request.student.model_dump(exclude_unset=True)
+    batches, said = batches_of(task, distilled, path, labels=labels, teacher=teacher, given=given)  # type: ignore[arg-type]
+    return Trained(train_students(task, batches, name="student"), teacher, said)
+
+
+def _distilled(path: Path, data: Data) -> DistilledSet:
+    """Return the distilled set of a run, of its ``distilled`` folder, or of any other format the project reads."""
+    if not path.exists():
+        raise ConfigError(
+            f"There is no distilled set {path} (--distilled)", do="Give a run, or a folder or file of distilled images."
+        )
+    require_one_run(path)
+    return read_any(images_in(path), mean=data.mean, std=data.std)
+
+
+def _fitting(distilled: DistilledSet, data: Data, path: Path) -> DistilledSet:
+    shape, classes = tuple(distilled.images.shape[1:]), int(distilled.labels.max()) + 1
+    if shape != data.image_shape or classes > len(data.classes):
+        raise ConfigError(
+            f"The distilled set {path} does not fit the data set {data.name!r} (--dataset)",
+            seen=f"images {shape} of {classes} classes; the data set has {data.image_shape} and {len(data.classes)}",
+            do=f"Give {data_options(images_in(path).parent)}.",
+        )
+    return distilled

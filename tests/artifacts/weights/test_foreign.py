@@ -1,0 +1,279 @@
+"""Checkpoints as other code bases save them: each gives the logits of the network it came from, or a clear message."""
+
+from __future__ import annotations
+
+import argparse
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from guard_plugins.artifacts.teacher import TeacherCard
+from guard_plugins.artifacts.weights.load import load_any_teacher
+from guard_plugins.errors import ConfigError, GuardError
+from guard_plugins.host import PluginHost
+from guard_plugins.networks.base import NetworkRequest
+from guard_plugins.networks.normalised import Normalised
+from tests.artifacts.weights.sources import CLASSES, CifarResNet18, FlatConvNet, Normalise, shaken
+
+SHAPE = (3, 32, 32)
+MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+NETWORKS = PluginHost(only=[]).networks
+
+StateDict = dict[str, Tensor]
+
+
+def fresh(network: str) -> Normalised:
+    built = NETWORKS[network]().build(NetworkRequest(image_shape=SHAPE, classes=CLASSES))
+    return Normalised(built, mean=MEAN, std=STD)
+
+
+def loaded(path: Path, network: str, **options: Any) -> tuple[Normalised, str]:
+    card = TeacherCard(
+        network=network, activation="relu", image_shape=SHAPE, classes=tuple("abcdefghij"), guard={"h": 1.0}
+    )
+    model = fresh(network)
+    found = load_any_teacher(path, model, card, networks=NETWORKS, **options)
+    assert (found.card.guard, found.card.training) == (None, "unknown")
+    return model.eval(), found.said
+
+
+def logits(network: nn.Module, *, normalised: bool = True) -> Tensor:
+    images = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    model = Normalised(network, mean=MEAN, std=STD) if normalised else network
+    with torch.no_grad():
+        return model.eval()(images)
+
+
+def saved(path: Path, content: Any) -> Path:
+    if path.suffix == ".safetensors":
+        save_file({name: value.clone() for name, value in content.items()}, path)
+    else:
+        torch.save(content, path)
+    return path
+
+
+def prefixed(prefix: str, state: StateDict) -> StateDict:
+    return {prefix + name: value for name, value in state.items()}
+
+
+WRAPPED: dict[str, Callable[[StateDict], Any]] = {
+    "alone": lambda sd: sd,
+    "torchvision's reference and GUARD's script": lambda sd: {
+        "model": sd, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1, "params": [0]}]}, "epoch": 3,
+        "args": argparse.Namespace(lr=0.1, model="resnet18"),
+    },
+    "pytorch-cifar": lambda sd: {
+        "net": prefixed("module.", sd), "acc": np.float64(95.2), "best": np.float32(1), "epoch": np.int64(3)
+    },
+    "data parallel and compiled": lambda sd: prefixed("module._orig_mod.", sd),
+    "Lightning": lambda sd: {
+        "state_dict": {**prefixed("model.", sd), "loss.weight": torch.ones(3)}, "epoch": 1, "global_step": 9,
+        "hyper_parameters": {"lr": 0.1}, "callbacks": {"best": {"score": torch.tensor(0.5)}},
+    },
+    "Lightning, attribute net": lambda sd: {"state_dict": OrderedDict(prefixed("net.", sd))},
+    "an attribute nobody knows": lambda sd: prefixed("wrapped.inner.", sd),
+    "averaged weights alone": lambda sd: {"model_ema": sd},
+    "averaged beside the model's": lambda sd: {"model": sd, "model_ema": {n: v + 1 for n, v in sd.items()}},
+    "timm": lambda sd: {"arch": "resnet18", "state_dict": sd, "state_dict_ema": {n: v + 1 for n, v in sd.items()}},
+    "params": lambda sd: {"params": sd},
+    "SWA": lambda sd: {"n_averaged": torch.tensor(5), **prefixed("module.", sd)},
+    "a key nobody knows": lambda sd: {"epoch": 2, "student": sd},
+    "before batch counters": lambda sd: {n: v for n, v in sd.items() if not n.endswith("num_batches_tracked")},
+    "with numbers among the names": lambda sd: {**sd, "epoch": 3, "note": "best"},
+    "twofold": lambda sd: {"state": {"model": sd}},
+    "flat, averaged beside": lambda sd: {
+        **prefixed("model.", sd), **prefixed("ema_model.", {n: v + 1 for n, v in sd.items()})
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_whatever_it_is_wrapped_in_the_logits_are_the_source_s(
+    wrap: Callable[[StateDict], Any], tmp_path: Path
+) -> None:
+    source = shaken(fresh("convnet3-bn").network)
+    model, said = loaded(saved(tmp_path / "x.pth", wrap(source.state_dict())), "convnet3-bn")
+    assert torch.equal(model(torch.ones(1, *SHAPE)), Normalised(source, mean=MEAN, std=STD)(torch.ones(1, *SHAPE)))
+    assert torch.equal(logits(model.network), logits(source))
+    assert said == "" or said.startswith(str(tmp_path / "x.pth"))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
+def test_prefixes_in_safetensors(prefix: str, tmp_path: Path) -> None:
+    source = shaken(fresh("convnet3").network)
+    path = saved(tmp_path / "x.safetensors", prefixed(prefix, source.state_dict()))
+    model, said = loaded(path, "convnet3")
+    assert torch.equal(logits(model.network), logits(source))
+    assert f"dropped the prefix {prefix!r}" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "network", "whose"),
+    [
+        (FlatConvNet(), "convnet3", "the ConvNet of dataset condensation"),
+        (FlatConvNet(depth=4), "convnet4", "the ConvNet of dataset condensation"),
+        (CifarResNet18(), "resnet18", "pytorch-cifar's ResNets"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module.", "module.model."])
+def test_names_of_other_code_bases(source: nn.Module, network: str, whose: str, prefix: str, tmp_path: Path) -> None:
+    shaken(source)
+    path = saved(tmp_path / "x.pt", {"net": prefixed(prefix, source.state_dict())})
+    model, said = loaded(path, network)
+    assert torch.allclose(logits(model.network), logits(source), rtol=1e-5, atol=1e-5)
+    assert f"read the names as those of {whose}" in said
+
+
+def robustness(state: StateDict) -> StateDict:
+    """Names as the robustness library saves an attacked model: the network twice, with its normalisation."""
+    both = {**prefixed("module.model.", state), **prefixed("module.attacker.model.", state)}
+    for holder in ("module.normalizer.", "module.attacker.normalize."):
+        both[f"{holder}new_mean"] = torch.tensor(MEAN2).view(3, 1, 1)
+        both[f"{holder}new_std"] = torch.tensor(STD2).view(3, 1, 1)
+    return both
+
+
+MEAN2, STD2 = (0.48, 0.45, 0.4), (0.2, 0.25, 0.3)
+NORMALISED: dict[str, Callable[[nn.Module], tuple[StateDict, nn.Module]]] = {
+    "RobustBench": lambda net: (
+        {**net.state_dict(), "mu": torch.tensor(MEAN2).view(1, 3, 1, 1), "sigma": torch.tensor(STD2).view(1, 3, 1, 1)},
+        nn.Sequential(Normalise(), net),
+    ),
+    "first layer": lambda net: ((both := nn.Sequential(Normalise(), net)).state_dict(), both),
+    "pixels of 255": lambda net: (
+        nn.Sequential(Normalise(scale=255), net).state_dict(), nn.Sequential(Normalise(), net),
+    ),
+    "our own": lambda net: ((ours := Normalised(net, mean=MEAN2, std=STD2)).state_dict(), ours),
+    "robustness": lambda net: (
+        {"model": robustness(net.state_dict()), "epoch": 3}, nn.Sequential(Normalise(), net),  # type: ignore[dict-item]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NORMALISED.values(), ids=NORMALISED)
+def test_the_file_s_own_normalisation_goes_into_the_model(
+    case: Callable[[nn.Module], tuple[StateDict, nn.Module]], tmp_path: Path
+) -> None:
+    state, source = case(shaken(CifarResNet18()))
+    model, said = loaded(saved(tmp_path / "x.pt", state), "resnet18")
+    assert torch.allclose(logits(model, normalised=False), logits(source, normalised=False), rtol=1e-4, atol=1e-4)
+    assert "took the normalisation from " in said
+    with pytest.raises(ConfigError, match=r"brings its own normalisation, so --teacher.mean and --teacher.std cannot"):
+        loaded(tmp_path / "x.pt", "resnet18", mean=(0.1,), std=(0.9,))
+
+
+def test_averaged_by_torch(tmp_path: Path) -> None:
+    averaged = AveragedModel(source := shaken(fresh("convnet3").network))
+    averaged.update_parameters(source)
+    model, _ = loaded(saved(tmp_path / "x.pt", averaged.state_dict()), "convnet3")
+    assert torch.equal(logits(model.network), logits(source))
+
+
+def refusal(path: Path, network: str, **options: Any) -> GuardError:
+    with pytest.raises(GuardError) as caught:
+        loaded(path, network, **options)
+    return caught.value
+
+
+def test_on_failure_the_closest_architectures_are_named(tmp_path: Path) -> None:
+    source = shaken(CifarResNet18())
+    error = refusal(saved(tmp_path / "x.pt", source.state_dict()), "convnet3")
+    assert "do not fit the network convnet3 (--teacher.network)" in error.what
+    assert "Closest by names and shapes: resnet18 (all of " in error.do
+    deeper = fresh("resnet34").network.state_dict()
+    error = refusal(saved(tmp_path / "x.pt", deeper), "resnet18")  # its names are all there, and more
+    assert "the network has no layer1.2.conv1.weight" in error.seen
+    assert "Closest by names and shapes: resnet34 (all of " in error.do
+    wide = nn.Linear(512, 1000).state_dict()
+    more = {**source.state_dict(), "linear.weight": wide["weight"], "linear.bias": wide["bias"]}
+    error = refusal(saved(tmp_path / "x.pt", more), "resnet18")
+    assert error.seen == "fc.weight is (1000, 512), not (10, 512); fc.bias is (1000,), not (10,)"
+    assert "(10 and 32x32 here)" in error.do
+    assert "No known network is close" in refusal(saved(tmp_path / "x.pt", {"a.b": torch.ones(3)}), "resnet18").do
+
+
+def test_two_models_in_one_file_are_not_chosen_between(tmp_path: Path) -> None:
+    one, two = (shaken(fresh("convnet3").network, seed).state_dict() for seed in (0, 1))
+    error = refusal(saved(tmp_path / "x.pt", {**prefixed("left.", one), **prefixed("right.", two)}), "convnet3")
+    assert "several models that fit the network convnet3" in error.what
+    assert error.seen == "their names begin with 'left.', 'right.'"
+    error = refusal(saved(tmp_path / "x.pt", {"left": one, "right": two}), "convnet3")
+    assert error.seen == "under: left, right"
+    model, _ = loaded(saved(tmp_path / "x.pt", {**prefixed("left.", one), **prefixed("right.", one)}), "convnet3")
+    assert torch.equal(model.network.state_dict()["classifier.bias"], one["classifier.bias"])
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("this must never run",)
+
+
+@pytest.mark.parametrize("value", [Payload(), Path("x"), lambda: 0, nn.Linear(1, 1)], ids=lambda v: type(v).__name__)
+def test_nothing_but_inert_types_is_unpickled(value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = fresh("convnet3").network.state_dict()
+    try:
+        torch.save({"model": state, "args": argparse.Namespace(value=value)}, tmp_path / "x.pt")
+    except Exception:
+        pytest.skip("cannot be pickled")
+    assert "holds more than weights" in refusal(tmp_path / "x.pt", "convnet3").what
+    assert capsys.readouterr().out == ""
+
+
+def test_odd_tensors_are_refused(tmp_path: Path) -> None:
+    state = fresh("convnet3").network.state_dict()
+    for value, said in (
+        (torch.full((10,), float("nan")), "not finite"), (torch.zeros(10).to_sparse(), "no ordinary tensor"),
+        (torch.zeros(10, dtype=torch.complex64), "no ordinary tensor"), (torch.zeros(10, device="meta"), "no ordinary"),
+    ):  # fmt: skip
+        error = refusal(saved(tmp_path / "x.pt", {**state, "classifier.bias": value}), "convnet3")
+        assert said in error.what
+        assert "classifier.bias" in error.what
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mean": (125.3, 123.0, 113.9)}, "--teacher.mean 0.4914,0.4824,0.4467"),
+        ({"std": (63.0,)}, "--teacher.std 0.2471"),
+        ({"mean": (-0.1,)}, "constants that the network was trained with"),
+        ({"std": (0.2, 0.0, 0.2)}, "constants that the network was trained with"),
+        ({"mean": (0.1, 0.2)}, "as 0.49,0.48,0.45"),
+    ],
+)
+def test_normalisation_is_for_pixels_between_0_and_1(options: Any, said: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.pt", fresh("convnet3").network.state_dict())
+    assert said in refusal(path, "convnet3", **options).do
+
+
+def test_the_normalisation_given_is_used(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.pt", fresh("convnet3").network.state_dict())
+    model, _ = loaded(path, "convnet3", mean=(0.1, 0.2, 0.3), std=(0.5,))
+    assert torch.allclose(model.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    assert torch.allclose(model.std.flatten(), torch.tensor([0.5] * 3))
+
+
+@pytest.mark.parametrize("network", ["convnet3", "resnet18"])
+def test_outputs_in_another_order(network: str, tmp_path: Path) -> None:
+    source = shaken(fresh(network).network)
+    path = saved(tmp_path / "x.pt", source.state_dict())
+    order = torch.randperm(CLASSES, generator=torch.Generator().manual_seed(0)).tolist()
+    names = tmp_path / "classes.txt"
+    names.write_text("\n".join("abcdefghij"[label] for label in order) + "\n")
+    model, said = loaded(path, network, classes=names)
+    assert torch.allclose(logits(model.network)[:, order], logits(source), rtol=1e-4, atol=1e-5)
+    assert str(names) in said
+    names.write_text("a\nb\n")
+    error = refusal(path, network, classes=names)
+    assert "does not hold each class of the data set once (--classes)" in error.what
+    assert "2 lines for 10 classes" in error.seen
+    names.write_text("\n".join("abcdefghii"))
+    assert "in one of the two only, or twice: j" in refusal(path, network, classes=names).seen
+    assert "cannot be read (--classes)" in refusal(path, network, classes=tmp_path / "none.txt").what

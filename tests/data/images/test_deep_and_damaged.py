@@ -1,0 +1,230 @@
+"""Images deeper than 8 bits, damaged PNGs, Exif rotation, and what counts as a class's image."""
+
+from __future__ import annotations
+
+import struct
+import unicodedata
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from guard_plugins.data.base import DataRequest
+from guard_plugins.data.datasets.folder import Folder
+from guard_plugins.data.images.decode import Target, decode
+from guard_plugins.data.images.listing import image_files
+from guard_plugins.data.images.whole import require_whole
+from guard_plugins.errors import DataError
+
+CLASSES = ("a", "b")
+
+
+def load(root, **request):
+    return Folder().load(DataRequest(root=root, **request))
+
+
+def every(split):
+    return split.images(torch.arange(len(split)))
+
+
+def deep_set(root, values, ending="png"):
+    """Two classes, one image each in both splits, all with the same numbers."""
+    for split in ("train", "test"):
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            Image.fromarray(values).save(root / split / name / f"0.{ending}")
+    return root
+
+
+RAMP = np.linspace(0, 1, 64).reshape(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "ending", "asked", "seen"),
+    [
+        ((RAMP * 4095).astype(np.uint16), "png", (0, 4095), "numbers from 0 to 4095"),
+        ((RAMP * 1023).astype(np.uint16), "tif", (0, 1023), "numbers from 0 to 1023"),
+        ((RAMP * 2**24).astype(np.int32), "tif", (0, 2**24), "numbers from 0 to 1.67772e+07"),
+        ((RAMP * 4024 - 1024).astype(np.int32), "tif", (-1024, 3000), "numbers from -1024 to 3000"),
+        (RAMP.astype(np.float32), "tif", (0, 1), "numbers from 0 to 1 "),
+        ((RAMP * 5 - 2).astype(np.float32), "tif", (-2, 3), "numbers from -2 to 3"),
+    ],
+    ids=["12 bits", "10 bits", "32 bits", "signed", "float", "any float"],
+)
+def test_deep_images_need_a_range_and_keep_their_contrast_with_it(tmp_path, values, ending, asked, seen):
+    root = deep_set(tmp_path, values, ending)
+    with pytest.raises(DataError, match="deeper than 8 bits") as caught:
+        load(root)
+    assert seen in caught.value.seen
+    assert "--data.range" in caught.value.do
+    images = every(load(root, range=asked).train)
+    assert images.shape == (2, 1, 8, 8)
+    assert (
+        np.abs(images[0, 0].numpy() - (values.astype(float) - asked[0]) / (asked[1] - asked[0])).max()
+        <= 0.5 / 255 + 1e-6
+    )
+
+
+def test_the_remedy_names_the_usual_range(tmp_path):
+    with pytest.raises(DataError) as caught:
+        load(deep_set(tmp_path, (RAMP * 4000).astype(np.uint16)))
+    assert "--data.range 0 4095" in caught.value.do
+
+
+def test_a_window_cuts_what_lies_outside(tmp_path):
+    images = every(load(deep_set(tmp_path, (RAMP * 4000 - 1000).astype(np.int32), "tif"), range=(0, 1000)).train)
+    assert float(images.min()) == 0
+    assert float(images.max()) == 1
+
+
+def test_whole_sixteen_bits_need_no_range(tmp_path):
+    images = every(load(deep_set(tmp_path, (RAMP * 65535).astype(np.uint16))).train)
+    assert np.abs(images[0, 0].numpy() - RAMP).max() <= 0.51 / 255
+
+
+def test_a_range_without_deep_images_is_refused(tree):
+    with pytest.raises(DataError, match="there are none"):
+        load(tree, range=(0, 4095))
+    with pytest.raises(DataError, match="the smaller first"):
+        load(tree, range=(5, 5))
+
+
+# --- PNGs whose pixels end early
+
+
+def png(rows, width, height, *, depth=8, colour=0, interlaced=0):
+    """A PNG with these bytes as its unpacked rows."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("rows", range(8))
+def test_a_png_with_some_of_its_rows_is_refused(tmp_path, rows):
+    path = tmp_path / "0.png"
+    path.write_bytes(png(b"".join(b"\0" + bytes([200] * 8) for _ in range(rows)), 8, 8))
+    with pytest.raises(DataError, match=r"(?s)cannot be read.*(cut short|truncated)"):
+        decode(path, Target(channels=1, height=8, width=8))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (8, 8), (33, 17)])
+def test_a_whole_png_that_is_black_is_whole(tmp_path, mode, size):
+    path = tmp_path / "0.png"
+    Image.new(mode, size).save(path)
+    with Image.open(path) as image:
+        require_whole(image, path)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 5), (8, 8), (9, 17)])
+def test_interlaced_pngs(tmp_path, width, height):
+    sizes = [
+        (len(range(left, width, across)), len(range(top, height, down)))
+        for left, top, across, down in (
+            (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+        )
+    ]  # fmt: skip
+    rows = b"".join((b"\0" + bytes(columns)) * count for columns, count in sizes if columns)
+    path = tmp_path / "0.png"
+    target = Target(channels=1, height=height, width=width)
+    path.write_bytes(png(rows, width, height, interlaced=1))
+    assert decode(path, target).shape == (1, height, width)
+    path.write_bytes(png(rows[:-1], width, height, interlaced=1))
+    with pytest.raises(DataError, match="cannot be read"):
+        decode(path, target)
+
+
+# --- folders
+
+
+def test_a_link_to_its_own_folder_multiplies_nothing(tree):
+    expected = every(load(tree).train)
+    (tree / "train" / "ant" / "latest").symlink_to(".")
+    (tree / "train" / "bee" / "up").symlink_to("..")
+    (tree / "train" / "bee" / "more").mkdir()
+    (tree / "train" / "bee" / "more" / "again").symlink_to("../more")
+    assert image_files(tree / "train" / "ant") == sorted((tree / "train" / "ant").glob("*.png"))
+    (tree / "train" / "bee" / "up").unlink()
+    assert torch.equal(every(load(tree).train), expected)
+
+
+def test_hidden_folders_inside_a_class_do_not_count(tree, save):
+    save(tree / "train" / "ant" / ".ipynb_checkpoints" / "0-checkpoint.png")
+    assert len(load(tree).train) == 12
+
+
+def test_jfif_files_count(tree):
+    Image.new("RGB", (6, 6)).save(tree / "train" / "ant" / "9.jfif", "JPEG")
+    assert len(load(tree).train) == 13
+
+
+def test_accents_are_one_character(tree):
+    name = "\u00e9t\u00e9"
+    (tree / "train" / "bee").rename(tree / "train" / unicodedata.normalize("NFC", name))
+    (tree / "test" / "bee").rename(tree / "test" / unicodedata.normalize("NFD", name))
+    data = load(tree)
+    assert data.classes == ("ant", "cat", name)
+    assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    (tree / "train" / unicodedata.normalize("NFD", name)).mkdir()
+    with pytest.raises(DataError, match="have the same name"):
+        load(tree)
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "Test", "VAL", "testing"])
+def test_another_name_of_the_test_folder(tree, name):
+    (tree / "test").rename(tree / name)
+    with pytest.raises(DataError) as caught:
+        load(tree)
+    assert f"Rename {tree / name} to {tree / 'test'}." in caught.value.do
+
+
+@pytest.mark.parametrize("name", ["Train", "training", "TRAIN"])
+def test_another_name_of_the_training_folder(tree, name):
+    (tree / "train").rename(tree / name)
+    with pytest.raises(DataError) as caught:
+        load(tree)
+    assert f"Rename {tree / name} to {tree / 'train'}." in caught.value.do
+
+
+def test_a_flat_folder_of_classes_is_split(tree):
+    whole = load(tree)
+    with pytest.raises(DataError) as caught:
+        load(tree / "train")
+    assert "--data.split 0.2" in caught.value.do
+    data, again = (load(tree / "train", split=0.25) for _ in range(2))
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0] * 3 + [1] * 3 + [2] * 3, [0, 1, 2])
+    assert torch.equal(every(data.test), every(again.test))
+    both = torch.cat([every(data.train), every(data.test)]).flatten(1)
+    assert sorted(both.sum(1).tolist()) == sorted(every(whole.train).flatten(1).sum(1).tolist())
+    assert data.name == "folder, 0.25 held out"
+    assert "0.25 of every class are held out" in data.notes[0]
+    (tree / "test").rename(tree.parent / "elsewhere")
+    assert torch.equal(every(load(tree, split=0.25).test), every(data.test))
+
+
+def test_a_split_that_cannot_be(tree):
+    with pytest.raises(DataError, match="has test images of its own"):
+        load(tree, split=0.2)
+    with pytest.raises(DataError, match="too few images to hold out"):
+        load(tree / "train", split=0.05)
+    with pytest.raises(DataError, match="between 0 and 1"):
+        load(tree / "train", split=1.0)
+
+
+def test_exif_rotation_is_said_and_not_done(tree):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    values = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
+    path = tree / "train" / "ant" / "0.png"
+    Image.fromarray(values).save(path, exif=exif)
+    data = load(tree)
+    assert torch.equal((every(data.train)[0] * 255).byte().permute(1, 2, 0), torch.from_numpy(values))
+    assert data.notes == (
+        f"1 of 18 images carry an Exif rotation, such as {path}; their pixels are used as they are stored, as "
+        "torchvision's ImageFolder does",
+    )

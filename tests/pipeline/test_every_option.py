@@ -1,0 +1,182 @@
+"""Every option of every shipped method changes the outcome of a run, or is refused with that method."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from guard_plugins import configure
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.config import RunConfig, TeacherConfig
+from guard_plugins.config.layers import merged
+from guard_plugins.errors import ConfigError
+from guard_plugins.host import PluginHost
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.preparation import prepare
+from guard_plugins.pipeline.runner import do_stages
+from guard_plugins.pipeline.stages import STAGES
+from guard_plugins.runtime.engine import repeatable
+from guard_plugins.runtime.signals import StopRequest
+
+TINY: dict[str, Any] = {
+    "ipc": 2,
+    "device": "cpu",
+    "data": {"train_per_class": 12, "test_per_class": 2},
+    "student": {"epochs": 2, "batch_size": 10},
+}
+OWN: dict[str, dict[str, Any]] = {
+    "sre2l": {"teacher": {"epochs": 1, "batch_size": 40}, "recover": {"iterations": 4}},
+    "cda": {"teacher": {"epochs": 1, "batch_size": 40}, "recover": {"iterations": 4}},
+    "dc": {"match": {"iterations": 1, "outer": 2, "inner": 1, "real_batch": 8, "batch": 10}},
+}
+
+ELSEWHERE = {
+    "method": "is the case's own",
+    "dataset": "its data sets have tests of their own",
+    "data_root": "says where files are",
+    "download": "says where files come from",
+    "device": "equal numbers are the aim",
+    "preset": "only gives other options values",
+    "checkpoint_every": "costs time, changes no number: tests/pipeline/test_resume.py",
+    "output": "says where files go",
+    "teacher.path": "replaces the teacher: tests/pipeline/test_run.py",
+    "evaluation.protocol": "chooses the attacks: tests/evaluation/test_protocols.py",
+    "evaluation.images": "chooses the images: tests/evaluation/test_attack_batch.py",
+    "evaluation.eps": "chooses the radii: tests/host/test_attack_as_protocol.py",
+    "evaluation.batch_size": "costs memory, changes no verdict: tests/evaluation/test_attack_batch.py",
+    "data.test_per_class": "chooses test images, which nothing here reads: tests/data",
+    "data.skip_corrupt": "needs files: tests/data/test_skip_corrupt.py",
+    "student.labels": "online and stored give the same students: tests/pipeline/test_stored_labels.py",
+}
+"""Options whose effect is on something else than teacher, images and students, and who shows it."""
+
+REFUSED: dict[str, set[str]] = {
+    "sre2l": set(),
+    "cda": set(),
+    "dc": {
+        *(f"teacher.{name}" for name in TeacherConfig.model_fields if name not in ("network", "activation", "path")),
+        "student.temperature",
+    },
+}
+"""Options that do nothing with a method, whatever stands beside them."""
+
+BESIDE: dict[str, dict[str, Any]] = {
+    "guard.h": {"guard": {"h_rms": None}},
+    "teacher.eps": {"teacher": {"training": "fgsm-rs"}},
+    "teacher.attack_steps": {"teacher": {"training": "pgd"}},
+    "teacher.rival_weight": {"teacher": {"training": "trades"}},
+    "student.cutmix": {"student": {"protocol": "one-cycle"}},
+    "match.strategy": {"match": {"augment": "dsa"}},
+    "recover.patch_scale": {"recover": {"start": "real"}},
+    "recover.mix_copies": {"recover": {"batch": 15}},
+    "recover.jitter": {"recover": {"crop_scale": 1.0}},
+}
+"""What an option needs beside it to have anything to do."""
+
+VALUES: dict[str, Any] = {
+    "student.network": "convnet3", "student.protocol": "dc", "student.augment": "crop-flip", "teacher.augment": "crop",
+    "teacher.network": "convnet3-bn", "match.network": "convnet3-bn", "match.strategy": "color", "guard.h": 0.5,
+    "recover.precision": "bfloat16", "teacher.schedule": "cosine", "guard.penalty": "gradient", "data.image_size": 12,
+    "data.validation_per_class": 3, "student.activation": "silu", "teacher.activation": "gelu", "guard.every": 2,
+    "student.count": 2, "student.cutmix": 1.0, "student.mixup": 0.3, "student.weight_decay": 0.3, "student.epochs": 3,
+    "student.batch_size": 7, "student.lr": 0.02, "student.temperature": 3.0, "teacher.training": "fgsm-rs",
+    "teacher.rival_weight": 2.0, "recover.jitter": 1, "seed": 5, "match.distance": "mse", "curriculum.shape": "step",
+}  # fmt: skip
+
+
+def options(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option by its dotted name, with its default."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from options(kind, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", field.get_default()
+
+
+def other(name: str, value: Any) -> Any:
+    """A value that differs from the one in use."""
+    if name in VALUES:
+        return VALUES[name]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value / 2 if value else 0.5
+    if value == "noise":
+        return "real"
+    if value == "none":
+        return "dsa"
+    raise AssertionError(f"the test needs another value for {name}, which is {value!r}")
+
+
+def nested(name: str, value: Any) -> dict[str, Any]:
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def at(config: RunConfig, name: str) -> Any:
+    found: Any = config
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def outcome(config: RunConfig, folder: Path) -> str:
+    """Hash of teacher, distilled set and students."""
+    digest = hashlib.sha256()
+    with repeatable():
+        prepared = prepare(config, PluginHost(only=[config.method]))
+        folder.mkdir()
+        run = RunContext.start(prepared, RunFolder(folder), StopRequest())
+        do_stages(run, [stage for stage in STAGES if stage.name in ("teacher", "distill", "relabel", "students")])
+    for models in run.results.models.values():
+        for model in models:
+            for tensor in model.state_dict().values():
+                digest.update(tensor.numpy().tobytes())
+    digest.update(run.results.distilled.images.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def refusal(method: str, settings: dict[str, Any]) -> str:
+    """Why these settings are refused; empty where they are not."""
+    try:
+        configure(method, **settings)
+    except ConfigError as error:
+        return error.what
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(OWN))
+def test_every_option_has_an_effect_or_is_refused(method: str, tmp_path: Path) -> None:
+    base = merged(TINY, OWN[method])
+    whole = PluginHost(only=[method]).method(method)
+    names = [name for kind in (RunConfig, whole.Config) for name, _ in options(kind) if name not in ELSEWHERE]
+    known: dict[str, str] = {}
+
+    def result(settings: dict[str, Any]) -> str:
+        config = configure(method, **settings)
+        key = config.model_dump_json()
+        if key not in known:
+            known[key] = outcome(config, tmp_path / str(len(known)))
+        return known[key]
+
+    idle, refused = [], []
+    for name in names:
+        without = merged(base, BESIDE.get(name, {}))
+        value = other(name, at(configure(method, **base), name))
+        settings = merged(without, nested(name, value))
+        if refusal(method, settings):
+            refused.append(name)
+        elif result(settings) == result(without):
+            idle.append(name)
+    assert not idle, f"no effect: {idle}"
+    assert set(refused) == REFUSED[method]
