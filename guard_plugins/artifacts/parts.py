@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from guard_plugins.artifacts.reading import first_problem
 from guard_plugins.config.schema import GuardConfig
@@ -35,3 +35,26 @@ class Part(BaseModel):
     """Base of the report's parts: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HookReport(Part):
+    """What the curvature hook did and measured while it was active.
+
+    Attributes:
+        steps: Optimiser steps seen.
+        regularised_steps: Steps that carried the term.
+        mean_loss: Mean of the plain loss over regularised steps.
+        mean_term: Mean of the term.
+        mean_gradient_norm: Mean L2 norm of the per-sample input gradient.
+        mean_curvature: Mean curvature of the loss along z.
+    """
+
+    steps: NonNegativeInt
+    regularised_steps: NonNegativeInt
+    mean_loss: float
+    mean_term: float
+    mean_gradient_norm: float
+    mean_curvature: float
+
+
+Verdict = Literal["passed", "failed", "warning", "not run"]

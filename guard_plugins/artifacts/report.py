@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import Field, NonNegativeInt
 
-from guard_plugins.artifacts.parts import Count, Guard, Part, Share, Size
+from guard_plugins.artifacts.parts import Count, Guard, HookReport, Part, Share, Size
 from guard_plugins.artifacts.reading import read_model
 
 NAMED: Final = 5
@@ -64,29 +64,6 @@ class ModelReport(Part):
     def radii(self, norm: str = "Linf") -> list[float]:
         """Return the radii above 0 that were measured in a norm, in pixel units, ascending."""
         return sorted({entry.eps for entry in self.robust if entry.norm == norm and entry.eps})
-
-
-class HookReport(Part):
-    """What the curvature hook did and measured while it was active.
-
-    Attributes:
-        steps: Optimiser steps seen.
-        regularised_steps: Steps that carried the term.
-        mean_loss: Mean of the plain loss over regularised steps.
-        mean_term: Mean of the term.
-        mean_gradient_norm: Mean L2 norm of the per-sample input gradient.
-        mean_curvature: Mean curvature of the loss along z.
-    """
-
-    steps: NonNegativeInt
-    regularised_steps: NonNegativeInt
-    mean_loss: float
-    mean_term: float
-    mean_gradient_norm: float
-    mean_curvature: float
-
-
-Verdict = Literal["passed", "failed", "warning", "not run"]
 
 
 class GateItem(Part):

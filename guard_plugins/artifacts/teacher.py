@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from guard_plugins.artifacts.folder import RunFolder
-from guard_plugins.artifacts.report import HookReport
+from guard_plugins.artifacts.parts import HookReport
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ConfigError, DamagedError, TrainingError
 from guard_plugins.networks.normalised import Normalised

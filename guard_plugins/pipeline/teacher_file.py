@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guard_plugins.artifacts.report import HookReport
+from guard_plugins.artifacts.parts import HookReport
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card, teacher_file
 from guard_plugins.config import GuardConfig, RunConfig
 from guard_plugins.data.base import Data
