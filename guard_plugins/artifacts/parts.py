@@ -55,6 +55,3 @@ class HookReport(Part):
     mean_term: float
     mean_gradient_norm: float
     mean_curvature: float
-
-
-Verdict = Literal["passed", "failed", "warning", "not run"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, NonNegativeInt
 
@@ -64,6 +64,9 @@ class ModelReport(Part):
     def radii(self, norm: str = "Linf") -> list[float]:
         """Return the radii above 0 that were measured in a norm, in pixel units, ascending."""
         return sorted({entry.eps for entry in self.robust if entry.norm == norm and entry.eps})
+
+
+Verdict = Literal["passed", "failed", "warning", "not run"]
 
 
 class GateItem(Part):
