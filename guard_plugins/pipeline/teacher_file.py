@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from guard_plugins.artifacts.report import HookReport
+from guard_plugins.artifacts.parts import HookReport
 from guard_plugins.artifacts.teacher import TeacherCard, teacher_file
 from guard_plugins.artifacts.weights.load import Loaded, load_any_teacher
 from guard_plugins.artifacts.weights.published import find_published, is_published
