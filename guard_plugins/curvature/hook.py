@@ -11,17 +11,18 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor, nn
 
-from guard_plugins.curvature import active
+from guard_plugins.curvature import active_session
+from guard_plugins.curvature.counters import HookSummary, Paces, StepRecord, Tally
 from guard_plugins.curvature.explicit import explicit_loss
 from guard_plugins.curvature.options import NormStats, Options, Penalty
 from guard_plugins.curvature.patch import Patch
 from guard_plugins.curvature.selfcheck import Checkpoints
 from guard_plugins.curvature.session import Session
-from guard_plugins.curvature.tally import HookSummary, StepRecord, Tally
 from guard_plugins.errors import ConfigError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class CurvatureHook:
@@ -76,7 +77,7 @@ class CurvatureHook:
             h=h, h_rms=h_rms, weight=weight, penalty=penalty, every=every, ramp=ramp, model=model, input=input,
             norm_stats=norm_stats,
         )  # fmt: skip
-        self._tally = Tally()
+        self._tally, self._paces = Tally(), Paces()
         self._checkpoints = Checkpoints()
         self._session: Session | None = None
         self._patch: Patch | None = None
@@ -114,11 +115,11 @@ class CurvatureHook:
             HookError: If another hook is active.
         """
         if self._session is None:
-            session = Session(self.options, self._tally, self._checkpoints)
-            active.occupy(session)
+            session = Session(self.options, self._tally, self._paces, self._checkpoints)
+            active_session.occupy(session)
             self._session = session
             self._patch = Patch(session) if self.options.weight > 0 else None
-            session.tripwires.set()
+            session.watchdog.set()
         self._entries += 1
         return self
 
@@ -137,11 +138,30 @@ class CurvatureHook:
         if self._patch is not None:
             self._patch.remove()
             self._patch = None
-        session.tripwires.remove()
-        active.vacate()
+        session.watchdog.remove()
+        active_session.vacate()
         self._session = None
+        session.ledger.clear()
         if kind is None:
-            session.tripwires.finish()
+            session.watchdog.finish()
+
+    def watch(self, x: T, *, joint: bool = False, unbatched: bool | None = None) -> T:
+        """Return ``x`` as the tensor the term moves; everything the loop then computes from it is recorded.
+
+        Needed where the data reach the loss by several routes (``x + net(x)``, ``net.forward(x)``, a list of images),
+        or where a model receives several float tensors. What is not watched is data from then on. Outside a context,
+        or where no gradient is taken, ``x`` comes back as it is.
+
+        Args:
+            x: A float tensor, or a list, tuple or dict that holds some.
+            joint: Take one z over all its tensors; by default each has its own, of length h per sample.
+            unbatched: Whether each tensor of a list is one sample. By default tensors of one or three dimensions are,
+                and those of unequal length.
+
+        Raises:
+            HookError: If there is no such tensor, or one cannot be x.
+        """
+        return x if self._session is None else self._session.watch(x, joint=joint, unbatched=unbatched)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -151,8 +171,8 @@ class CurvatureHook:
 
     def loss(
         self,
-        model: Callable[[Tensor], object],
-        x: Tensor,
+        model: Callable[..., object],
+        x: Any,
         loss_fn: Callable[..., Tensor],
         *,
         per_sample: bool = False,
@@ -164,9 +184,9 @@ class CurvatureHook:
         step of ``every`` and ``ramp``.
 
         Args:
-            model: Maps ``x`` to what ``loss_fn`` takes; a module's buffers and random streams are left as one plain
-                call leaves them.
-            x: Inputs of shape (B, …).
+            model: Maps ``x`` to what ``loss_fn`` takes; buffers and attributes of all modules called in it, and random
+                streams, are left as one plain call leaves them.
+            x: Inputs of shape (B, …), or a list, tuple or dict that holds them; each float tensor has its own z.
             loss_fn: Maps the model's output to the mean loss of the batch, or to losses of shape (B,) if
                 ``per_sample``.
             per_sample: Use the mean of the per-sample terms instead of the term of the mean.
@@ -179,7 +199,7 @@ class CurvatureHook:
             ConfigError: If ``loss_fn`` returns the wrong shape, or the options do not fit the penalty.
         """
         return explicit_loss(
-            self.options, self._tally, model, x, loss_fn,
+            self.options, self._tally, self._paces, model, x, loss_fn,
             per_sample=per_sample, squared=squared, session=self._session,
         )  # fmt: skip
 
@@ -195,6 +215,7 @@ class CurvatureHook:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state returned by ``state_dict``."""
         self._tally.load_state_dict(state)
+        self._paces.start = self._tally.steps
 
     def summary(self) -> HookSummary:
         """Return what the hook did so far, over all its contexts."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from torch import Tensor
-
 from guard_plugins.errors import HookError
 
 FROZEN: Final = "no trainable weights, or called without gradients"
 NO_FLOAT: Final = "no floating-point tensor among its inputs"
 INPUT_GRADIENT: Final = "its input requires a gradient already, so this is taken for an attack or an optimised input"
-TRANSFORM: Final = "called inside a torch.func transform"
+NOT_WATCHED: Final = "the loop watches its x, and no input of this call was computed from it"
 
 _EXPLICIT: Final = "use the explicit form, loss = hook.loss(model, x, loss_fn)"
 
@@ -21,11 +19,11 @@ def no_such_input(which: str | int) -> str:
     return f"no floating-point tensor under input={which!r}"
 
 
-def head_on_frozen(head: str, backbone: str, x: Tensor) -> HookError:
+def head_on_frozen(what: str, backbone: str) -> HookError:
     """Return the error for a trainable module fed by a frozen one."""
     return HookError(
-        f"{head} was about to be regularised around features, not around data",
-        seen=f"its input of shape {tuple(x.shape)} comes from {backbone}, which has no trainable weights",
+        "the loss was about to be regularised around features, not around data",
+        seen=f"{what} comes from {backbone}, which has no trainable weights or ran without gradients",
         do="say what x is: CurvatureHook(model=<the backbone>) for the data; model=<the head> or input=0 for the "
         "features",
     )
@@ -54,7 +52,8 @@ def broken(why: str) -> HookError:
     return HookError(
         "this loss cannot be computed again at another input",
         seen=why,
-        do="avoid that step (compile the model rather than the loss, build tensors with torch.stack or torch.cat), "
+        do="avoid that step (build tensors with torch.stack or torch.cat, give retain_graph=True to the first of two "
+        "backward calls), "
         f"or {_EXPLICIT}",
     )
 
@@ -101,6 +100,38 @@ def foreign_weights(module: str) -> HookError:
         f"{module} was called with other weights than it has now",
         seen="its parameters at backward are not the tensors of its forward pass (functional_call, or swapped weights)",
         do=f"{_EXPLICIT} with a module that owns those weights",
+    )
+
+
+def weights_written(module: str) -> HookError:
+    """Return the error for weights that changed between forward and backward."""
+    return HookError(
+        f"the weights of {module} were written after its forward pass and before backward",
+        seen="their version counters changed, or the loop wrote through their .data",
+        do="call backward first",
+    )
+
+
+def unseen_gradients(what: str, count: int, seen: str) -> HookError:
+    """Return the error for gradients that a backward call outside the record left in weights."""
+    return HookError(
+        "an optimiser step was about to use gradients the hook never saw",
+        seen=f"{what} was differentiated on its own, and its gradients are still in {count} weights; it was not "
+        "computed from a recorded model call by operations the hook follows (not by a custom autograd.Function, a "
+        f"scripted function, or a function compiled by torch.compile); {seen}",
+        do="compute it from the output of model(x) with ordinary PyTorch operations; or, if it is not to be "
+        "regularised, put it in `with hook.paused():`; zero the gradients first if they belong to an attack; or "
+        f"{_EXPLICIT}",
+    )
+
+
+def unseen_gradient(what: str) -> HookError:
+    """Return the error for autograd.grad with respect to weights, of a loss outside the record."""
+    return HookError(
+        "torch.autograd.grad was asked for gradients of weights the hook never saw",
+        seen=f"{what} was not computed from a recorded model call by operations the hook follows",
+        do="compute it from the output of model(x) with ordinary PyTorch operations; if it is not to be regularised, "
+        f"put it in `with hook.paused():`; or {_EXPLICIT}",
     )
 
 

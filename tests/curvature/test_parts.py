@@ -13,8 +13,8 @@ from torch import nn
 
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.penalty import curvature, gradient_term, sample_norms, step_along
-from guard_plugins.curvature.states import Buffers, RandomState, evaluation_mode
-from guard_plugins.curvature.structures import leaves_of, map_leaves, replace_leaves
+from guard_plugins.curvature.pytree import leaves_of, map_leaves, replace_leaves
+from guard_plugins.curvature.snapshots import Buffers, RandomState, evaluation_mode
 
 Pair = collections.namedtuple("Pair", "a b")
 
