@@ -68,6 +68,7 @@ class Source(Node):
         rows: Whether dimension 0 counts samples; otherwise the whole tensor is one sample.
         group: Inputs of one group share one z.
         features: Name of the frozen module it comes from, if any.
+        base: What the loop's tensor is a view of, itself if of none; its views share numbers with ``leaf``.
         users: The calls that received it.
     """
 
@@ -80,6 +81,7 @@ class Source(Node):
     rows: bool = True
     group: int | None = None
     features: str = ""
+    base: weakref.ref[Tensor] | None = None
     users: weakref.WeakSet[Call] = field(default_factory=weakref.WeakSet)
 
     def release(self) -> None:
@@ -99,6 +101,7 @@ class Watched(Node):
         name: How messages call it.
         rows: Whether dimension 0 counts samples.
         group: Inputs of one group share one z.
+        base: What the original is a view of, itself if of none.
     """
 
     token: Token
@@ -107,6 +110,7 @@ class Watched(Node):
     name: str
     rows: bool
     group: int | None
+    base: weakref.ref[Tensor]
 
     def source(self, leaf: Tensor) -> Source:
         """Return the recorded input; it lives as long as a call that received it."""
@@ -115,7 +119,7 @@ class Watched(Node):
             return alive
         made = Source(
             self.order, leaf, self.token, self.version, self.lineage, self.name,
-            watched=True, rows=self.rows, group=self.group,
+            watched=True, rows=self.rows, group=self.group, base=self.base,
         )  # fmt: skip
         self.token.source = weakref.ref(made)
         return made

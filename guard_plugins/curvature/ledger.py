@@ -103,3 +103,8 @@ class Ledger:
 def is_data(tensor: Tensor) -> bool:
     """Return whether ``tensor`` may be a batch: floating-point, with a dimension, not a weight."""
     return tensor.is_floating_point() and tensor.dim() > 0 and not isinstance(tensor, nn.Parameter)
+
+
+def base_of(tensor: Tensor) -> Tensor:
+    """Return what ``tensor`` is a view of, or itself; a detached tensor is no view."""
+    return tensor if tensor._base is None else tensor._base

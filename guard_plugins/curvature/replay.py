@@ -145,9 +145,16 @@ class Preserved:
         self._buffers, self._attributes = Buffers(modules), Attributes(modules)
 
     def restore(self) -> None:
-        """Put everything back."""
-        self._random.restore()
+        """Put everything back, after a replay."""
         self._attributes.restore()
+        self.settle()
+
+    def settle(self) -> None:
+        """Put streams and buffers back, after the gradients were delivered.
+
+        What hooks of the loop's own backward pass set on modules is the loop's business and stays.
+        """
+        self._random.restore()
         self._buffers.restore()
 
 

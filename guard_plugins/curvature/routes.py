@@ -9,7 +9,7 @@ from torch import Tensor
 
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.graph import ModuleCall, Source
-from guard_plugins.curvature.ledger import Ledger, is_data
+from guard_plugins.curvature.ledger import Ledger, base_of, is_data
 from guard_plugins.curvature.replay import Replay
 
 
@@ -28,7 +28,7 @@ def reject_second_routes(replay: Replay, ledger: Ledger, *, said: bool) -> None:
         if a.token in b.lineage:
             raise input_messages.derived(b.name, a.name)
     for a, b in itertools.combinations(replay.sources, 2):
-        if _overlap(a.token.tensor(), b.token.tensor()):
+        if a.base is not None and b.base is not None and a.base() is b.base() and _overlap(a.leaf, b.leaf):
             raise input_messages.alias(b.name, a.name)
     for tensor in replay.plain:
         for source in replay.sources:
@@ -43,13 +43,13 @@ def reject_second_routes(replay: Replay, ledger: Ledger, *, said: bool) -> None:
 def _reject_dependent(tensor: Tensor, source: Source, ledger: Ledger) -> None:
     known = ledger.get(tensor)
     shown = f"a tensor of shape {tuple(tensor.shape)}"
-    if known is not None:
-        if known.token is source.token:
-            raise input_messages.alias(shown, source.name)
-        if source.token in known.ancestors:
-            raise (input_messages.alias if _same_base(tensor, source) else input_messages.derived)(shown, source.name)
-    if _overlap(tensor, source.token.tensor()):
+    view = source.base is not None and source.base() is base_of(tensor)
+    if view and _overlap(tensor, source.leaf):
         raise input_messages.alias(shown, source.name)
+    if known is not None and known.token is source.token:
+        raise input_messages.alias(shown, source.name)
+    if known is not None and source.token in known.ancestors:
+        raise input_messages.derived(shown, source.name)
 
 
 def _reject_fresh(call: ModuleCall, ledger: Ledger) -> None:
@@ -66,20 +66,11 @@ def _reject_fresh(call: ModuleCall, ledger: Ledger) -> None:
             raise input_messages.fresh_beside(type(call.module).__name__, shown)
 
 
-def _base(tensor: Tensor) -> Tensor:
-    return tensor if tensor._base is None else tensor._base
-
-
-def _same_base(tensor: Tensor, source: Source) -> bool:
-    original = source.token.tensor()
-    return original is not None and _base(tensor) is _base(original)
-
-
-def _overlap(a: Tensor | None, b: Tensor | None) -> bool:
-    """Return whether two views of one tensor share an element; a detached tensor is no view."""
-    if a is None or b is None or (a._base is None and b._base is None) or _base(a) is not _base(b):
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors over the same memory share an element."""
+    if a.layout != torch.strided or not (a.numel() and b.numel()):
         return False
-    if a.layout != torch.strided or b.layout != torch.strided or not (a.numel() and b.numel()):
+    if a.untyped_storage().data_ptr() != b.untyped_storage().data_ptr():
         return False
     first = min(a.storage_offset(), b.storage_offset())
     size = max(_end(a), _end(b)) - first

@@ -132,7 +132,7 @@ class Session:
         try:
             outcome = deliver(Pass(call, replay, keep, self.options, number, check))
         finally:
-            keep.restore()
+            keep.settle()
         if self.watchdog.closure_wants_objective and call.is_lone_scalar():
             _write_objective(call.roots[0], outcome, self.options.weight)
         self.tally.add(outcome, time.perf_counter() - started, at_once=check.due)

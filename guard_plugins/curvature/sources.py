@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature import input_messages
 from guard_plugins.curvature.graph import Source, Watched, now
-from guard_plugins.curvature.ledger import Known, Ledger, is_data
+from guard_plugins.curvature.ledger import Known, Ledger, base_of, is_data
 from guard_plugins.curvature.pytree import leaves_of, map_leaves
 from guard_plugins.errors import HookError
 
@@ -78,8 +78,8 @@ class Sources:
         if x.requires_grad or known.node is not None:
             raise input_messages.cannot_watch(f"a tensor of shape {tuple(x.shape)} that requires a gradient already")
         name = f"the watched tensor {tuple(x.shape)}"
-        leaf = leaf_of(x, name)
-        self._ledger.mark(leaf, Watched(now(), known.token, x._version, known.ancestors, name, rows, group))
+        leaf, base = leaf_of(x, name), weakref.ref(base_of(x))
+        self._ledger.mark(leaf, Watched(now(), known.token, x._version, known.ancestors, name, rows, group, base))
         return leaf
 
     def _source(self, x: Tensor, known: Known, name: str) -> Source:
@@ -87,6 +87,7 @@ class Sources:
         if alive is not None and alive.version == x._version and not alive.watched:
             return alive
         source = Source(now(), leaf_of(x, name), known.token, x._version, known.ancestors, name)
+        source.base = weakref.ref(base_of(x))
         known.token.source = weakref.ref(source)
         return source
 
