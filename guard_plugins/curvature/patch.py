@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
+from torch.optim import Optimizer
 
 from guard_plugins.curvature.engine import Engine
+from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.session import Session
 
 
@@ -22,34 +23,23 @@ class Patch:
     """
 
     def __init__(self, session: Session) -> None:
-        self._original = nn.Module.__call__
+        self._call, self._zero = nn.Module.__call__, Optimizer.zero_grad
         self._engine = Engine(session.backward, session.quiet)
-        self._mode = _Listening(session)
-        nn.Module.__call__ = _patched(self._original, session, self._mode)  # type: ignore[method-assign]
+        self._listening = session.listening
+        nn.Module.__call__ = _calling(self._call, session)  # type: ignore[method-assign]
+        Optimizer.zero_grad = _unheard(self._zero, session.listening)  # type: ignore[method-assign]
         self._engine.install()
-        self._mode.__enter__()
+        self._listening.start()
 
     def remove(self) -> None:
         """Leave PyTorch as it was found."""
-        nn.Module.__call__ = self._original  # type: ignore[method-assign]
+        nn.Module.__call__ = self._call  # type: ignore[method-assign]
+        Optimizer.zero_grad = self._zero  # type: ignore[method-assign]
         self._engine.remove()
-        _take_out(self._mode)
+        self._listening.stop()
 
 
-class _Listening(TorchFunctionMode):
-    """Hands every torch function the loop calls itself to the session's tracer."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        self._session = session
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.compiler.is_compiling() or self._session.recorder.depth or self._session.quiet():
-            return func(*args, **(kwargs or {}))
-        return self._session.tracer.run(func, args, kwargs or {})
-
-
-def _patched(original: Callable[..., Any], session: Session, mode: TorchFunctionMode) -> Callable[..., Any]:
+def _calling(original: Callable[..., Any], session: Session) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling() or session.recorder.depth or session.quiet():
@@ -59,13 +49,12 @@ def _patched(original: Callable[..., Any], session: Session, mode: TorchFunction
     return call
 
 
-def _take_out(mode: TorchFunctionMode) -> None:
-    """Remove ``mode`` from the stack, wherever it is: the loop may have entered modes of its own and not left them."""
-    above = []
-    while torch._C._len_torch_function_stack():
-        top = _pop_mode()
-        if top is mode:
-            break
-        above.append(top)
-    for other in reversed(above):
-        _push_mode(other)
+def _unheard(original: Callable[..., Any], listening: Listening) -> Callable[..., Any]:
+    """Return ``original`` so that its many small operations, which tell nothing about x, are not listened to."""
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with listening.off():
+            return original(*args, **kwargs)
+
+    return call

@@ -13,6 +13,7 @@ from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
 from guard_plugins.curvature.inputs import Found, find_x
 from guard_plugins.curvature.ledger import Ledger
+from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import contents_of, leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.snapshots import Autocast, RandomState
@@ -31,6 +32,7 @@ class Recorder:
         ledger: The notes of the session.
         tracer: Follows the loop's own operations.
         sources: The recorded inputs.
+        listening: Hears the loop's operations; not those inside a module.
         due: Tells whether the present step of a model is a regularised one.
 
     Attributes:
@@ -40,10 +42,17 @@ class Recorder:
     """
 
     def __init__(
-        self, options: Options, ledger: Ledger, tracer: Tracer, sources: Sources, due: Callable[[nn.Module], bool]
+        self,
+        options: Options,
+        ledger: Ledger,
+        tracer: Tracer,
+        sources: Sources,
+        listening: Listening,
+        due: Callable[[nn.Module], bool],
     ) -> None:
         self.options, self.due = options, due
         self._ledger, self._tracer, self._sources = ledger, tracer, sources
+        self._listening = listening
         self.calls = self.depth = 0
         self.skipped: dict[str, str] = {}
         self._chosen = None if options.model is None else unwrapped(options.model)
@@ -60,6 +69,7 @@ class Recorder:
 
     def call(self, original: Call, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call ``module`` as the loop asked, recording the call where it is one of a model."""
+        self._listening.start()
         leaves = leaves_of((args, kwargs))
         nodes = {id(leaf): self._ledger.node(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
         if any(node is not None for node in nodes.values()) and torch.is_grad_enabled():
@@ -139,7 +149,8 @@ class Recorder:
     ) -> Any:
         self.depth += 1
         try:
-            result = original(module, *args, **kwargs)
+            with self._listening.off():
+                result = original(module, *args, **kwargs)
         except RuntimeError as error:
             if "leaf Variable that requires grad" in str(error) and not isinstance(call, Lean):
                 raise messages.writes_its_input(type(module).__name__, error) from error
@@ -156,7 +167,8 @@ class Recorder:
         """Call a module that is not recorded; what it returns is known to come from its inputs."""
         self.depth += 1
         try:
-            result = original(module, *args, **kwargs)
+            with self._listening.off():
+                result = original(module, *args, **kwargs)
         finally:
             self.depth -= 1
         ledger = self._ledger

@@ -17,6 +17,7 @@ from guard_plugins.curvature.counters import Paces, Tally
 from guard_plugins.curvature.delivery import deliver
 from guard_plugins.curvature.graph import Lean, now
 from guard_plugins.curvature.ledger import Ledger
+from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.penalty import Outcome
 from guard_plugins.curvature.recorder import Recorder
@@ -43,8 +44,9 @@ class Session:
         self.ledger = Ledger()
         self.tracer = Tracer(self.ledger)
         self.sources = Sources(self.ledger)
-        self.recorder = Recorder(options, self.ledger, self.tracer, self.sources, self._due)
-        self.watchdog = Watchdog(options, tally, paces, self.recorder, self.paused)
+        self.listening = Listening(self.tracer.run, self.quiet)
+        self.recorder = Recorder(options, self.ledger, self.tracer, self.sources, self.listening, self._due)
+        self.watchdog = Watchdog(options, tally, paces, self.recorder, self.listening, self.paused)
         self.pauses = self._busy = 0
         self._thread = threading.get_ident()
 
@@ -96,7 +98,8 @@ class Session:
         """
         self._busy += 1
         try:
-            return self._answered(call)
+            with self.listening.off():
+                return self._answered(call)
         finally:
             self._busy -= 1
 

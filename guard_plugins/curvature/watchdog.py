@@ -14,6 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from guard_plugins.curvature import messages
 from guard_plugins.curvature.backward_call import BackwardCall, leaves_reached
 from guard_plugins.curvature.counters import Paces, Tally
+from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.recorder import Recorder
 from guard_plugins.curvature.strays import Strays
@@ -27,8 +28,8 @@ class Watchdog:
         tally: The hook's counters.
         paces: How many steps each model made.
         recorder: Knows which weights belong to recorded models.
+        listening: Hears the loop's operations; not those of an optimiser.
         paused: Whether steps are none of the hook's business now.
-        stepping: Told when an optimiser begins (True) and ends (False) its step.
 
     Attributes:
         closure_wants_objective: Whether the step under way reads the value its closure returns.
@@ -40,12 +41,13 @@ class Watchdog:
         tally: Tally,
         paces: Paces,
         recorder: Recorder,
+        listening: Listening,
         paused: Callable[[], bool],
     ) -> None:
         self._options, self._tally, self._paces, self._recorder = options, tally, paces, recorder
-        self._paused = paused
+        self._listening, self._paused = listening, paused
         self._backwards = self._counted = self._steps = 0
-        self._regularised = False
+        self._regularised = self._off_for_step = False
         self._strays = Strays()
         self._seen: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self.closure_wants_objective = False
@@ -119,10 +121,14 @@ class Watchdog:
         self.closure_wants_objective = closure is not None and isinstance(optimizer, torch.optim.LBFGS)
         if closure is None:
             self._require_reached(optimizer)
+            self._off_for_step = self._listening.pause()
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._paused():
             return
+        if self._off_for_step:
+            self._off_for_step = False
+            self._listening.start()
         self.closure_wants_objective = False
         self._require_reached(optimizer)
         self._seen[optimizer] = self._backwards
