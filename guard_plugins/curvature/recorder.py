@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from guard_plugins.curvature.tracing import Tracer, linked, without_record
 from guard_plugins.curvature.wrappers import is_opaque, unsupported_wrapper, unwrapped
 
 Call = Callable[..., Any]
+
+_PART_OF_THE_LOOP: Final = object()
 
 
 class Recorder:
@@ -70,15 +72,23 @@ class Recorder:
     def call(self, original: Call, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call ``module`` as the loop asked, recording the call where it is one of a model."""
         self._listening.start()
+        with self._listening.off():
+            answer = self._answered(original, module, args, kwargs)
+        # a module without weights or buffers is part of the loop: what it calls is listened to
+        return original(module, *args, **kwargs) if answer is _PART_OF_THE_LOOP else answer
+
+    def _answered(self, original: Call, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves = leaves_of((args, kwargs))
         nodes = {id(leaf): self._ledger.node(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
         if any(node is not None for node in nodes.values()) and torch.is_grad_enabled():
+            if not is_opaque(module):
+                return _PART_OF_THE_LOOP
             return self._call_after(original, module, args, kwargs, leaves, nodes)
         if self._chosen is not None:
             if unwrapped(module) is not self._chosen or not torch.is_grad_enabled():
                 return self._call_plain(original, module, args, kwargs)
         elif not is_opaque(module):
-            return original(module, *args, **kwargs)
+            return _PART_OF_THE_LOOP
         return self._call_first(original, module, args, kwargs, leaves)
 
     def _call_first(self, original: Call, module: nn.Module, args: Any, kwargs: Any, leaves: list[Any]) -> Any:
@@ -91,7 +101,7 @@ class Recorder:
             raise found.error
         self._reject_wrappers(module)
         self.calls += 1
-        self.note_weights(module)
+        self.note_weights(module, parameters)
         if not self.due(module):
             return self._call_inner(original, module, args, kwargs, Lean(now()))
         said = self._chosen is not None or self.options.input is not None
@@ -125,12 +135,10 @@ class Recorder:
         leaves: list[Any],
         nodes: dict[int, Node | None],
     ) -> Any:
-        if not is_opaque(module):
-            return original(module, *args, **kwargs)
         recorded = [leaf for leaf in leaves if isinstance(leaf, Tensor) and nodes[id(leaf)] is not None]
         versions = [(tensor, tensor._version) for tensor in recorded]
         parameters = list(module.parameters())
-        self.note_weights(module)
+        self.note_weights(module, parameters)
         call = without_record(nodes.values())
         if call is None:
             kept = [nodes.get(id(leaf)) or leaf for leaf in leaves]
@@ -149,8 +157,7 @@ class Recorder:
     ) -> Any:
         self.depth += 1
         try:
-            with self._listening.off():
-                result = original(module, *args, **kwargs)
+            result = original(module, *args, **kwargs)
         except RuntimeError as error:
             if "leaf Variable that requires grad" in str(error) and not isinstance(call, Lean):
                 raise messages.writes_its_input(type(module).__name__, error) from error
@@ -167,8 +174,7 @@ class Recorder:
         """Call a module that is not recorded; what it returns is known to come from its inputs."""
         self.depth += 1
         try:
-            with self._listening.off():
-                result = original(module, *args, **kwargs)
+            result = original(module, *args, **kwargs)
         finally:
             self.depth -= 1
         ledger = self._ledger
@@ -223,9 +229,9 @@ class Recorder:
         kinds = sorted({type(leaf).__name__ for leaf in contents})
         self.skipped[type(module).__name__] = f"its result of type {', '.join(kinds)} is not looked into"
 
-    def note_weights(self, module: nn.Module) -> None:
+    def note_weights(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
         """Remember the trainable weights of a module whose gradients the hook answers for."""
-        self._weights[module] = frozenset(id(p) for p in module.parameters() if p.requires_grad)
+        self._weights[module] = frozenset(id(p) for p in parameters if p.requires_grad)
 
     def _reject_wrappers(self, module: nn.Module) -> None:
         wrapper = unsupported_wrapper(module)

@@ -86,7 +86,7 @@ class Session:
     def explicit(self, total: Tensor, models: list[nn.Module], *, regularised: bool) -> None:
         """Take note of an objective of the explicit form, whose backward call then needs nothing added."""
         for model in models:
-            self.recorder.note_weights(model)
+            self.recorder.note_weights(model, model.parameters())
         self.watchdog.reached(regularised=regularised)
         self.ledger.mark(total, Lean(now()))
 

@@ -120,15 +120,22 @@ class Watchdog:
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         self.closure_wants_objective = closure is not None and isinstance(optimizer, torch.optim.LBFGS)
         if closure is None:
-            self._require_reached(optimizer)
+            with self._listening.off():
+                self._require_reached(optimizer)
             self._off_for_step = self._listening.pause()
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._paused():
             return
-        if self._off_for_step:
-            self._off_for_step = False
-            self._listening.start()
+        self._off_for_step = self._listening.pause() or self._off_for_step
+        try:
+            self._count_step(optimizer)
+        finally:
+            if self._off_for_step:
+                self._off_for_step = False
+                self._listening.start()
+
+    def _count_step(self, optimizer: Optimizer) -> None:
         self.closure_wants_objective = False
         self._require_reached(optimizer)
         self._seen[optimizer] = self._backwards
