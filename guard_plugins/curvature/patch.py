@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd import Function
 from torch.optim import Optimizer
 
 from guard_plugins.curvature.engine import Engine
@@ -24,10 +25,12 @@ class Patch:
 
     def __init__(self, session: Session) -> None:
         self._call, self._zero = nn.Module.__call__, Optimizer.zero_grad
+        self._apply = Function.__dict__["apply"]
         self._engine = Engine(session.backward, session.quiet)
         self._listening = session.listening
         nn.Module.__call__ = _calling(self._call, session)  # type: ignore[method-assign]
         Optimizer.zero_grad = _unheard(self._zero, session.listening)  # type: ignore[method-assign]
+        Function.apply = _applying(self._apply, session)
         self._engine.install()
         self._listening.start()
 
@@ -35,6 +38,7 @@ class Patch:
         """Leave PyTorch as it was found."""
         nn.Module.__call__ = self._call  # type: ignore[method-assign]
         Optimizer.zero_grad = self._zero  # type: ignore[method-assign]
+        Function.apply = self._apply
         self._engine.remove()
         self._listening.stop()
 
@@ -58,3 +62,16 @@ def _unheard(original: Callable[..., Any], listening: Listening) -> Callable[...
             return original(*args, **kwargs)
 
     return call
+
+
+def _applying(original: Any, session: Session) -> Any:
+    """Return ``Function.apply`` so that it is known what the results of custom functions come from."""
+
+    def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
+        result = original.__get__(None, cls)(*args, **kwargs)
+        if not (torch.compiler.is_compiling() or session.recorder.depth or session.quiet()):
+            with session.listening.off():
+                session.tracer.note_custom(args, result)
+        return result
+
+    return classmethod(apply)

@@ -188,6 +188,11 @@ class Tracer:
             entry.ancestors |= ancestors - {entry.token}
             entry.features = entry.features or features
 
+    def note_custom(self, args: tuple[Any, ...], result: Any) -> None:
+        """Note what the results of a custom ``autograd.Function`` come from; they are not made again."""
+        inputs = tensors_in(args, {})
+        self.mark_derived(tensors_of(result), inputs, [self._ledger.get(t) for t in inputs], cut=False)
+
     def _views_of_data(self, outputs: list[Tensor], data: Tensor, shadow: Any) -> None:
         for output in outputs:
             if output is not data and output.untyped_storage().data_ptr() == data.untyped_storage().data_ptr():

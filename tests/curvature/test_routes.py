@@ -1,4 +1,4 @@
-"""Data that reach the loss by several routes: exact where the loop says what x is, refused at the first step where not."""
+"""Data that reach the loss by several routes: exact where the loop says what x is, refused at step 1 where not."""
 
 from __future__ import annotations
 
