@@ -28,7 +28,7 @@ def reject_unfaithful(replay: Replay, ledger: Ledger, *, said: bool) -> None:
     for call in replay.calls:
         _reject_changed_model(call, ledger)
     for source in replay.sources:
-        if source.leaf._version != source.version and not source.watched:
+        if not source.watched and source.leaf._version != source.version:
             raise input_messages.overwritten(source.name)
     if replay.sources and all(source.features for source in replay.sources):
         raise messages.head_on_frozen(replay.sources[0].name, replay.sources[0].features)

@@ -72,14 +72,14 @@ class Ledger:
         known = self.get(tensor)
         if known is None or known.node is None:
             return None
-        if known.stamp != tensor._version and not isinstance(known.node, Broken):
+        if known.stamp != version_of(tensor) and not isinstance(known.node, Broken):
             known.node = Broken(now(), _VIEW_WRITE)
         return known.node.source(tensor) if isinstance(known.node, Watched) else known.node
 
     def mark(self, tensor: Tensor, node: Node) -> None:
         """Note that ``tensor`` was made by ``node``."""
         known = self.of(tensor)
-        known.node, known.stamp = node, tensor._version
+        known.node, known.stamp = node, version_of(tensor)
 
     def lineage(self, tensors: Iterable[Tensor]) -> frozenset[Token]:
         """Return the tokens of ``tensors`` and of all they were computed from, weights left out."""
@@ -108,3 +108,8 @@ def is_data(tensor: Tensor) -> bool:
 def base_of(tensor: Tensor) -> Tensor:
     """Return what ``tensor`` is a view of, or itself; a detached tensor is no view."""
     return tensor if tensor._base is None else tensor._base
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return the version counter of ``tensor``; tensors made under inference_mode have none."""
+    return 0 if tensor.is_inference() else tensor._version

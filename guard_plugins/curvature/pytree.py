@@ -48,7 +48,8 @@ def _map_other(change: Callable[[Any], Any], value: Any) -> Any:
         children, context = node.flatten_fn(value)
         return node.unflatten_fn([map_leaves(change, v) for v in children], context)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return kind(*[map_leaves(change, v) for v in value])
+        # past the class's own constructor, which may want more of its arguments (PackedSequence does)
+        return tuple.__new__(kind, [map_leaves(change, v) for v in value])
     if isinstance(value, dict):
         rebuilt = copy.copy(value)
         for key, entry in value.items():

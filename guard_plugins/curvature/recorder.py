@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
 from guard_plugins.curvature.inputs import Found, find_x
-from guard_plugins.curvature.ledger import Ledger
+from guard_plugins.curvature.ledger import Ledger, version_of
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import contents_of, leaves_of, replace_leaves, tensors_of
@@ -136,7 +136,7 @@ class Recorder:
         nodes: dict[int, Node | None],
     ) -> Any:
         recorded = [leaf for leaf in leaves if isinstance(leaf, Tensor) and nodes[id(leaf)] is not None]
-        versions = [(tensor, tensor._version) for tensor in recorded]
+        versions = [(tensor, version_of(tensor)) for tensor in recorded]
         parameters = list(module.parameters())
         self.note_weights(module, parameters)
         call = without_record(nodes.values())

@@ -42,6 +42,8 @@ class Sources:
             listed: Whether x is an element of a list.
             said: Whether the user named the model or the input, so that features are meant where they are given.
         """
+        if (problem := unusable(x, name)) is not None:
+            raise problem
         known = self._ledger.of(x)
         features = "" if said else known.features
         if not features:
@@ -79,14 +81,15 @@ class Sources:
             raise input_messages.cannot_watch(f"a tensor of shape {tuple(x.shape)} that requires a gradient already")
         name = f"the watched tensor {tuple(x.shape)}"
         leaf, base = leaf_of(x, name), weakref.ref(base_of(x))
-        self._ledger.mark(leaf, Watched(now(), known.token, x._version, known.ancestors, name, rows, group, base))
+        self._ledger.mark(leaf, Watched(now(), known.token, leaf._version, known.ancestors, name, rows, group, base))
         return leaf
 
     def _source(self, x: Tensor, known: Known, name: str) -> Source:
         alive = None if known.token.source is None else known.token.source()
-        if alive is not None and alive.version == x._version and not alive.watched:
+        if alive is not None and alive.version == alive.leaf._version and not alive.watched:
             return alive
-        source = Source(now(), leaf_of(x, name), known.token, x._version, known.ancestors, name)
+        leaf = leaf_of(x, name)
+        source = Source(now(), leaf, known.token, leaf._version, known.ancestors, name)
         source.base = weakref.ref(base_of(x))
         known.token.source = weakref.ref(source)
         return source

@@ -19,7 +19,7 @@ from guard_plugins.curvature.functions import (
     may_write,
 )
 from guard_plugins.curvature.graph import SPENT, Broken, Lean, Node, Operation, Output, Source, Written, now
-from guard_plugins.curvature.ledger import Known, Ledger
+from guard_plugins.curvature.ledger import Known, Ledger, version_of
 from guard_plugins.curvature.pytree import leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.snapshots import Autocast, RandomState
 
@@ -96,7 +96,7 @@ class Tracer:
         ledger = self._ledger
         nodes = {id(tensor): ledger.node(tensor) for tensor in tensors}
         random = RandomState.save(t.device for t in tensors) if name in RANDOM else None
-        versions = [(t, t._version) for t in tensors] if may_write(name, kwargs) else []
+        versions = [(t, version_of(t)) for t in tensors] if may_write(name, kwargs) else []
         shadows = [t for t, k in zip(tensors, known, strict=True) if k is not None and k.shadow is not None]
         call = self._operation(function, args, kwargs, tensors, nodes, random)
         result = function(*args, **kwargs)
@@ -140,7 +140,7 @@ class Tracer:
     def mark_written(self, call: Node, versions: list[tuple[Tensor, int]], nodes: dict[int, Node | None]) -> None:
         """Mark the tensors ``call`` wrote into: those whose version counter is not the one in ``versions`` any more."""
         for target, version in versions:
-            if target._version == version:
+            if version_of(target) == version:
                 continue
             node = nodes.get(id(target))
             if isinstance(call, (Lean, Broken)):
