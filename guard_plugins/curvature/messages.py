@@ -160,7 +160,7 @@ def untracked_part() -> HookError:
     return HookError(
         "a part of the loss depends on the model's input in a way the hook cannot follow",
         seen="a tensor in the loss leads back to the input through its autograd graph, but not through recorded "
-        "operations (custom autograd.Function, scripted function, activations kept by a forward hook)",
+        "operations (custom autograd.Function, scripted function, activations kept by a module or a forward hook)",
         do=f"express that part with ordinary PyTorch operations on the model's outputs, or {_EXPLICIT}",
     )
 

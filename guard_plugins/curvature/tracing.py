@@ -178,15 +178,13 @@ class Tracer:
         ledger = self._ledger
         features = next((entry.features for entry in known if entry is not None and entry.features), "")
         derived = not cut and torch.is_grad_enabled()
-        if not outputs or not (derived or features):
-            return
-        ancestors = ledger.lineage(inputs) if derived else frozenset()
-        if not (ancestors or features):
-            return
+        ancestors = ledger.lineage(inputs) if derived and outputs else frozenset()
         for output in outputs:
-            entry = ledger.of(output)
-            entry.ancestors |= ancestors - {entry.token}
-            entry.features = entry.features or features
+            # one with a graph is noted even if it comes from weights alone: the loop may set it on a module
+            if ancestors or features or (derived and output.requires_grad):
+                entry = ledger.of(output)
+                entry.ancestors |= ancestors - {entry.token}
+                entry.features = entry.features or features
 
     def note_custom(self, args: tuple[Any, ...], result: Any) -> None:
         """Note what the results of a custom ``autograd.Function`` come from; they are not made again."""

@@ -112,13 +112,15 @@ class Run:
         model: The weights.
         enter: Maps each new value and its place to the tensor the loop goes on with.
         tape: Constants of an earlier pass, to be used again; None in a first pass, which records them.
+        recorded: The constants of this pass.
+        given: The plain tensors trainable modules were given, each with the leaf they saw in its place.
     """
 
     model: Model
     enter: Callable[[int, Tensor], Tensor] = lambda place, value: value
     tape: list[Tensor] | None = None
     recorded: list[Tensor] = field(default_factory=list)
-    given: list[Tensor] = field(default_factory=list)
+    given: list[tuple[Tensor, Tensor]] | None = None
 
     def constant(self, make: Callable[[], Tensor]) -> Tensor:
         """Return a value that is data: drawn as often as in the first pass, but the same."""
@@ -127,9 +129,15 @@ class Run:
         return value if self.tape is None else self.tape[len(self.recorded) - 1]
 
     def call(self, module: nn.Module, *inputs: Tensor) -> Tensor:
-        """Call a trainable module, noting what it was given."""
-        self.given += inputs
-        return module(*inputs)
+        """Call a trainable module; where it is asked for, note which plain tensors it was given."""
+        if self.given is None:
+            return module(*inputs)
+        known = {id(t): leaf for t, leaf in self.given}
+        for t in inputs:
+            if not t.requires_grad and id(t) not in known:
+                known[id(t)] = t.detach().requires_grad_()
+                self.given.append((t, known[id(t)]))
+        return module(*[known.get(id(t), t) for t in inputs])
 
     def values(self, program: Program, x: Tensor, m: Tensor) -> list[Tensor]:
         """Carry out the operations."""

@@ -74,11 +74,11 @@ def test_flags_switched_between_forward_and_backward(operations: tuple, switched
 
 def test_without_the_search_for_second_routes_the_generator_finds_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "reject_second_routes", lambda *args, **kwargs: None)
-    assert any("gap" in why for _, why in generate(150, until_fault=True).faults)
+    assert any("gap" in why for _, why in generate(1500, first=1, until_fault=True).faults)
 
 
 def test_without_the_memory_of_unseen_backward_calls_the_generator_finds_faults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Strays, "among", lambda self, weights: [])
-    assert any("gap" in why for _, why in generate(150, until_fault=True).faults)
+    assert any("gap" in why for _, why in generate(1500, first=1, until_fault=True).faults)
