@@ -70,6 +70,7 @@ class Source(Node):
         features: Name of the frozen module it comes from, if any.
         base: What the loop's tensor is a view of, itself if of none; its views share numbers with ``leaf``.
         users: The calls that received it.
+        mark: Keeps the mark on the end of its graph until a call received it.
     """
 
     leaf: Tensor
@@ -83,6 +84,7 @@ class Source(Node):
     features: str = ""
     base: weakref.ref[Tensor] | None = None
     users: weakref.WeakSet[Call] = field(default_factory=weakref.WeakSet)
+    mark: Any = None
 
     def release(self) -> None:
         """Let go of the batch if no call needs it any more; the graph of a kept loss would hold it for ever."""

@@ -52,7 +52,7 @@ class Replay:
     """
 
     def __init__(self, call: BackwardCall, ledger: Ledger) -> None:
-        self._call = call
+        self._call, self._ledger = call, ledger
         recipes = [ledger.node(root) for root in call.roots]
         self._recipes = {id(root): node for root, node in zip(call.roots, recipes, strict=True) if node is not None}
         self._fixed = {id(root): root for root in call.roots if id(root) not in self._recipes}
@@ -90,11 +90,11 @@ class Replay:
         return [source.leaf.detach().requires_grad_() for source in self.sources]
 
     def reached_unseen(self) -> bool:
-        """Return whether an unrecorded tensor leads back to an input through its own graph."""
+        """Return whether an unrecorded tensor leads back to a recorded input through its own graph."""
         if not self.attached:
             return False
-        reached = leaves_reached(self.attached)
-        return any(id(leaf) in reached for leaf in self.leaves())
+        reached, marked = leaves_reached(self.attached)
+        return marked or any(isinstance(self._ledger.node(leaf), Source) for leaf in reached)
 
     def run(self, inputs: Sequence[Tensor], keep: Preserved, *, evaluation: bool = False) -> Tensor:
         """Return the objective at ``inputs``, one per source.

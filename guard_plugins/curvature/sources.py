@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.curvature import input_messages
+from guard_plugins.curvature.backward_call import mark_leaf
 from guard_plugins.curvature.graph import Source, Watched, now
 from guard_plugins.curvature.ledger import Known, Ledger, base_of, is_data
 from guard_plugins.curvature.pytree import leaves_of, map_leaves
@@ -90,6 +91,7 @@ class Sources:
             return alive
         leaf = leaf_of(x, name)
         source = Source(now(), leaf, known.token, leaf._version, known.ancestors, name)
+        source.mark = mark_leaf(leaf)
         source.base = weakref.ref(base_of(x))
         known.token.source = weakref.ref(source)
         return source

@@ -87,7 +87,7 @@ class Watchdog:
             if any(self._guards(t) for t in call.wanted if isinstance(t, Tensor)):
                 raise messages.unseen_gradient(what)
             return call.passed_on()
-        leaves = [t for t in call.wanted if isinstance(t, Tensor)] or list(leaves_reached(call.roots).values())
+        leaves = [t for t in call.wanted if isinstance(t, Tensor)] or leaves_reached(call.roots)[0]
         self._strays.settle()
         result = call.passed_on()
         self._strays.note(leaves, what)

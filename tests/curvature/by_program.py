@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.curvature.grammar import SIZE, Model, Program, Run
 
-H, RATE = 0.5, 0.1
+H, RATE, BLUR = 0.5, 0.1, 1e-9
 
 
 def data() -> tuple[Tensor, Tensor, Tensor]:
@@ -90,7 +90,7 @@ class Twin:
 
     def __init__(self, program: Program) -> None:
         self.program, self.net = program, model()
-        self.loop = Gradients(program, self.net)
+        self.loop, self.blurred = Gradients(program, self.net), False
 
     def inputs(self) -> list[list[int]]:
         """Return, for each root, the places of the values that are x.
@@ -154,6 +154,9 @@ class Twin:
         moved = {}
         for (place, leaf), g in zip(leaves.items(), grads, strict=True):
             g = torch.zeros_like(leaf) if g is None else g
+            norms = g.norm(dim=1)
+            # where the gradient is rounding error, so is the direction of z
+            self.blurred |= bool(((norms > 0) & (norms < BLUR)).any())
             moved[place] = leaf.detach() + H * g / g.norm(dim=1, keepdim=True).clamp_min(1e-16)
         return moved
 

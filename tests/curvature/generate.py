@@ -52,7 +52,7 @@ class Tally:
 
     Attributes:
         trained: How many trained what the twin trains.
-        vain: How many do not train at all, with or without a hook.
+        vain: How many do not train without a hook either, or have an input gradient of rounding errors.
         refused: Why the others were refused.
         faults: Those that trained something else, or failed otherwise.
     """
@@ -87,7 +87,11 @@ def judge(program: Program, tally: Tally) -> None:
     except Exception as error:
         tally.faults.append((program, f"{type(error).__name__}: {error}"))
         return
-    twin = Twin(program).train()
+    by_hand = Twin(program)
+    twin = by_hand.train()
+    if by_hand.blurred:
+        tally.vain += 1
+        return
     gap = float("inf") if twin is None else distance(ours, twin)
     if gap <= TOLERANCE:
         tally.trained += 1

@@ -16,7 +16,7 @@ def _sound(tally: Tally) -> None:
 
 
 def test_a_few_generated_loops() -> None:
-    _sound(generate(30))
+    _sound(generate(15))
 
 
 @pytest.mark.slow
@@ -72,11 +72,13 @@ def test_flags_switched_between_forward_and_backward(operations: tuple, switched
     assert tally.trained == 6
 
 
+@pytest.mark.slow
 def test_without_the_search_for_second_routes_the_generator_finds_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "reject_second_routes", lambda *args, **kwargs: None)
     assert any("gap" in why for _, why in generate(1500, first=1, until_fault=True).faults)
 
 
+@pytest.mark.slow
 def test_without_the_memory_of_unseen_backward_calls_the_generator_finds_faults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -74,6 +74,22 @@ def test_a_loss_of_what_the_module_kept_is_refused(name: str, weight: float) -> 
     assert "kept by a module or a forward hook" in str(error.value)
 
 
+def test_features_of_a_call_whose_result_was_dropped_are_refused() -> None:
+    net, other = Keeps(), nn.Linear(16, 4).double()
+
+    def loop(x: Tensor, z: Tensor, *, keep: bool) -> Tensor:
+        out = net(z)
+        if not keep:
+            del out
+        return CE(other(x), Y) + net.features.square().mean()
+
+    for keep in (True, False):
+        with pytest.raises(HookError, match="cannot follow"), CurvatureHook(h=H):
+            loop(X.clone(), X * 2, keep=keep).backward()
+        with pytest.raises(HookError, match="cannot follow"), CurvatureHook(h=H) as hook:
+            loop(hook.watch(X.clone()), hook.watch(X * 2), keep=keep).backward()
+
+
 @pytest.mark.parametrize("weight", [1.0, 2.0])
 @pytest.mark.parametrize("steps", [3])
 def test_a_condition_set_on_the_module(steps: int, weight: float) -> None:
