@@ -150,6 +150,12 @@ class Call(Node):
         """The nodes among the arguments."""
         return self.needs
 
+    @property
+    def spent(self) -> Broken | None:
+        """What stands in place of the arguments once they were forgotten."""
+        first = self.needs[0] if self.needs else None
+        return first if isinstance(first, Broken) and first.why == SPENT else None
+
     def spend(self) -> None:
         """Forget the arguments, after a backward pass that freed the graph."""
         for node in self.needs:
@@ -224,6 +230,13 @@ class Broken(Node):
 @dataclass(eq=False, slots=True)
 class Lean(Node):
     """A tensor of a step that is not regularised: nothing is kept but the fact that the model was reached."""
+
+
+def spent(node: Node) -> Broken | None:
+    """Return the mark of a tensor whose record was forgotten, None of one that can still be made again."""
+    if isinstance(node, Broken):
+        return node if node.why == SPENT else None
+    return node.call.spent if isinstance(node, (Output, Written)) and isinstance(node.call, Call) else None
 
 
 def ancestry(roots: Sequence[Node]) -> list[Node]:

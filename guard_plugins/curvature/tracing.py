@@ -18,7 +18,7 @@ from guard_plugins.curvature.functions import (
     WATCHING,
     may_write,
 )
-from guard_plugins.curvature.graph import SPENT, Broken, Lean, Node, Operation, Output, Source, Written, now
+from guard_plugins.curvature.graph import Broken, Lean, Node, Operation, Output, Source, Written, now, spent
 from guard_plugins.curvature.ledger import Known, Ledger, version_of
 from guard_plugins.curvature.pytree import leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.snapshots import Autocast, RandomState
@@ -225,8 +225,8 @@ def without_record(nodes: Any) -> Node | None:
     """Return the node of results of which nothing is recorded: of a lean step, or spent; None where all is."""
     present = [node for node in nodes if node is not None]
     for node in present:
-        if isinstance(node, Broken) and node.why == SPENT:
-            return node
+        if (gone := spent(node)) is not None:
+            return gone
     return Lean(now()) if all(isinstance(node, Lean) for node in present) else None
 
 
