@@ -123,7 +123,7 @@ def mark_leaf(leaf: Tensor) -> Any:
 
     The mark outlives the Python objects: a module may keep features whose record the loop dropped long ago.
     """
-    node = torch.autograd.graph.get_gradient_edge(leaf).node
+    node: Any = torch.autograd.graph.get_gradient_edge(leaf).node
     node.metadata[_MARK] = True
     return node
 

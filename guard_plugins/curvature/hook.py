@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from guard_plugins.curvature import active_session
+from guard_plugins.curvature import active_session, misuse
 from guard_plugins.curvature.counters import HookSummary, Paces, StepRecord, Tally
 from guard_plugins.curvature.explicit import explicit_loss
 from guard_plugins.curvature.options import NormStats, Options, Penalty
 from guard_plugins.curvature.patch import Patch
 from guard_plugins.curvature.selfcheck import Checkpoints
 from guard_plugins.curvature.session import Session
+from guard_plugins.curvature.suggest import Suggestion, suggest_h
 from guard_plugins.errors import ConfigError
 
 P = ParamSpec("P")
@@ -62,7 +64,7 @@ class CurvatureHook:
 
     def __init__(
         self,
-        *,
+        *misplaced: object,
         h: float | None = None,
         h_rms: float | None = None,
         weight: float = 1.0,
@@ -73,6 +75,8 @@ class CurvatureHook:
         input: str | int | None = None,
         norm_stats: NormStats = "batch",
     ) -> None:
+        if misplaced:
+            raise misuse.settings_without_names(misplaced[0])
         self.options = Options(
             h=h, h_rms=h_rms, weight=weight, penalty=penalty, every=every, ramp=ramp, model=model, input=input,
             norm_stats=norm_stats,
@@ -92,8 +96,11 @@ class CurvatureHook:
         """Return ``function`` run inside the hook.
 
         Raises:
-            ConfigError: If it is a generator or coroutine function, whose body would run after the hook has ended.
+            ConfigError: If it is no function, or a generator or coroutine function, whose body would run after the
+                hook has ended.
         """
+        if (problem := misuse.not_a_function(function)) is not None:
+            raise problem
         if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
             raise ConfigError(
                 "the hook cannot decorate a generator or coroutine function",
@@ -202,6 +209,27 @@ class CurvatureHook:
             self.options, self._tally, self._paces, model, x, loss_fn,
             per_sample=per_sample, squared=squared, session=self._session,
         )  # fmt: skip
+
+    @staticmethod
+    def suggest_h(
+        model: Callable[[Tensor], Any],
+        batches: Iterable[tuple[Tensor, Tensor]],
+        loss_fn: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    ) -> Suggestion:
+        """Return a length of z for these data; ``print`` it for the sentence that says how it was chosen.
+
+        It is the longest of a few lengths along which the mean loss rises by at most a quarter of what it costs to
+        exchange the samples of a batch, and no more than 8 % of the median distance between two samples.
+
+        Args:
+            model: In the state whose loss is to be kept flat; a briefly trained one says more than a fresh one.
+            batches: A few pairs (x, y); the first four are used.
+            loss_fn: The loss that is trained, as a mean over the batch.
+
+        Raises:
+            ConfigError: If there are fewer than two samples, or the loss does not depend on them.
+        """
+        return suggest_h(model, batches, loss_fn)
 
     @property
     def last(self) -> StepRecord | None:
