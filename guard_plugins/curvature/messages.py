@@ -39,11 +39,19 @@ def writes_its_input(module: str, error: Exception) -> HookError:
 
 
 def unsupported_wrapper(wrapper: str) -> HookError:
-    """Return the error for DataParallel and FSDP."""
+    """Return the error for DataParallel, FSDP and Opacus."""
+    private = wrapper == "GradSampleModule"
+    why = (
+        "whose per-sample gradients belong to one backward pass"
+        if private
+        else "whose scattering or sharding a replay would have to redo"
+    )
     return HookError(
         f"models wrapped in {wrapper} cannot be regularised",
-        seen=f"the loop calls a model wrapped in {wrapper}, whose replay would need its sharding or scattering redone",
-        do="use DistributedDataParallel, or one device",
+        seen=f"the loop calls a model wrapped in {wrapper}, {why}",
+        do="train without the hook, or without the wrapper"
+        if private
+        else "use DistributedDataParallel, or one device",
     )
 
 
