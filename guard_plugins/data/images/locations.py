@@ -9,9 +9,18 @@ from guard_plugins.errors import DataError
 
 
 def data_root(request: DataRequest) -> Path:
-    """Return the requested folder, or ``~/.cache/guard-plugins/data`` where none was given."""
-    root = request.root or Path("~/.cache/guard-plugins/data")
-    return root.expanduser()
+    """Return the requested folder, or ``~/.cache/guard-plugins/data`` where none was given.
+
+    Raises:
+        DataError: If none was given and there is no home folder.
+    """
+    try:
+        return (request.root or Path("~/.cache/guard-plugins/data")).expanduser()
+    except RuntimeError:
+        raise DataError(
+            "It is not known where data sets lie: this account has no home folder",
+            do="Name the folder with --data-root, or set HOME.",
+        ) from None
 
 
 def missing_set(
@@ -36,7 +45,13 @@ def missing_set(
 
 
 def failed_download(name: str, root: Path, error: BaseException) -> DataError:
-    """Return the error for a download that did not succeed."""
+    """Return the error for a download that did not succeed.
+
+    Args:
+        name: The data set.
+        root: Where it was to go.
+        error: What went wrong.
+    """
     return DataError(
         f"The data set {name} could not be downloaded to {root}.",
         seen=f"{type(error).__name__}: {error}",
