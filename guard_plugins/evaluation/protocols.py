@@ -20,7 +20,7 @@ CURVE_L2: Final = (0.0, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Stage:
+class ProtocolAttack:
     """One attack of a protocol.
 
     Attributes:
@@ -41,7 +41,7 @@ class Protocol:
     Attributes:
         name: What users pass to ``--evaluation.protocol``, and what reports call it.
         summary: One line for listings.
-        stages: The attacks, cheapest first.
+        attacks: The attacks, cheapest first.
         notes: What readers of the numbers must know.
         probe_images: Images on which the release gate attacks a model again.
         probe_steps: Steps of the gate's PGD.
@@ -49,7 +49,7 @@ class Protocol:
 
     name: str
     summary: str
-    stages: tuple[Stage, ...]
+    attacks: tuple[ProtocolAttack, ...]
     notes: tuple[str, ...] = ()
     probe_images: int = 48
     probe_steps: int = 20
@@ -63,7 +63,7 @@ class Protocol:
         Raises:
             ConfigError: If an attack is not registered.
         """
-        return [(_find(registry, stage.attack)(**stage.settings), stage.eps) for stage in self.stages]
+        return [(_find(registry, attack.attack)(**attack.settings), attack.eps) for attack in self.attacks]
 
 
 def find_protocol(
@@ -97,7 +97,7 @@ def find_protocol(
             f"A radius of {255 * max(radii):g}/255 is larger than the whole range of pixels (--evaluation.eps)",
             do="Give radii over 255, such as 1,2,4,8.",
         )
-    return Protocol(name, base.summary, (Stage(base.name, radii, {} if steps is None else {"steps": steps}),))
+    return Protocol(name, base.summary, (ProtocolAttack(base.name, radii, {} if steps is None else {"steps": steps}),))
 
 
 def _with_steps(name: str, attacks: Mapping[str, type[Attack]]) -> tuple[type[Attack] | None, int | None]:
@@ -148,24 +148,24 @@ def _near(name: str, attacks: Mapping[str, type[Attack]]) -> str | None:
 
 _PAPER: Final = (1 / 255,)
 _STANDARD: Final = tuple(e / 255 for e in (1, 2, 4, 8))
-_CURVE_STAGE: Final = Stage("pgd", CURVE, {"steps": 20})
+_PGD_CURVE: Final = ProtocolAttack("pgd", CURVE, {"steps": 20})
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = {
     protocol.name: protocol
     for protocol in (
-        Protocol("quick", "PGD-20 along the ε curve 0, 1, 2, 4, 8, 16, 32 over 255", (_CURVE_STAGE,)),
+        Protocol("quick", "PGD-20 along the ε curve 0, 1, 2, 4, 8, 16, 32 over 255", (_PGD_CURVE,)),
         Protocol(
             "standard",
             "AutoAttack, PGD-100, L∞ margin PGD (CW), MIM and Square at 1, 2, 4, 8 over 255, CW-L2 at 0.5, the ε curve",
             (
-                _CURVE_STAGE,
-                Stage("fgsm", _STANDARD),
-                Stage("pgd", _STANDARD, {"steps": 100}),
-                Stage("mim", _STANDARD, {"steps": 100}),
-                Stage("cw-linf", _STANDARD, {"steps": 100}),
-                Stage("cw-l2", (0.5,)),
-                Stage("square", _STANDARD),
-                Stage("autoattack", _STANDARD),
+                _PGD_CURVE,
+                ProtocolAttack("fgsm", _STANDARD),
+                ProtocolAttack("pgd", _STANDARD, {"steps": 100}),
+                ProtocolAttack("mim", _STANDARD, {"steps": 100}),
+                ProtocolAttack("cw-linf", _STANDARD, {"steps": 100}),
+                ProtocolAttack("cw-l2", (0.5,)),
+                ProtocolAttack("square", _STANDARD),
+                ProtocolAttack("autoattack", _STANDARD),
             ),
             probe_images=200,
             probe_steps=100,
@@ -174,11 +174,11 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "paper",
             "the attacks of the GUARD paper's tables at ε = 1/255",
             (
-                Stage("pgd", _PAPER, {"steps": 100, "step_size": 0.25 / 255}),
-                Stage("square", _PAPER),
-                Stage("autoattack", _PAPER),
-                Stage("cw-linf", _PAPER, {"steps": 100}),
-                Stage("mim", _PAPER, {"steps": 20, "step_size": 1 / 255}),
+                ProtocolAttack("pgd", _PAPER, {"steps": 100, "step_size": 0.25 / 255}),
+                ProtocolAttack("square", _PAPER),
+                ProtocolAttack("autoattack", _PAPER),
+                ProtocolAttack("cw-linf", _PAPER, {"steps": 100}),
+                ProtocolAttack("mim", _PAPER, {"steps": 20, "step_size": 1 / 255}),
             ),
             (
                 "CW: the paper's CW-L2 ran with c = 1e-4, too small to succeed, and no radius; replaced by the CW "

@@ -22,7 +22,7 @@ _INCIDENTAL: Final = {"seed", "device", "data_root", "download", "preset", "teac
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class Experiment:
     """One experiment: a run, or several that differ in the seed only.
 
     Attributes:
@@ -62,7 +62,7 @@ class Comparison:
         entries: The experiments, in the order given.
     """
 
-    entries: Sequence[Entry]
+    entries: Sequence[Experiment]
 
     @property
     def experiments(self) -> list[tuple[str, Mapping[str, ModelReport]]]:
@@ -89,7 +89,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         groups.setdefault(f"{key}{len(groups)}" if run.report.seed in seeds else key, []).append(run)
     together = list(groups.values())
     labels = _distinguished(_labels([group[0].report for group in together]), together)
-    return Comparison([Entry(label, group) for label, group in zip(labels, together, strict=True)])
+    return Comparison([Experiment(label, group) for label, group in zip(labels, together, strict=True)])
 
 
 def variant(report: Report) -> str:
@@ -99,7 +99,7 @@ def variant(report: Report) -> str:
     return "no hook" if report.training == "plain" else report.training
 
 
-def baseline_of(entry: Entry, kind: str, comparison: Comparison) -> Entry | None:
+def baseline_of(entry: Experiment, kind: str, comparison: Comparison) -> Experiment | None:
     """Return the experiment that an experiment's gains are measured against: the same without the hook.
 
     Args:

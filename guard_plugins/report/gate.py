@@ -9,7 +9,7 @@ from typing import Any
 
 from guard_plugins.artifacts.report import GateItem, Report
 from guard_plugins.evaluation.gate.comparison import clean_is_kept, gains_agree
-from guard_plugins.report.comparison import KINDS, Comparison, Entry, baseline_of
+from guard_plugins.report.comparison import KINDS, Comparison, Experiment, baseline_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def failed_lines(label: str, items: Sequence[GateItem]) -> list[str]:
     ]
 
 
-def _against_baseline(entry: Entry, kind: str, comparison: Comparison) -> list[GateItem]:
+def _against_baseline(entry: Experiment, kind: str, comparison: Comparison) -> list[GateItem]:
     baseline = baseline_of(entry, kind, comparison)
     if baseline is None:
         return []

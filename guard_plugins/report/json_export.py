@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from guard_plugins.report import summary
-from guard_plugins.report.comparison import KINDS, Comparison, Entry
+from guard_plugins.report.comparison import KINDS, Comparison, Experiment
 from guard_plugins.report.gate import verdicts
 from guard_plugins.report.provenance import command, provenance
 from guard_plugins.report.scores import Scores, scores
@@ -48,7 +48,7 @@ def as_markdown(comparison: Comparison) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _entry(entry: Experiment) -> dict[str, Any]:
     report = entry.report
     return {
         "label": entry.label, "method": report.method, "dataset": report.dataset, "ipc": report.ipc,

@@ -11,7 +11,7 @@ from guard_plugins.artifacts.figures import Array, Figures
 from guard_plugins.artifacts.formatting import attack_name, radius
 from guard_plugins.artifacts.report import ModelReport
 from guard_plugins.report import plots
-from guard_plugins.report.comparison import KINDS, Comparison, Entry
+from guard_plugins.report.comparison import KINDS, Comparison, Experiment
 from guard_plugins.report.images import difference_uri, image_uri, sheet_uri
 from guard_plugins.report.tables import Labelled, curve_attack
 
@@ -173,7 +173,7 @@ def _mark(kept: bool) -> str:
     return "passed" if kept else "failed"
 
 
-def _common_radius(shown: Sequence[tuple[Entry, Figures]]) -> float | None:
+def _common_radius(shown: Sequence[tuple[Experiment, Figures]]) -> float | None:
     """Return the radius stored by all runs at which students are nearest to half of their clean accuracy."""
     common = [eps for eps in shown[0][1].about.radii if all(_index(found, eps) is not None for _, found in shown)]
 

@@ -15,7 +15,7 @@ from guard_plugins.evaluation.metrics import (
     label_robust_score,
     ratios,
 )
-from guard_plugins.report.comparison import Comparison, Entry, settings_of, variant
+from guard_plugins.report.comparison import Comparison, Experiment, settings_of, variant
 from guard_plugins.training.recipes import recipe_of
 
 
@@ -49,7 +49,7 @@ def scores(comparison: Comparison) -> list[Scores]:
     return [_scores(entry, comparison) for entry in comparison.entries]
 
 
-def _scores(entry: Entry, comparison: Comparison) -> Scores:
+def _scores(entry: Experiment, comparison: Comparison) -> Scores:
     student = entry.models["student"]
     real, random_run = _plain(entry, comparison), _random(entry, comparison)
     hlr = ior = lrs = None
@@ -63,7 +63,7 @@ def _scores(entry: Entry, comparison: Comparison) -> Scores:
     return Scores(entry.label, drops(student), ratios(student), hlr, ior, lrs, ars, _basis(real, random_run))
 
 
-def _ars(entry: Entry, comparison: Comparison) -> float | None:
+def _ars(entry: Experiment, comparison: Comparison) -> float | None:
     """Return the score where both the experiment and random images were run with and without augmentation."""
     gains: dict[bool, float] = {}
     for other in (entry, *comparison.entries):
@@ -74,22 +74,22 @@ def _ars(entry: Entry, comparison: Comparison) -> float | None:
     return augmentation_robust_score(gains[True], gains[False]) if len(gains) == 2 else None
 
 
-def _augmented(entry: Entry) -> bool:
+def _augmented(entry: Experiment) -> bool:
     return recipe_of(StudentConfig.model_validate(entry.first.config.get("student") or {})).augment != "none"
 
 
-def _same_but_augmentation(one: Entry, other: Entry) -> bool:
+def _same_but_augmentation(one: Experiment, other: Experiment) -> bool:
     ours, theirs = ({**settings_of(entry.first), "student.augment": None} for entry in (one, other))
     return ours == theirs and one.report.guard == other.report.guard and one.report.training == other.report.training
 
 
-def _basis(real: Entry | None, random_run: Entry | None) -> str:
+def _basis(real: Experiment | None, random_run: Experiment | None) -> str:
     hlr = f"HLR against the teacher of {real.label!r}" if real else "HLR needs a run with --no-guard (a plain teacher)"
     ior = f"IOR against {random_run.label!r}" if random_run else "IOR needs a run with --method random"
     return f"{hlr}; {ior}"
 
 
-def _plain(entry: Entry, comparison: Comparison) -> Entry | None:
+def _plain(entry: Experiment, comparison: Comparison) -> Experiment | None:
     """Return an experiment whose teacher was trained plainly on the real data, the entry itself if possible."""
     for other in (entry, *comparison.entries):
         if variant(other.report) == "no hook" and "teacher" in other.models and _alike(entry, other, "teacher"):
@@ -97,7 +97,7 @@ def _plain(entry: Entry, comparison: Comparison) -> Entry | None:
     return None
 
 
-def _random(entry: Entry, comparison: Comparison) -> Entry | None:
+def _random(entry: Experiment, comparison: Comparison) -> Experiment | None:
     """Return the experiment on random real images with the same recipe, if possible with the same kind of teacher."""
     known = [
         other
@@ -108,7 +108,7 @@ def _random(entry: Entry, comparison: Comparison) -> Entry | None:
     return None if entry.report.method == "random" or not known else known[0]
 
 
-def _alike(one: Entry, other: Entry, section: str) -> bool:
+def _alike(one: Experiment, other: Experiment, section: str) -> bool:
     """Return whether two experiments have the same data set and network (for students, the same recipe as well)."""
     ours, theirs = (entry.first.config.get(section) or {} for entry in (one, other))
     if section == "teacher":

@@ -8,7 +8,7 @@ from typing import Final
 
 from guard_plugins.artifacts.formatting import attack_name, change, duration, percent, radius
 from guard_plugins.artifacts.report import ModelReport
-from guard_plugins.report.comparison import Comparison, Entry, baseline_of
+from guard_plugins.report.comparison import Comparison, Experiment, baseline_of
 from guard_plugins.report.plots import bars
 from guard_plugins.report.scores import scores
 from guard_plugins.report.tables import accuracy, curve_attack
@@ -124,7 +124,7 @@ def half_broken(model: ModelReport) -> tuple[str, str, float] | None:
     return None if nearest is None else (nearest.attack, nearest.norm, nearest.eps)
 
 
-def _gain(entry: Entry, baseline: Entry, names: Mapping[str, str]) -> str:
+def _gain(entry: Experiment, baseline: Experiment, names: Mapping[str, str]) -> str:
     """Return a sentence that compares an experiment with its baseline, at the radius that breaks half of the latter."""
     ours, theirs = entry.models["student"], baseline.models["student"]
     column = half_broken(theirs)
@@ -140,7 +140,7 @@ def _gain(entry: Entry, baseline: Entry, names: Mapping[str, str]) -> str:
     )
 
 
-def _hook(entry: Entry) -> str:
+def _hook(entry: Experiment) -> str:
     guard = entry.report.guard or {}
     length = f"h_rms = {guard['h_rms'] * 255:.3g}/255" if guard.get("h_rms") else f"h = {guard.get('h')}"
     every = f", every {guard['every']} steps" if guard.get("every", 1) != 1 else ""

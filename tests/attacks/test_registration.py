@@ -33,7 +33,7 @@ def test_registers_every_attack_once_and_they_build_without_settings() -> None:
 def test_every_protocol_can_be_built_from_them(name: str) -> None:
     registry = {attack.name: attack for attack in register_attacks()}
     stages = PROTOCOLS[name].build(registry)
-    assert len(stages) == len(PROTOCOLS[name].stages)
+    assert len(stages) == len(PROTOCOLS[name].attacks)
     labels = [attack.label for attack, _ in stages]
     assert len(set(labels)) == len(labels)
 

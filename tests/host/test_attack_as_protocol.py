@@ -24,7 +24,7 @@ def test_a_label_with_steps_sets_them_and_radii_can_be_given() -> None:
     known = {"pgd": PGD, "cw-l2": CW, "fgsm": FGSM}
     ((attack, eps),) = find_protocol("pgd-100", known, eps=[1, 2]).build(known)
     assert (attack.label, eps) == ("pgd-100", (1 / 255, 2 / 255))
-    assert find_protocol("cw-l2", known, eps=[0.5]).stages[0].eps == (0.5,)
+    assert find_protocol("cw-l2", known, eps=[0.5]).attacks[0].eps == (0.5,)
     for wrong in ("fgsm-20", "pgd-", "pgd-x", "mim-20"):
         with pytest.raises(ConfigError, match=f"There is no protocol called '{wrong}'"):
             find_protocol(wrong, known)
@@ -39,12 +39,12 @@ def test_a_protocol_has_radii_of_its_own() -> None:
 def test_a_radius_beyond_all_pixels_is_a_mistake() -> None:
     with pytest.raises(ConfigError, match="A radius of 300/255 is larger than the whole range of pixels"):
         find_protocol("fgsm", {"fgsm": FGSM}, eps=[8, 300])
-    assert find_protocol("fgsm", {"fgsm": FGSM}, eps=[255]).stages[0].eps == (1.0,)
-    assert find_protocol("cw-l2", {"cw-l2": CW}, eps=[300]).stages[0].eps == (300,)
+    assert find_protocol("fgsm", {"fgsm": FGSM}, eps=[255]).attacks[0].eps == (1.0,)
+    assert find_protocol("cw-l2", {"cw-l2": CW}, eps=[300]).attacks[0].eps == (300,)
 
 
 def test_a_protocol_wins_over_an_attack_of_its_name() -> None:
-    assert len(find_protocol("paper", {"paper": FGSM}).stages) > 1
+    assert len(find_protocol("paper", {"paper": FGSM}).attacks) > 1
 
 
 def test_unknown_names_are_errors_with_and_without_attacks() -> None:

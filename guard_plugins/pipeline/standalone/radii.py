@@ -20,7 +20,7 @@ def doubtful_radius(protocol: Protocol, attacks: Mapping[str, type[Attack]]) -> 
         protocol: The attacks with their radii.
         attacks: All attacks by name.
     """
-    radii = [eps for stage in protocol.stages if attacks[stage.attack].norm == "Linf" for eps in stage.eps if eps > 0]
+    radii = [eps for one in protocol.attacks if attacks[one.attack].norm == "Linf" for eps in one.eps if eps > 0]
     over_255 = min((255 * eps for eps in radii), default=SMALLEST)
     if over_255 >= SMALLEST:
         return None
