@@ -13,10 +13,11 @@ import torch
 
 from examples.benchmarks.clock import CLOCKS, Clock
 from guard_plugins.config import RunConfig
+from guard_plugins.config.layers import Layer
 from guard_plugins.data.base import Data
 from guard_plugins.data.splits import TensorSplit
 from guard_plugins.host import PluginHost
-from guard_plugins.host.configure import configure
+from guard_plugins.host.configure import resolve
 from guard_plugins.method import Method
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine
@@ -55,7 +56,8 @@ def subject(name: str, *, side: int, device: str, **settings: Any) -> PreparedMe
     pixels = torch.rand((len(labels), 3, side, side), generator=torch.Generator().manual_seed(0))
     split = TensorSplit(pixels, labels)
     data = Data("random", split, split, tuple(map(str, range(CLASSES))), (0.5,) * 3, (0.25,) * 3, (3, side, side))
-    return subject_on(data, configure(name, dataset="folder", device=device, **settings))
+    given = {"dataset": "folder", "device": device, **settings}
+    return subject_on(data, resolve(name, [Layer("the benchmark", given, may_be_idle="yes")]))
 
 
 def subject_on(data: Data, config: RunConfig) -> PreparedMethod:

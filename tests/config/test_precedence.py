@@ -53,7 +53,7 @@ def test_h_given_by_the_user_replaces_the_presets_h_rms() -> None:
     ("student", "cutmix"),
     [
         ({}, 1.0), ({"epochs": 9}, 1.0), ({"mixup": 0.8}, None), ({"protocol": "sre2l-cifar"}, None),
-        ({"protocol": "sre2l-cifar", "cutmix": 0.5}, 0.5), ({"mixup": 0.8, "cutmix": 1.0}, 1.0),
+        ({"protocol": "sre2l-cifar", "cutmix": 0.5}, 0.5), ({"mixup": 0.0, "cutmix": 1.0}, 1.0),
     ],
 )  # fmt: skip
 def test_a_preset_s_cutmix_gives_way_to_the_user_s_mixup_or_recipe(
@@ -89,7 +89,7 @@ def test_teacher_path_has_a_short_form() -> None:
             "Unknown option --recover.iterations",
             "`guard-run --method NAME",
         ),
-        (["--method", "sre2l", "--preset", "digit"], "has no preset 'digit'", "Pick one"),
+        (["--method", "sre2l", "--preset", "digit"], "has no preset 'digit'", "Did you mean 'digits'?"),
         (["--method", "sre2l", "--config", "no/such.yaml"], "There is no configuration file no/such.yaml", "path"),
     ],
 )

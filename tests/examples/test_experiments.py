@@ -249,7 +249,8 @@ def test_a_record_without_a_gate_is_not_called_passed(plans: list[Experiment], r
 def test_a_landscape_is_the_mean_slice_along_the_gradient(tmp_path: Path) -> None:
     slices = np.arange(2 * 3 * 3, dtype=np.float32).reshape(2, 3, 3)  # example, along the gradient, across it
     about = About(classes=["a"], radii=[0.1], attack="pgd-20", h=0.5)
-    save_figures(tmp_path / "figures.safetensors", Figures(about, {"student/slices": slices}))
+    examples = {"clean": np.zeros((1, 1, 2, 2), np.float32), "labels": np.zeros(1, np.int64)}
+    save_figures(tmp_path / "figures.safetensors", Figures(about, {**examples, "student/slices": slices}))
     found = landscape(tmp_path / "figures.safetensors")
     assert list(found) == ["student"]
     assert found["student"].reach == 1.0

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from guard_plugins import Report, configure, run
+from guard_plugins import Report, RunConfig, configure, run
+from guard_plugins.config.layers import Layer
 from guard_plugins.errors import ConfigError, PluginError
+from guard_plugins.host.configure import resolve
 from guard_plugins.pipeline.run import resume
 
 Install = Callable[..., None]
@@ -54,8 +57,13 @@ def toy(body: str = "pass", result: str = SET, *, teacher: bool = True) -> str:
     return TOY.format(body=body, result=result, teacher=teacher)
 
 
+def tiny(folder: Path, **settings: Any) -> RunConfig:
+    layers = [Layer("the tiny run", SETTINGS, may_be_idle="yes"), Layer("settings", {**settings, "output": folder})]
+    return resolve("toy", layers)
+
+
 def go(folder: Path) -> Report:
-    return run(configure("toy", **SETTINGS, output=folder))
+    return run(tiny(folder))
 
 
 @pytest.mark.slow
@@ -77,7 +85,7 @@ def test_a_foreign_error_half_way_names_the_plugin_and_keeps_the_work(install: I
     teacher = (folder / "teacher.safetensors").stat().st_mtime_ns
     assert {path.name.split("-")[0] for path in (folder / "checkpoints").iterdir()} == {"teacher", "toy"}
     flag.touch()
-    report = resume(folder, configure("toy", **SETTINGS, output=folder))
+    report = resume(folder, tiny(folder))
     assert report.method == "toy"
     assert (folder / "teacher.safetensors").stat().st_mtime_ns == teacher
 
@@ -128,7 +136,9 @@ def test_a_set_that_is_not_what_was_promised_is_refused(
     install: Install, tmp_path: Path, result: str, problem: str
 ) -> None:
     install("toy", toy(result=result, teacher=False))
-    with pytest.raises(PluginError, match=f"distilled set of 'toy' of guard-toy 1.0 is not .* promises: .*{problem}"):
+    with pytest.raises(
+        PluginError, match=f"distilled set of 'toy' of guard-toy 1.0 is not what `distill` must return: .*{problem}"
+    ):
         go(tmp_path / "run")
 
 
@@ -171,7 +181,7 @@ def test_where_the_hook_applies_or_is_turned_off_nothing_is_said(
 ) -> None:
     install("toy", toy())
     assert go(tmp_path / "run").guard is not None
-    assert run(configure("toy", **SETTINGS, no_guard=True, output=tmp_path / "plain")).guard is None
+    assert run(tiny(tmp_path / "plain", no_guard=True)).guard is None
     assert "does not apply" not in capsys.readouterr().err
 
 
