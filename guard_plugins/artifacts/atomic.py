@@ -6,10 +6,12 @@ No file is opened for writing through a symbolic link, so nothing outside of the
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from safetensors import SafetensorError
 
@@ -17,6 +19,8 @@ from guard_plugins.errors import ArtifactError
 
 PART = ".part"
 """Suffix of a file that is being written."""
+_IN_THE_WAY: Final = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EMLINK, errno.EEXIST})
+"""Errors that mean a folder, a link or a pipe where a file is to be written."""
 
 
 @contextlib.contextmanager
@@ -84,15 +88,17 @@ def append_text(path: Path, text: str) -> None:
     with writing(path), os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            raise OSError("it is no regular file, or a hard link")
+            raise OSError(errno.EMLINK, "it is no regular file, or a hard link")
         file.write(text)
 
 
 def cannot_write(path: Path, error: Exception) -> ArtifactError:
     """Return the error for a file that cannot be written, with the remedy that fits its cause."""
+    blocked = getattr(error, "errno", None) in _IN_THE_WAY
+    remedy = "Remove what is in its place" if blocked else "Free some disk space"
     return ArtifactError(
         f"Cannot write {path}", seen=getattr(error, "strerror", None) or str(error),
-        do="Free some disk space, or choose another folder with --output; everything finished so far is kept.",
+        do=f"{remedy}, or choose another folder with --output; everything finished so far is kept.",
     )  # fmt: skip
 
 

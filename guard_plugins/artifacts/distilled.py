@@ -19,7 +19,7 @@ from guard_plugins.artifacts.atomic import made, replacing, write_text
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.images.whole import require_whole
-from guard_plugins.errors import ArtifactError, TrainingError
+from guard_plugins.errors import DamagedError, TrainingError
 
 TENSORS = "distilled.safetensors"
 METADATA = "metadata.jsonl"
@@ -27,7 +27,7 @@ LARGEST = 4096 * 4096
 """Pixels of the largest image that is read back; no distilled image is near it, a decompression bomb is beyond."""
 
 
-class DistilledSetError(ArtifactError):
+class DistilledSetError(DamagedError):
     """A distilled set that was given to a command and cannot be read (exit code 2)."""
 
     exit_code = 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from guard_plugins.artifacts.report import CurvatureReport, GateItem, Guard, ModelReport, Part, Size
+from guard_plugins.artifacts.parts import Guard, Part, Size
+from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport
 
 
 class Evaluation(Part):

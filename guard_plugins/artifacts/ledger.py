@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel
 
 from guard_plugins.artifacts.atomic import write_text
+from guard_plugins.artifacts.parts import HookReport
 from guard_plugins.artifacts.reading import read_model
-from guard_plugins.artifacts.report import HookReport
 from guard_plugins.errors import ArtifactError
 
 

@@ -4,42 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt
 
-from guard_plugins.artifacts.reading import first_problem, read_model
-from guard_plugins.config.schema import GuardConfig
+from guard_plugins.artifacts.parts import Count, Guard, HookReport, Part, Share, Size
+from guard_plugins.artifacts.reading import read_model
 
 NAMED: Final = 5
 """Skipped images that are named; the others are counted."""
-
-Count = PositiveInt
-Share = Annotated[float, Field(ge=0, le=1)]
-Size = Annotated[float, Field(ge=0)]
-
-
-def _guard(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of the hook as they are, if they could be a run's.
-
-    Raises:
-        ValueError: If they could not.
-    """
-    try:
-        GuardConfig.model_validate(settings, strict=True)
-    except ValidationError as error:
-        raise ValueError(first_problem(error)) from None
-    return settings
-
-
-Guard = Annotated[dict[str, Any], AfterValidator(_guard)]
-"""Settings of the curvature hook, as a configuration holds them."""
-
-
-class Part(BaseModel):
-    """Base of the report's parts: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RobustAccuracy(Part):
@@ -91,26 +64,6 @@ class ModelReport(Part):
     def radii(self, norm: str = "Linf") -> list[float]:
         """Return the radii above 0 that were measured in a norm, in pixel units, ascending."""
         return sorted({entry.eps for entry in self.robust if entry.norm == norm and entry.eps})
-
-
-class HookReport(Part):
-    """What the curvature hook did and measured while it was active.
-
-    Attributes:
-        steps: Optimiser steps seen.
-        regularised_steps: Steps that carried the term.
-        mean_loss: Mean of the plain loss over regularised steps.
-        mean_term: Mean of the term.
-        mean_gradient_norm: Mean L2 norm of the per-sample input gradient.
-        mean_curvature: Mean curvature of the loss along z.
-    """
-
-    steps: NonNegativeInt
-    regularised_steps: NonNegativeInt
-    mean_loss: float
-    mean_term: float
-    mean_gradient_norm: float
-    mean_curvature: float
 
 
 Verdict = Literal["passed", "failed", "warning", "not run"]
@@ -264,9 +217,9 @@ class Report(Part):
     models: Models
     hook: HookReport | None
     seconds: dict[str, Size]
-    gate: dict[str, list[GateItem]] = {}
-    curvature: dict[str, CurvatureReport] = {}
-    notes: list[str] = []
+    gate: dict[str, list[GateItem]] = Field(default_factory=dict)
+    curvature: dict[str, CurvatureReport] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
     metrics: Metrics | None = None
     saves: Saves | None = None
     skipped: Skipped | None = None

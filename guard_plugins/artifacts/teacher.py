@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from guard_plugins.artifacts.folder import RunFolder
-from guard_plugins.artifacts.report import HookReport
+from guard_plugins.artifacts.parts import HookReport
 from guard_plugins.artifacts.tensors import write_tensors
-from guard_plugins.errors import ArtifactError, ConfigError, TrainingError
+from guard_plugins.errors import ConfigError, DamagedError, TrainingError
 from guard_plugins.networks.normalised import Normalised
 
 
@@ -42,7 +42,7 @@ class TeacherCard(BaseModel):
     hook: HookReport | None = None
 
 
-def save_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
+def write_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
     """Write a teacher.
 
     Raises:
@@ -90,8 +90,8 @@ def read_card(path: Path) -> TeacherCard:
     try:
         with safe_open(path, framework="pt") as file:
             return TeacherCard.model_validate(json.loads((file.metadata() or {})["teacher"]))
-    except (OSError, SafetensorError, KeyError, ValueError, ValidationError) as error:
-        raise ArtifactError(
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise DamagedError(
             f"{path} is not a teacher written by guard-run, or it is damaged (--teacher)",
             seen=f"{type(error).__name__}: {error}", do="Give the teacher.safetensors of a finished run.",
         ) from error  # fmt: skip
@@ -125,5 +125,5 @@ def load_teacher(path: Path, model: Normalised, expected: TeacherCard) -> Teache
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
-        raise ArtifactError(f"The weights in {path} do not fit its own description", seen=str(error)) from error
+        raise DamagedError(f"The weights in {path} do not fit its own description", seen=str(error)) from error
     return card

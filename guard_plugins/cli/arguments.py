@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guard_plugins.cli.paths import path_argument
 from guard_plugins.config.compose import preset_layer, run_config_class
 from guard_plugins.config.layers import Layer, merged
 from guard_plugins.config.nearest import nearest
@@ -158,9 +159,14 @@ def _parser() -> Parser:
 
 def _command_options(parser: Parser) -> None:
     group = parser.add_argument_group("command")
-    group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings, such as a run's config.yaml")
     group.add_argument(
-        "--resume", type=Path, metavar="DIR", help="go on with a stopped run; --checkpoint-every may be given again"
+        "--config", type=path_argument, metavar="FILE", help="YAML file of settings, such as a run's config.yaml"
+    )
+    group.add_argument(
+        "--resume",
+        type=path_argument,
+        metavar="DIR",
+        help="go on with a stopped run; --checkpoint-every may be given again",
     )
     group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     group.add_argument("--version", action="store_true", help="print the version and stop")

@@ -2,22 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from guard_plugins.errors import GuardError
 
-INTERRUPTED = 130
+FAILED: Final = 1
+"""Exit code of errors that are not the input's."""
+INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+PIPE_CLOSED: Final = 141
+"""Exit code where the reader of the output has gone, as shells have it (128 + SIGPIPE)."""
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """Run ``command``; on an error meant for the user print it to stderr and return its exit code."""
+    """Run ``command``, its parsing of arguments included, and return its exit code.
+
+    An error meant for the user is printed to stderr. So is a file that the system does not let us read or write, and
+    output that cannot be delivered.
+    """
+    _open_streams()
     try:
-        return command()
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()
     except GuardError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
-        return error.exit_code
+        return _said(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+        return _said("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _drop_output()
+        return PIPE_CLOSED
+    except OSError as error:
+        _drop_output()
+        name = f" {error.filename}" if error.filename is not None else ""
+        return _said(f"error: Cannot read or write{name or ' the output'}\n  seen: {error.strerror or error}", FAILED)
+
+
+def _said(text: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command's own voice
+    return code
+
+
+def _open_streams() -> None:
+    """Put the null device in place of streams that were closed, and have stdout escape what it cannot encode."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)  # so that no file of the run gets the number, and what is printed
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Have what is left of the output go nowhere, so that the interpreter's end does not fail on it again."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

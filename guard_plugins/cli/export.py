@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from guard_plugins.cli.paths import path_argument
 from guard_plugins.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
@@ -35,10 +36,14 @@ def add_export(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "export", help="write a run's distilled set in another format: guard-plugins export RUN --format dc ..."
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run whose images are made")
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="folder of a run whose images are made")
     parser.add_argument("--format", required=True, choices=tuple(PRECISION), help="format to write")
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="PATH", help="folder to write; for dc a file ending in .pt"
+        "--output",
+        type=path_argument,
+        required=True,
+        metavar="PATH",
+        help="folder to write; for dc a file ending in .pt",
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.cli.export import add_export, export
+from guard_plugins.cli.paths import path_argument
 from guard_plugins.host.discovery import Entry, catalogue
 
 if TYPE_CHECKING:
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 where ``--check`` finds a broken plugin, 2 for wrong input."""
-    options = _parser().parse_args(argv)
+    return exit_code(lambda: _command(_parser().parse_args(argv)))
+
+
+def _command(options: argparse.Namespace) -> int:
     if options.command == "new":
-        return exit_code(lambda: _new(options.name, options.into))
+        return _new(options.name, options.into)
     if options.command == "export":
-        return exit_code(lambda: export(options.run, options.format, options.output))
-    return exit_code(lambda: _list(as_json=options.json, check=options.check))
+        return export(options.run, options.format, options.output)
+    return _list(as_json=options.json, check=options.check)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND", prog=parser.prog)
     new = commands.add_parser("new", help="write a complete plugin to start from: guard-plugins new NAME")
     new.add_argument("name", metavar="NAME", help="name of the method, as in guard-run --method NAME")
-    new.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where to put guard-NAME (default: here)")
+    new.add_argument(
+        "--into", type=path_argument, default=Path(), metavar="DIR", help="where to put guard-NAME (default: here)"
+    )
     add_export(commands)
     return parser
 

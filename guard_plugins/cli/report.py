@@ -9,6 +9,7 @@ from pathlib import Path
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
+from guard_plugins.cli.paths import path_argument
 from guard_plugins.errors import ConfigError
 
 EPILOG = """\
@@ -24,8 +25,7 @@ No model is loaded and nothing is fetched; FILE.json and FILE.md beside the page
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 2 for wrong input, 1 for other errors."""
-    options = _parser().parse_args(argv)
-    return exit_code(lambda: _report(options.runs, options.output))
+    return exit_code(lambda: _report(_parser().parse_args(argv)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,13 +33,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="guard-report", description="Compare finished runs: accuracies, curves, images, gate, metrics, cost.",
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.html", help="the page to write")
+    parser.add_argument("runs", nargs="+", type=path_argument, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--output", type=path_argument, required=True, metavar="FILE.html", help="the page to write")
     parser.add_argument("--version", action="version", version=f"guard-report {__version__}")
     return parser
 
 
-def _report(paths: Sequence[Path], output: Path) -> int:
+def _report(options: argparse.Namespace) -> int:
+    paths: Sequence[Path] = options.runs
+    output: Path = options.output
     if output.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(
             "The output file must end in .html (--output)", seen=str(output),

@@ -13,13 +13,13 @@ from guard_plugins.cli.malloc import keep_freed_memory
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 2 for wrong input, 1 for other errors, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if "--version" in arguments:
-        sys.stdout.write(f"guard-run {__version__}\n")
-        return 0
     return exit_code(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if "--version" in arguments:
+        sys.stdout.write(f"guard-run {__version__}\n")
+        return 0
     from guard_plugins.cli.arguments import parse
 
     request = parse(arguments)

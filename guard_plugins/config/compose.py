@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 from pydantic import ValidationError, create_model
 
+from guard_plugins.config.booleans import refuse_booleans
 from guard_plugins.config.explain import explain
 from guard_plugins.config.layers import Layer, merged
 from guard_plugins.config.nearest import nearest
@@ -66,10 +67,12 @@ def compose(method: type[Configurable], layers: Sequence[Layer]) -> RunConfig:
     given = merged(*(_expanded(layer.values) for layer in layers))
     preset = preset_layer(method, given)
     values = merged(_weaker(preset.values, given), given, {"method": method.name})
+    model = run_config_class(method)
+    refuse_booleans(model, values)
     try:
-        return run_config_class(method).model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise explain(error, run_config_class(method), [preset, *layers]) from None
+        raise explain(error, model, [preset, *layers]) from None
 
 
 def preset_layer(method: type[Configurable], given: Mapping[str, Any]) -> Layer:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import CliToggleFlag
 
+from guard_plugins.config.paths import usable_path
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.data.base import DataRequest
 
@@ -75,7 +76,9 @@ class GuardConfig(Section):
 class DataConfig(Section):
     """How the images are read."""
 
-    image_size: PositiveInt | None = Field(None, description="resize to this many pixels a side (default: as they are)")
+    image_size: PositiveInt | None = Field(
+        None, le=4096, description="resize to this many pixels a side (default: as they are)"
+    )
     train_per_class: PositiveInt | None = Field(None, description="use at most this many training images per class")
     test_per_class: PositiveInt | None = Field(None, description="use at most this many test images per class")
     skip_corrupt: CliToggleFlag[bool] = Field(
@@ -135,6 +138,11 @@ class TeacherConfig(ForeignWeights):
     rival_weight: NonNegativeFloat | None = Field(
         None, description="beta of trades (default 6); weight of gradient-norm (default 0.74)"
     )
+
+    @field_validator("path", mode="after")
+    @classmethod
+    def _usable(cls, path: Path | None) -> Path | None:
+        return usable_path(path) if path is not None else None
 
 
 class StudentConfig(Section):
@@ -220,5 +228,5 @@ class RunConfig(Section):
 
     @field_validator("data_root", "output", mode="after")
     @classmethod
-    def _expand(cls, path: Path | None) -> Path | None:
-        return path.expanduser() if path is not None else None
+    def _usable(cls, path: Path | None) -> Path | None:
+        return usable_path(path) if path is not None else None

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from guard_plugins.artifacts.tensors import write_tensors
-from guard_plugins.errors import ArtifactError
+from guard_plugins.errors import DamagedError
 from guard_plugins.labels.layout import Layout
 from guard_plugins.training.augmentation import largest_offset
 
@@ -103,8 +103,8 @@ _UNREADABLE: Final = (
 )  # fmt: skip
 
 
-def _damaged(path: Path, seen: str) -> ArtifactError:
-    return ArtifactError(
+def _damaged(path: Path, seen: str) -> DamagedError:
+    return DamagedError(
         f"{path} is damaged, or does not belong to these stored labels", seen=seen,
         do="Delete it and go on with `guard-run --resume RUN`, which labels only what is missing.",
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from guard_plugins.artifacts.report import HookReport
+from guard_plugins.artifacts.parts import HookReport
 from guard_plugins.config import GuardConfig
 from guard_plugins.curvature import CurvatureHook
 from guard_plugins.errors import PluginError

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
+import importlib.util
 import keyword
 import re
-from importlib import resources
+from collections.abc import Mapping
+from importlib import metadata, resources
 from pathlib import Path
 from string import Template
 from typing import Final
@@ -24,6 +28,9 @@ FILES: Final = {
     "tests/test_$section.py": "test_method.py.tmpl",
 }
 """Files of the distribution, by the templates they are made from."""
+
+NOT_TEXT: Final = frozenset({"null", "none", "true", "false", "yes", "no", "on", "off", "y", "n", "list"})
+"""Words that YAML reads as something else than text, or that `guard-run` is asked for by habit."""
 
 
 def write_plugin(name: str, into: Path) -> Path:
@@ -67,7 +74,7 @@ def rendered(name: str) -> dict[str, str]:
         "distribution": f"guard-{name}",
         "module": f"guard_{section}",
         "section": section,
-        "cls": "".join(part.capitalize() for part in name.split("-")),
+        "cls": _class_name(name),
         "api": str(API_VERSION),
         "core": ".".join(__version__.split(".")[:2]),
         "next_major": str(int(__version__.split(".")[0]) + 1),
@@ -96,3 +103,34 @@ def _require_usable(name: str) -> None:
             f"There already is a method called {name!r}", seen=f"installed with {taken[0].origin}",
             do="Choose another name.",
         )  # fmt: skip
+    module, taken_words = f"guard_{name.replace('-', '_')}", _words(rendered("zzz-zzz"))
+    if importlib.util.find_spec(module) is not None or f"guard-{name}" in _distributions():
+        raise ConfigError(
+            f"{name!r} cannot be the name of a method: its package would replace one that is installed",
+            seen=f"guard-{name}, with the module {module}", do="Choose another name.",
+        )  # fmt: skip
+    clash = {name.replace("-", "_"), _class_name(name)} & taken_words | {_class_name(name)} & set(dir(builtins))
+    if clash or keyword.iskeyword(_class_name(name)) or name in NOT_TEXT:
+        raise ConfigError(
+            f"{name!r} cannot be the name of a method: its code, or YAML, needs the word for something else",
+            seen=", ".join(sorted(clash)) or name, do="Choose another name, such as my-" + name + ".",
+        )  # fmt: skip
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("-"))
+
+
+def _words(files: Mapping[str, str]) -> set[str]:
+    """Return every name that the code of a new plugin uses; the method's own must be none of them."""
+    nodes = [node for path, text in files.items() if path.endswith(".py") for node in ast.walk(ast.parse(text))]
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    names |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    names |= {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    imported = [alias for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names]
+    return names | {alias.asname or alias.name for alias in imported}
+
+
+def _distributions() -> set[str]:
+    """Return the names of all installed distributions, as pip compares them."""
+    return {re.sub(r"[-_.]+", "-", str(found.name)).lower() for found in metadata.distributions()}

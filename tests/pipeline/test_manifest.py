@@ -85,7 +85,7 @@ def test_without_git_there_is_no_commit(repo: Path, monkeypatch: pytest.MonkeyPa
 
 
 def record(path: Path) -> str:
-    return record_process(path, seed=3, entries=[], device={"device": "cpu"})
+    return record_process(path, seed=3, entries=[], device={"device": "cpu"}, attacks={})
 
 
 def test_processes_of_other_versions_are_added_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

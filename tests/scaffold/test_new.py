@@ -56,6 +56,15 @@ def test_the_command_writes_the_folder_and_says_what_is_next(
         ("../mine", "cannot be the name", "small letters"),
         ("teacher", "its options would hide guard-run's own --teacher", "another name"),
         ("sre2l", "There already is a method called 'sre2l'", "another name"),
+        ("none", "needs the word for something else", "my-none"),
+        ("true", "needs the word for something else", "my-true"),
+        ("f", "needs the word for something else", "my-f"),
+        ("distilled-set", "needs the word for something else", "my-distilled-set"),
+        ("loop-state", "needs the word for something else", "my-loop-state"),
+        ("classwise", "needs the word for something else", "my-classwise"),
+        ("exception", "needs the word for something else", "my-exception"),
+        ("plugins", "would replace one that is installed", "another name"),
+        ("baselines", "would replace one that is installed", "another name"),
     ],
 )
 def test_names_that_cannot_be(name: str, message: str, remedy: str, tmp_path: Path) -> None:

@@ -9,9 +9,18 @@ from guard_plugins.errors import DataError
 
 
 def data_root(request: DataRequest) -> Path:
-    """Return the requested folder, or ``~/.cache/guard-plugins/data`` where none was given."""
-    root = request.root or Path("~/.cache/guard-plugins/data")
-    return root.expanduser()
+    """Return the requested folder, or ``~/.cache/guard-plugins/data`` where none was given.
+
+    Raises:
+        DataError: If none was given and there is no home folder.
+    """
+    try:
+        return (request.root or Path("~/.cache/guard-plugins/data")).expanduser()
+    except RuntimeError:
+        raise DataError(
+            "It is not known where data sets lie: this account has no home folder",
+            do="Name the folder with --data-root, or set HOME.",
+        ) from None
 
 
 def missing_set(

@@ -1,0 +1,1 @@
+"""Hostile and unlucky worlds: generated configurations, damaged artifacts, kills; ``python -m tests.hostile``."""
