@@ -131,8 +131,8 @@ class DataSet(ABC):
         name: What users pass to ``--dataset``.
         summary: One line for listings.
         needs_root: Whether ``--data-root`` is required.
-        ignores: Settings that ``load`` does not read (``data_root``, ``download``, ``data.skip_corrupt``); a user who
-            gives one is told so.
+        ignores: Settings that ``load`` does not read (``data_root``, ``download``, ``data.skip_corrupt``,
+            ``data.split``, ``data.range``); guard-run refuses them.
     """
 
     name: ClassVar[str]

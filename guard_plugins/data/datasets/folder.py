@@ -29,6 +29,7 @@ class Folder(DataSet):
     name = "folder"
     summary = "your own images in ROOT/train/CLASS and ROOT/test/CLASS (or val), resized with --data.image-size"
     needs_root = True
+    ignores = ("download",)
 
     def load(self, request: DataRequest) -> Data:
         """Read the images below ``request.root``.

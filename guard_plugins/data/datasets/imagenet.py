@@ -47,6 +47,7 @@ class Imagenette(DataSet):
 
     name = "imagenette"
     summary = "Imagenette, 10 ImageNet classes, 224x224 unless --data.image-size (--data-root or --download)"
+    ignores = ("data.split", "data.range")
 
     def load(self, request: DataRequest) -> Data:
         """Read ``imagenette2[-320|-160]/{train,val}`` in ``root``, downloading the 320-pixel archive if need be.
@@ -93,6 +94,7 @@ class ImageNet(DataSet):
     name = "imagenet"
     summary = "ImageNet-1k in ROOT/train and ROOT/val, 224x224 unless --data.image-size (--data-root)"
     needs_root = True
+    ignores = ("data.split", "data.range")
 
     def load(self, request: DataRequest) -> Data:
         """Read ``train/WNID`` and ``val/WNID`` in ``root``; ``download`` lets torchvision unpack the archives there.

@@ -28,6 +28,7 @@ class TinyImageNet(DataSet):
     name = "tiny-imagenet"
     summary = "Tiny ImageNet-200 in its raw layout, 64x64 colour, 200 classes (--data-root)"
     needs_root = True
+    ignores = ("data.split", "data.range")
 
     def load(self, request: DataRequest) -> Data:
         """Read ``train/WNID/images``, ``val/images`` and the annotations in ``root`` or ``root/tiny-imagenet-200``.

@@ -65,7 +65,6 @@ def test_every_known_range_comes_back_as_pixels(tmp_path: Path, stored, most: fl
         "0..5",
         "wide",
         "within -1..1",
-        "shifted",
         "shifted bytes",
         "0 and 1",
         "12-bit integers",
