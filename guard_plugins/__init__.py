@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from guard_plugins.method import Method, MethodConfig
     from guard_plugins.networks.normalised import Normalised
     from guard_plugins.pipeline.run import run
+    from guard_plugins.pipeline.standalone.load_data import load_data
+    from guard_plugins.pipeline.standalone.own_model import evaluate
+    from guard_plugins.pipeline.standalone.own_teacher import save_teacher
     from guard_plugins.runtime.loop import LoopState
     from guard_plugins.runtime.task import Task
 
@@ -32,8 +35,11 @@ __all__ = [
     "Task",
     "__version__",
     "configure",
+    "evaluate",
     "hookimpl",
+    "load_data",
     "run",
+    "save_teacher",
 ]
 
 # Imported on first use, so that `import guard_plugins` (and every listing) does not import torch.
@@ -48,7 +54,10 @@ _LAZY: Final = {
     "RunConfig": "guard_plugins.config",
     "Task": "guard_plugins.runtime.task",
     "configure": "guard_plugins.host.configure",
+    "evaluate": "guard_plugins.pipeline.standalone.own_model",
+    "load_data": "guard_plugins.pipeline.standalone.load_data",
     "run": "guard_plugins.pipeline.run",
+    "save_teacher": "guard_plugins.pipeline.standalone.own_teacher",
 }
 
 

@@ -42,7 +42,7 @@ class TeacherCard(BaseModel):
     hook: HookReport | None = None
 
 
-def save_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
+def write_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
     """Write a teacher.
 
     Raises:

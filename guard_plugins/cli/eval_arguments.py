@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from guard_plugins.config.layers import Layer
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.config.sources import Help, Parser, command_line
 from guard_plugins.errors import ConfigError
+from guard_plugins.evaluation.protocols import PROTOCOLS
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
 from guard_plugins.pipeline.standalone.rules import require_consistent
 
@@ -31,7 +33,7 @@ RENAMED: Final = {
 }  # fmt: skip
 """Spellings of version 0.1, which still work, and today's."""
 
-NUMBERS: Final = ("--teacher.mean", "--teacher.std", "--evaluation.eps")
+NUMBERS: Final = ("--teacher.mean", "--teacher.std", "--evaluation.eps", "--data.range")
 """Options that take several numbers: 1,2,4, or 1 2 4."""
 
 EPILOG: Final = """\
@@ -45,15 +47,19 @@ examples:
   guard-eval --distilled runs/kept --student.labels stored        the soft labels a run stored, without its teacher
 
 protocols (--evaluation.protocol):
-  quick      PGD-20 along the epsilon curve 0, 1, 2, 4, 8, 16, 32 over 255
-  standard   AutoAttack standard, PGD-100, CW, MIM and Square at 1, 2, 4, 8 over 255, and the curve
-  paper      the attacks of the GUARD paper at 1/255
+{protocols}
   or an attack alone, as reports label it: autoattack, pgd-100, ...; along the curve, or at --evaluation.eps
 
 Attacks live in pixel space, [0, 1]; the normalisation (--teacher.mean, --teacher.std) goes inside the model. Files of
 weights are read without running code from them. Every evaluation ends with the release gate: what failed and what it
 warns of is on stderr; where something failed, do not quote the numbers.
 """
+
+
+def _protocols() -> str:
+    """Return the protocols, one below the other, with what they run."""
+    lines = (f"  {protocol.name:10} {protocol.summary}" for protocol in PROTOCOLS.values())
+    return "\n".join(textwrap.fill(line, width=110, subsequent_indent=" " * 13) for line in lines)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, Help):
@@ -129,7 +135,8 @@ def _preset(arguments: Sequence[str]) -> Mapping[str, Any]:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="guard-eval", description="Attack a checkpoint, or students trained on a distilled set.", epilog=EPILOG,
+        prog="guard-eval", description="Attack a checkpoint, or students trained on a distilled set.",
+        epilog=EPILOG.format(protocols=_protocols()),
         formatter_class=_Help, allow_abbrev=False,
     )  # fmt: skip
     parser.help_command = HELP

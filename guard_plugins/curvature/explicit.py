@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from guard_plugins.curvature.backward_call import filled
+from guard_plugins.curvature.counters import Paces, Tally
+from guard_plugins.curvature.observed import called_modules, modules_in
 from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.penalty import curvature, sample_norms, step_along
-from guard_plugins.curvature.states import Buffers, RandomState, evaluation_mode
-from guard_plugins.curvature.step import Outcome
-from guard_plugins.curvature.tally import Tally
+from guard_plugins.curvature.penalty import Outcome, curvature
+from guard_plugins.curvature.snapshots import Attributes, Buffers, RandomState, evaluation_mode
+from guard_plugins.curvature.structured import Inputs
 from guard_plugins.curvature.wrappers import is_compiled, without_ddp
 from guard_plugins.errors import ConfigError
 
@@ -39,8 +41,9 @@ class Form:
 def explicit_loss(
     options: Options,
     tally: Tally,
-    model: Callable[[Tensor], Any],
-    x: Tensor,
+    paces: Paces,
+    model: Callable[..., Any],
+    x: Any,
     loss_fn: Callable[..., Tensor],
     *,
     per_sample: bool,
@@ -52,128 +55,145 @@ def explicit_loss(
     Raises:
         ConfigError: If ``loss_fn`` returns the wrong shape, or the options do not fit the penalty.
     """
+    _require_functions(model, loss_fn)
     if squared and options.penalty == "gradient" and not per_sample:
         raise ConfigError(
             'squared=True with penalty="gradient" needs per-sample losses',
             do="pass per_sample=True and a loss_fn that returns losses of shape (B,)",
         )
-    due = options.due(tally.steps) and torch.is_grad_enabled()
+    keys = modules_in(model)
+    step = paces.of(keys[0]) if keys else tally.steps
+    due = options.due(step) and torch.is_grad_enabled()
     with nullcontext() if session is None else session.listening_off():
         if due:
             started = time.perf_counter()
             form = Form(per_sample=per_sample, squared=squared)
-            total, outcome = _Evaluation(options, model, x, loss_fn, form).objective(tally.steps)
+            total, outcome = _Evaluation(options, model, x, loss_fn, form).objective(step)
             tally.add(outcome, time.perf_counter() - started)
         else:
             losses = loss_fn(model(x))
             total = losses.mean() if per_sample else losses.reshape(())
     if session is not None:
-        session.tripwires.reached(regularised=due)
+        session.explicit(total, keys, regularised=due)
     elif torch.is_grad_enabled():
         tally.advance(regularised=due)
+        paces.advance(keys)
     return total
+
+
+def _require_functions(model: object, loss_fn: object) -> None:
+    for name, value in (("model", model), ("loss_fn", loss_fn)):
+        if not callable(value):
+            raise ConfigError(
+                f"hook.loss needs a function as {name}",
+                seen=f"{name} is a {type(value).__name__}",
+                do="write hook.loss(model, x, lambda out: criterion(out, y))",
+            )
 
 
 class _Evaluation:
     """Evaluates the losses of one batch at several inputs, each as if it were the only time."""
 
     def __init__(
-        self, options: Options, model: Callable[[Tensor], Any], x: Tensor, loss_fn: Callable[..., Tensor], form: Form
+        self, options: Options, model: Callable[..., Any], x: Any, loss_fn: Callable[..., Tensor], form: Form
     ) -> None:
         self.options, self.model, self.loss_fn, self.form = options, model, loss_fn, form
-        self.x = x if x.requires_grad else x.detach().requires_grad_()
-        self.owned = not x.requires_grad
-        self.modules = [m for m in (model, options.model) if isinstance(m, nn.Module)]
+        self.inputs = Inputs(x)
+        self.modules = modules_in(model) + modules_in(loss_fn)
+        self.modules += [] if options.model is None else [options.model]
         self.random = RandomState.save(self._devices())
-        self.losses = self._checked(loss_fn(model(self.x)))
-        self.keep = (RandomState.save(self._devices()), Buffers(self.modules))
+        with called_modules() as called:
+            self.losses = self._checked(loss_fn(model(self.inputs.whole(self.inputs.tensors))))
+        self.modules += called
+        self.keep = (RandomState.save(self._devices()), Attributes(self.modules), Buffers(self.modules))
 
-    def _devices(self) -> Iterable[torch.device]:
-        return {self.x.device, *(p.device for m in self.modules for p in m.parameters())}
+    def _devices(self) -> set[torch.device]:
+        return self.inputs.devices | {p.device for m in self.modules for p in m.parameters()}
 
     def _checked(self, losses: Tensor) -> Tensor:
-        fits = losses.shape == self.x.shape[:1] if self.form.per_sample else losses.numel() == 1
-        if not fits:
+        expected = (self.inputs.samples,)
+        if not (losses.shape == expected if self.form.per_sample else losses.numel() == 1):
             raise ConfigError(
                 "loss_fn must return " + ("one loss per sample" if self.form.per_sample else "one number"),
-                seen=f"shape {tuple(losses.shape)} for a batch of {len(self.x)}",
+                seen=f"shape {tuple(losses.shape)} for a batch of {self.inputs.samples}",
                 do="return losses of shape (B,) with per_sample=True, their mean otherwise",
             )
         return losses if self.form.per_sample else losses.reshape(())
 
-    def at(self, x: Tensor) -> Tensor:
-        """Return the losses at ``x`` under the same random draws; buffers and streams stay as they are."""
+    def at(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return the losses at ``tensors`` under the same random draws; all state stays as it is."""
         running = self.options.norm_stats == "running"
         model = without_ddp(self.model) if isinstance(self.model, nn.Module) else self.model
         try:
             self.random.restore()
             with evaluation_mode(self.modules) if running else nullcontext():
-                return self._checked(self.loss_fn(model(x)))
+                return self._checked(self.loss_fn(model(self.inputs.whole(tensors))))
         finally:
             for state in self.keep:
                 state.restore()
 
     def objective(self, step: int) -> tuple[Tensor, Outcome]:
         """Return ℓ̄ + weight · term and what was measured."""
-        h = self.options.step_length(self.x[0].numel() if len(self.x) else 1, step)
+        lengths = self.inputs.lengths(self.options, step)
         if self.options.penalty == "gradient":
-            return self._gradient_objective(h)
+            return self._gradient_objective(lengths)
         if self._may_drop_clean_graph():
-            return self._displaced_alone(h)
+            return self._displaced_alone(lengths)
         base = self._base()
-        gradient = self._gradient(base, self.x)
-        displaced = self.at(self._moved(gradient, h))
+        gradients = self._gradients(base)
+        displaced = self.at(self.inputs.moved(gradients, lengths))
         term = self._power((displaced - base).abs())
         total = self.losses.mean() + self.options.weight * term.mean()
-        return total, self._outcome((displaced - base).mean(), term.mean(), gradient, h)
+        return total, self._outcome((displaced - base).mean(), term.mean(), gradients, lengths)
 
     def _may_drop_clean_graph(self) -> bool:
         simple = not (self.form.per_sample or self.form.squared) and self.options.norm_stats == "batch"
-        return simple and self.owned and self.options.weight == 1
+        return simple and self.inputs.owned and self.options.weight == 1
 
-    def _displaced_alone(self, h: float) -> tuple[Tensor, Outcome]:
+    def _displaced_alone(self, lengths: list[float]) -> tuple[Tensor, Outcome]:
         """Weight 1: ℓ̄ + |ℓ̄⁺ − ℓ̄| is ℓ̄⁺ itself where that is the larger, so the clean graph can be freed."""
-        (gradient,) = torch.autograd.grad(self.losses, self.x)
-        displaced = self.at(self._moved(gradient, h))
+        gradients = self._filled(torch.autograd.grad(self.losses, self.inputs.tensors, allow_unused=True))
+        displaced = self.at(self.inputs.moved(gradients, lengths))
         difference = displaced.detach() - self.losses.detach()
-        outcome = self._outcome(difference, difference.abs(), gradient, h)
+        outcome = self._outcome(difference, difference.abs(), gradients, lengths)
         if difference.item() > 0:
             return displaced, outcome
-        clean = self.at(self.x.detach())
+        clean = self.at([x.detach() for x in self.inputs.tensors])
         return clean + (displaced - clean).abs(), outcome
 
-    def _gradient_objective(self, h: float) -> tuple[Tensor, Outcome]:
-        base = self._base()
-        (here,) = torch.autograd.grad(base.sum(), self.x, create_graph=True)
-        moved = self._moved(here.detach(), h)
-        moved = moved.requires_grad_() if self.owned else moved
+    def _gradient_objective(self, lengths: list[float]) -> tuple[Tensor, Outcome]:
+        base, xs = self._base(), self.inputs.tensors
+        here = self._filled(torch.autograd.grad(base.sum(), xs, create_graph=True, allow_unused=True))
+        moved = self.inputs.moved([g.detach() for g in here], lengths)
+        moved = [m.requires_grad_() for m in moved] if self.inputs.owned else moved
         displaced = self.at(moved)
-        (there,) = torch.autograd.grad(displaced.sum(), moved, create_graph=True)
-        norms = self._power(sample_norms(there - here))
+        there = self._filled(torch.autograd.grad(displaced.sum(), moved, create_graph=True, allow_unused=True))
+        norms = self._power(self.inputs.norms([b - a for a, b in zip(here, there, strict=True)]))
         term = norms.mean() if self.form.per_sample else norms.sum()
         total = self.losses.mean() + self.options.weight * term
-        return total, self._outcome((displaced - base).mean(), term, here.detach(), h)
+        return total, self._outcome((displaced - base).mean(), term, [g.detach() for g in here], lengths)
 
     def _base(self) -> Tensor:
         """Return the losses the term starts from: the loop's own, or those of the mode ``norm_stats`` asks for."""
-        return self.at(self.x) if self.options.norm_stats == "running" else self.losses
+        return self.at(self.inputs.tensors) if self.options.norm_stats == "running" else self.losses
 
-    def _gradient(self, base: Tensor, x: Tensor) -> Tensor:
+    def _gradients(self, base: Tensor) -> list[Tensor]:
+        xs = self.inputs.tensors
         if any(map(is_compiled, self.modules)):
             # compiled code frees buffers it donated at the first backward, so its graph cannot be used twice
-            x = x.detach().requires_grad_()
-            return torch.autograd.grad(self.at(x).sum(), x)[0]
-        return torch.autograd.grad(base.sum(), x, retain_graph=True)[0]
+            xs = self.inputs.fresh(xs)
+            return self._filled(torch.autograd.grad(self.at(xs).sum(), xs, allow_unused=True))
+        return self._filled(torch.autograd.grad(base.sum(), xs, retain_graph=True, allow_unused=True))
 
-    def _moved(self, gradient: Tensor, h: float) -> Tensor:
-        start = self.x.detach() if self.owned else self.x
-        return start + step_along(gradient, sample_norms(gradient), h)
+    def _filled(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
+        return filled(gradients, self.inputs.tensors)
 
     def _power(self, terms: Tensor) -> Tensor:
         return terms.square() if self.form.squared else terms
 
-    def _outcome(self, difference: Tensor, term: Tensor, gradient: Tensor, h: float) -> Outcome:
-        norms = sample_norms(gradient)
+    def _outcome(self, difference: Tensor, term: Tensor, gradients: Sequence[Tensor], lengths: list[float]) -> Outcome:
+        norms = self.inputs.norms(gradients)
         slope = norms.mean() if self.form.per_sample else norms.sum()
+        h = sum(lengths) / len(lengths)
         kappa = curvature(difference.detach(), h * slope, h)
         return Outcome(self.losses.detach().mean(), term.detach(), slope, kappa)

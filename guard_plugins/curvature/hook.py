@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from guard_plugins.curvature import active
+from guard_plugins.curvature import active_session, misuse
+from guard_plugins.curvature.counters import HookSummary, Paces, StepRecord, Tally
 from guard_plugins.curvature.explicit import explicit_loss
 from guard_plugins.curvature.options import NormStats, Options, Penalty
 from guard_plugins.curvature.patch import Patch
 from guard_plugins.curvature.selfcheck import Checkpoints
 from guard_plugins.curvature.session import Session
-from guard_plugins.curvature.tally import HookSummary, StepRecord, Tally
+from guard_plugins.curvature.suggest import Suggestion, suggest_h
 from guard_plugins.errors import ConfigError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class CurvatureHook:
@@ -61,7 +64,7 @@ class CurvatureHook:
 
     def __init__(
         self,
-        *,
+        *misplaced: object,
         h: float | None = None,
         h_rms: float | None = None,
         weight: float = 1.0,
@@ -72,11 +75,13 @@ class CurvatureHook:
         input: str | int | None = None,
         norm_stats: NormStats = "batch",
     ) -> None:
+        if misplaced:
+            raise misuse.settings_without_names(misplaced[0])
         self.options = Options(
             h=h, h_rms=h_rms, weight=weight, penalty=penalty, every=every, ramp=ramp, model=model, input=input,
             norm_stats=norm_stats,
         )  # fmt: skip
-        self._tally = Tally()
+        self._tally, self._paces = Tally(), Paces()
         self._checkpoints = Checkpoints()
         self._session: Session | None = None
         self._patch: Patch | None = None
@@ -91,8 +96,11 @@ class CurvatureHook:
         """Return ``function`` run inside the hook.
 
         Raises:
-            ConfigError: If it is a generator or coroutine function, whose body would run after the hook has ended.
+            ConfigError: If it is no function, or a generator or coroutine function, whose body would run after the
+                hook has ended.
         """
+        if (problem := misuse.not_a_function(function)) is not None:
+            raise problem
         if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
             raise ConfigError(
                 "the hook cannot decorate a generator or coroutine function",
@@ -114,11 +122,11 @@ class CurvatureHook:
             HookError: If another hook is active.
         """
         if self._session is None:
-            session = Session(self.options, self._tally, self._checkpoints)
-            active.occupy(session)
+            session = Session(self.options, self._tally, self._paces, self._checkpoints)
+            active_session.occupy(session)
             self._session = session
             self._patch = Patch(session) if self.options.weight > 0 else None
-            session.tripwires.set()
+            session.watchdog.set()
         self._entries += 1
         return self
 
@@ -137,11 +145,30 @@ class CurvatureHook:
         if self._patch is not None:
             self._patch.remove()
             self._patch = None
-        session.tripwires.remove()
-        active.vacate()
+        session.watchdog.remove()
+        active_session.vacate()
         self._session = None
+        session.ledger.clear()
         if kind is None:
-            session.tripwires.finish()
+            session.watchdog.finish()
+
+    def watch(self, x: T, *, joint: bool = False, unbatched: bool | None = None) -> T:
+        """Return ``x`` as the tensor the term moves; everything the loop then computes from it is recorded.
+
+        Needed where the data reach the loss by several routes (``x + net(x)``, ``net.forward(x)``, a list of images),
+        or where a model receives several float tensors. What is not watched is data from then on. Outside a context,
+        or where no gradient is taken, ``x`` comes back as it is.
+
+        Args:
+            x: A float tensor, or a list, tuple or dict that holds some.
+            joint: Take one z over all its tensors; by default each has its own, of length h per sample.
+            unbatched: Whether each tensor of a list is one sample. By default tensors of one or three dimensions are,
+                and those of unequal length.
+
+        Raises:
+            HookError: If there is no such tensor, or one cannot be x.
+        """
+        return x if self._session is None else self._session.watch(x, joint=joint, unbatched=unbatched)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -151,8 +178,8 @@ class CurvatureHook:
 
     def loss(
         self,
-        model: Callable[[Tensor], object],
-        x: Tensor,
+        model: Callable[..., object],
+        x: Any,
         loss_fn: Callable[..., Tensor],
         *,
         per_sample: bool = False,
@@ -164,9 +191,9 @@ class CurvatureHook:
         step of ``every`` and ``ramp``.
 
         Args:
-            model: Maps ``x`` to what ``loss_fn`` takes; a module's buffers and random streams are left as one plain
-                call leaves them.
-            x: Inputs of shape (B, …).
+            model: Maps ``x`` to what ``loss_fn`` takes; buffers and attributes of all modules called in it, and random
+                streams, are left as one plain call leaves them.
+            x: Inputs of shape (B, …), or a list, tuple or dict that holds them; each float tensor has its own z.
             loss_fn: Maps the model's output to the mean loss of the batch, or to losses of shape (B,) if
                 ``per_sample``.
             per_sample: Use the mean of the per-sample terms instead of the term of the mean.
@@ -179,9 +206,30 @@ class CurvatureHook:
             ConfigError: If ``loss_fn`` returns the wrong shape, or the options do not fit the penalty.
         """
         return explicit_loss(
-            self.options, self._tally, model, x, loss_fn,
+            self.options, self._tally, self._paces, model, x, loss_fn,
             per_sample=per_sample, squared=squared, session=self._session,
         )  # fmt: skip
+
+    @staticmethod
+    def suggest_h(
+        model: Callable[[Tensor], Any],
+        batches: Iterable[tuple[Tensor, Tensor]],
+        loss_fn: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    ) -> Suggestion:
+        """Return a length of z for these data; ``print`` it for the sentence that says how it was chosen.
+
+        It is the longest of a few lengths along which the mean loss rises by at most a quarter of what it costs to
+        exchange the samples of a batch, and no more than 8 % of the median distance between two samples.
+
+        Args:
+            model: In the state whose loss is to be kept flat; a briefly trained one says more than a fresh one.
+            batches: A few pairs (x, y); the first four are used.
+            loss_fn: The loss that is trained, as a mean over the batch.
+
+        Raises:
+            ConfigError: If there are fewer than two samples, or the loss does not depend on them.
+        """
+        return suggest_h(model, batches, loss_fn)
 
     @property
     def last(self) -> StepRecord | None:
@@ -195,6 +243,7 @@ class CurvatureHook:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state returned by ``state_dict``."""
         self._tally.load_state_dict(state)
+        self._paces.start = self._tally.steps
 
     def summary(self) -> HookSummary:
         """Return what the hook did so far, over all its contexts."""

@@ -1,36 +1,137 @@
-"""Which argument of a model is x, and whether it is one the user means."""
+"""Which argument of a model is x."""
 
 from __future__ import annotations
 
 import inspect
-from collections import deque
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.utils.rnn import PackedSequence
 
-from guard_plugins.curvature.structures import leaves_of, tensors_of
+from guard_plugins.curvature import input_messages, messages
+from guard_plugins.curvature.ledger import is_data
+from guard_plugins.curvature.options import Options
+from guard_plugins.curvature.pytree import leaves_of, tensors_of
+from guard_plugins.errors import HookError
+
+_NOT_X: Final = ("mask", "label", "target", "weight", "timestep")
 
 
-def position_of_x(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], which: str | int | None
-) -> int | None:
-    """Return the place of x among the leaves of ``(args, kwargs)``, or None if there is no such tensor.
+@dataclass(frozen=True)
+class Found:
+    """The tensors a call receives as x, or why there are none.
 
-    Args:
-        module: The model about to be called.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
-        which: Position or name of the argument, or key in a dict argument; None for the first floating-point tensor.
+    Attributes:
+        tensors: The distinct tensors.
+        names: How messages call them.
+        listed: Whether they are the elements of a list, each perhaps one sample.
+        reason: Why the call is passed over, if it is.
+        error: What is wrong, if the loop has to say which tensor is x.
     """
-    scope = (args, kwargs) if which is None else _argument(module, args, kwargs, which)
-    candidates = {id(tensor) for tensor in tensors_of(scope) if _can_move(tensor)}
-    return next((i for i, leaf in enumerate(leaves_of((args, kwargs))) if id(leaf) in candidates), None)
+
+    tensors: tuple[Tensor, ...] = ()
+    names: tuple[str, ...] = ()
+    listed: bool = False
+    reason: str = ""
+    error: HookError | None = None
 
 
-def _can_move(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.dim() > 0
+def find_x(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Found:
+    """Return the tensors of a model's arguments that are x: the one ``input=`` names, else the only float one."""
+    named = list(_named(module, args, kwargs))
+    which = options.input
+    if which is not None:
+        return _chosen(module, args, kwargs, which)
+    packed = next((name for name, value in named if isinstance(value, PackedSequence)), None)
+    if packed is not None:
+        return Found(error=input_messages.unusable_input(_title(module), packed, "a PackedSequence"))
+    found = {id(t): (name, t) for name, value in named for name, t in _tensors(name, value) if is_data(t)}
+    names, tensors = tuple(n for n, _ in found.values()), tuple(t for _, t in found.values())
+    if not tensors:
+        return Found(reason=_none_among(named))
+    if len(tensors) > 1:
+        shown = [f"{name} {tuple(t.shape)}" for name, t in found.values()]
+        return Found(error=input_messages.several_inputs(_title(module), shown, names[-1]))
+    return _only(module, named, names[0], tensors[0])
+
+
+def _only(module: nn.Module, named: list[tuple[str, Any]], name: str, x: Tensor) -> Found:
+    error = None
+    if _in_list_of_images(named, x):
+        error = input_messages.list_input(_title(module), name, tuple(x.shape))
+    elif _beside_integers(module, named, name, x):
+        error = input_messages.doubtful_input(_title(module), name, tuple(x.shape))
+    return Found((x,), (name,), error=error)
+
+
+def _chosen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], which: str | int) -> Found:
+    value = _argument(module, args, kwargs, which)
+    tensors = tuple({id(t): t for t in tensors_of(value) if is_data(t)}.values())
+    if not tensors:
+        return Found(reason=messages.no_such_input(which))
+    if len(tensors) > 1 and not isinstance(value, (list, tuple)):
+        shown = [f"{name} {tuple(t.shape)}" for name, t in _tensors(str(which), value) if is_data(t)]
+        return Found(error=input_messages.several_inputs(_title(module), shown, shown[-1].split(" ")[0]))
+    return Found(tensors, (str(which),) * len(tensors), listed=isinstance(value, (list, tuple)))
+
+
+def _named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    try:
+        parameters = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    places = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.KEYWORD_ONLY)]
+    for index, value in enumerate(args):
+        yield places[index] if index < len(places) else f"argument {index}", value
+    yield from kwargs.items()
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _tensors(str(key), entry)
+    elif isinstance(value, (list, tuple)):
+        for index, entry in enumerate(value):
+            yield from _tensors(f"{name}[{index}]", entry)
+    else:
+        yield from ((name, tensor) for tensor in tensors_of(value))
+
+
+def _in_list_of_images(named: list[tuple[str, Any]], x: Tensor) -> bool:
+    """Return whether x is the only element of a list of tensors, which then may be an image without a batch."""
+    for _, value in named:
+        if isinstance(value, (list, tuple)) and any(leaf is x for leaf in value):
+            return all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in value)
+    return False
+
+
+def _beside_integers(module: nn.Module, named: list[tuple[str, Any]], name: str, x: Tensor) -> bool:
+    """Return whether x may be the mask or the target of integer inputs rather than data."""
+    integers = [t for _, value in named for t in tensors_of(value) if _is_integer(t)]
+    if not integers:
+        return False
+    if x.dim() == 1 or any(word in name.lower() for word in _NOT_X) or any(t.shape == x.shape for t in integers):
+        return True
+    embeds = any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in module.modules())
+    return embeds and any(t.dim() > 1 for t in integers)
+
+
+def _is_integer(tensor: Tensor) -> bool:
+    kind = tensor.dtype
+    return tensor.dim() > 0 and not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
+
+
+def _none_among(named: list[tuple[str, Any]]) -> str:
+    opaque = {
+        type(leaf).__name__
+        for _, value in named
+        for leaf in leaves_of(value)
+        if not isinstance(leaf, (Tensor, int, float, str, type(None)))
+    }
+    return messages.NO_FLOAT + (f" ({', '.join(sorted(opaque))} is not looked into)" if opaque else "")
 
 
 def _argument(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], which: str | int) -> Any:
@@ -45,36 +146,5 @@ def _argument(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
     return args[names.index(which)] if which in names and names.index(which) < len(args) else None
 
 
-class FrozenCalls:
-    """Remembers what modules without trainable weights returned lately.
-
-    A head trained on a frozen backbone would have its *features* taken for x; this tells such a call apart from a
-    teacher or an evaluation that merely ran beside the training.
-    """
-
-    def __init__(self) -> None:
-        self._calls: deque[tuple[str, torch.Size, list[StorageWeakRef]]] = deque(maxlen=8)
-
-    def note(self, module: nn.Module, x: Tensor, result: Any) -> None:
-        """Remember that ``module`` mapped ``x`` to ``result`` without a gradient to its weights."""
-        outputs = [StorageWeakRef(t.untyped_storage()) for t in tensors_of(result) if t.layout == torch.strided]
-        self._calls.append((type(module).__name__, x.shape, outputs))
-
-    def origin_of(self, x: Tensor) -> str | None:
-        """Return the name of the module ``x`` seems to come from, or None.
-
-        It does where x shares memory with such a result, or has the batch size of such a call's input but another
-        number of dimensions or channels.
-        """
-        storage = StorageWeakRef(x.untyped_storage()) if x.layout == torch.strided else None
-        for name, shape, outputs in self._calls:
-            if any(storage == output and not output.expired() for output in outputs):
-                return name
-            other_kind = len(shape) != x.dim() or shape[1:2] != x.shape[1:2]
-            if shape[:1] == x.shape[:1] and other_kind:
-                return name
-        return None
-
-    def forget(self) -> None:
-        """Forget every call."""
-        self._calls.clear()
+def _title(module: nn.Module) -> str:
+    return type(module).__name__

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from torch import Tensor
-
 from guard_plugins.errors import HookError
 
 FROZEN: Final = "no trainable weights, or called without gradients"
 NO_FLOAT: Final = "no floating-point tensor among its inputs"
 INPUT_GRADIENT: Final = "its input requires a gradient already, so this is taken for an attack or an optimised input"
-TRANSFORM: Final = "called inside a torch.func transform"
+NOT_WATCHED: Final = "the loop watches its x, and no input of this call was computed from it"
 
 _EXPLICIT: Final = "use the explicit form, loss = hook.loss(model, x, loss_fn)"
 
@@ -21,11 +19,11 @@ def no_such_input(which: str | int) -> str:
     return f"no floating-point tensor under input={which!r}"
 
 
-def head_on_frozen(head: str, backbone: str, x: Tensor) -> HookError:
+def head_on_frozen(what: str, backbone: str) -> HookError:
     """Return the error for a trainable module fed by a frozen one."""
     return HookError(
-        f"{head} was about to be regularised around features, not around data",
-        seen=f"its input of shape {tuple(x.shape)} comes from {backbone}, which has no trainable weights",
+        "the loss was about to be regularised around features, not around data",
+        seen=f"{what} comes from {backbone}, which has no trainable weights or ran without gradients",
         do="say what x is: CurvatureHook(model=<the backbone>) for the data; model=<the head> or input=0 for the "
         "features",
     )
@@ -41,11 +39,19 @@ def writes_its_input(module: str, error: Exception) -> HookError:
 
 
 def unsupported_wrapper(wrapper: str) -> HookError:
-    """Return the error for DataParallel and FSDP."""
+    """Return the error for DataParallel, FSDP and Opacus."""
+    private = wrapper == "GradSampleModule"
+    why = (
+        "whose per-sample gradients belong to one backward pass"
+        if private
+        else "whose scattering or sharding a replay would have to redo"
+    )
     return HookError(
         f"models wrapped in {wrapper} cannot be regularised",
-        seen=f"the loop calls a model wrapped in {wrapper}, whose replay would need its sharding or scattering redone",
-        do="use DistributedDataParallel, or one device",
+        seen=f"the loop calls a model wrapped in {wrapper}, {why}",
+        do="train without the hook, or without the wrapper"
+        if private
+        else "use DistributedDataParallel, or one device",
     )
 
 
@@ -54,7 +60,8 @@ def broken(why: str) -> HookError:
     return HookError(
         "this loss cannot be computed again at another input",
         seen=why,
-        do="avoid that step (compile the model rather than the loss, build tensors with torch.stack or torch.cat), "
+        do="avoid that step (build tensors with torch.stack or torch.cat, give retain_graph=True to the first of two "
+        "backward calls), "
         f"or {_EXPLICIT}",
     )
 
@@ -104,6 +111,38 @@ def foreign_weights(module: str) -> HookError:
     )
 
 
+def weights_written(module: str) -> HookError:
+    """Return the error for weights that changed between forward and backward."""
+    return HookError(
+        f"the weights of {module} were written after its forward pass and before backward",
+        seen="their version counters changed, or the loop wrote through their .data",
+        do="call backward first",
+    )
+
+
+def unseen_gradients(what: str, count: int, seen: str) -> HookError:
+    """Return the error for gradients that a backward call outside the record left in weights."""
+    return HookError(
+        "an optimiser step was about to use gradients the hook never saw",
+        seen=f"{what} was differentiated on its own, and its gradients are still in {count} weights; it was not "
+        "computed from a recorded model call by operations the hook follows (not by a custom autograd.Function, a "
+        f"scripted function, or a function compiled by torch.compile); {seen}",
+        do="compute it from the output of model(x) with ordinary PyTorch operations; or, if it is not to be "
+        "regularised, put it in `with hook.paused():`; zero the gradients first if they belong to an attack; or "
+        f"{_EXPLICIT}",
+    )
+
+
+def unseen_gradient(what: str) -> HookError:
+    """Return the error for autograd.grad with respect to weights, of a loss outside the record."""
+    return HookError(
+        "torch.autograd.grad was asked for gradients of weights the hook never saw",
+        seen=f"{what} was not computed from a recorded model call by operations the hook follows",
+        do="compute it from the output of model(x) with ordinary PyTorch operations; if it is not to be regularised, "
+        f"put it in `with hook.paused():`; or {_EXPLICIT}",
+    )
+
+
 def value_differs(loop: float, replayed: float) -> HookError:
     """Return the error for a self-check whose value differs."""
     return HookError(
@@ -129,7 +168,7 @@ def untracked_part() -> HookError:
     return HookError(
         "a part of the loss depends on the model's input in a way the hook cannot follow",
         seen="a tensor in the loss leads back to the input through its autograd graph, but not through recorded "
-        "operations (custom autograd.Function, scripted function, activations kept by a forward hook)",
+        "operations (custom autograd.Function, scripted function, activations kept by a module or a forward hook)",
         do=f"express that part with ordinary PyTorch operations on the model's outputs, or {_EXPLICIT}",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -42,9 +43,10 @@ class Options:
             )
         for name in ("h", "h_rms"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} must be a positive number", seen=f"{name}={value!r}", do="see docs/hook.md")
-        if not (math.isfinite(self.weight) and self.weight >= 0):
+            if value is not None and not (_is_number(value) and value > 0):
+                seen = f"{name}={value!r}, a {type(value).__name__}"
+                raise ConfigError(f"{name} must be a positive number", seen=seen, do=f"write {name}=0.5, say")
+        if not (_is_number(self.weight) and self.weight >= 0):
             raise ConfigError("weight must be a number ≥ 0", seen=f"weight={self.weight!r}", do="weight=0 switches off")
         for name, least in (("every", 1), ("ramp", 0)):
             value = getattr(self, name)
@@ -62,3 +64,7 @@ class Options:
     def due(self, step: int) -> bool:
         """Return whether optimiser step ``step`` (from 0) is a regularised one."""
         return self.weight > 0 and step % self.every == 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd import Function
+from torch.optim import Optimizer
 
+from guard_plugins.curvature.engine import Engine
+from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.session import Session
-from guard_plugins.curvature.traced import Traced
 
 
 class Patch:
-    """Shows outermost module calls to a session, from construction to ``remove``.
+    """Shows model calls, torch functions and backward calls of a loop to a session, until ``remove``.
 
     Args:
         session: The session to show them to.
     """
 
     def __init__(self, session: Session) -> None:
-        self._original = nn.Module.__call__
-        self._opaque = _opaque_to_the_compiler()
-        if self._opaque is not None:
-            self._opaque.add(Traced)
-        nn.Module.__call__ = _patched(self._original, session)  # type: ignore[method-assign]
+        self._call, self._zero = nn.Module.__call__, Optimizer.zero_grad
+        self._apply = Function.__dict__["apply"]
+        self._engine = Engine(session.backward, session.quiet)
+        self._listening = session.listening
+        nn.Module.__call__ = _calling(self._call, session)  # type: ignore[method-assign]
+        Optimizer.zero_grad = _unheard(self._zero, session.listening)  # type: ignore[method-assign]
+        Function.apply = _applying(self._apply, session)
+        self._engine.install()
+        self._listening.start()
 
     def remove(self) -> None:
         """Leave PyTorch as it was found."""
-        nn.Module.__call__ = self._original  # type: ignore[method-assign]
-        if self._opaque is not None:
-            self._opaque.discard(Traced)
+        nn.Module.__call__ = self._call  # type: ignore[method-assign]
+        Optimizer.zero_grad = self._zero  # type: ignore[method-assign]
+        Function.apply = self._apply
+        self._engine.remove()
+        self._listening.stop()
 
 
-def _patched(original: Callable[..., Any], session: Session) -> Callable[..., Any]:
+def _calling(original: Callable[..., Any], session: Session) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling() or session.recorder.depth or session.quiet():
@@ -45,10 +53,25 @@ def _patched(original: Callable[..., Any], session: Session) -> Callable[..., An
     return call
 
 
-def _opaque_to_the_compiler() -> set[type] | None:
-    """Return the compiler's list of tensor classes it must not look into, if a compiler is loaded.
+def _unheard(original: Callable[..., Any], listening: Listening) -> Callable[..., Any]:
+    """Return ``original`` so that its many small operations, which tell nothing about x, are not listened to."""
 
-    Without it a compiled loss function would fail deep inside the compiler, not with the hook's explanation.
-    """
-    config = sys.modules.get("torch._dynamo.config")
-    return getattr(config, "nontraceable_tensor_subclasses", None)
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with listening.off():
+            return original(*args, **kwargs)
+
+    return call
+
+
+def _applying(original: Any, session: Session) -> Any:
+    """Return ``Function.apply`` so that it is known what the results of custom functions come from."""
+
+    def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
+        result = original.__get__(None, cls)(*args, **kwargs)
+        if not (torch.compiler.is_compiling() or session.recorder.depth or session.quiet()):
+            with session.listening.off():
+                session.tracer.note_custom(args, result)
+        return result
+
+    return classmethod(apply)

@@ -11,7 +11,8 @@ Along z, ℓ̄(x + z) − ℓ̄(x) ≈ h‖g‖ + ½h²κ, where ‖g‖ = Σ_i 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,10 +20,27 @@ from torch import Tensor
 _TINY = 1e-16
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one regularised backward pass measured; scalars on the model's device, without graph.
+
+    Attributes:
+        loss: ℓ̄(x), as the loop passed it to backward.
+        term: The term before its weight.
+        gradient_norm: ‖g‖.
+        curvature: κ along z.
+    """
+
+    loss: Tensor
+    term: Tensor
+    gradient_norm: Tensor
+    curvature: Tensor
+
+
 def sample_norms(gradient: Tensor) -> Tensor:
     """Return ‖g_i‖₂ for each sample, shape (B,), in float32 at least."""
     precise = gradient if gradient.dtype == torch.float64 else gradient.float()
-    norms: Tensor = torch.linalg.vector_norm(precise.reshape(len(gradient), -1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(precise.flatten(1) if precise.dim() > 1 else precise[:, None], dim=1)
     return norms
 
 
@@ -38,15 +56,20 @@ def step_along(gradient: Tensor, norms: Tensor, h: float) -> Tensor:
     return (gradient * scale).to(gradient.dtype).detach()
 
 
-def gradient_term(displaced: Sequence[Tensor], here: Sequence[Tensor]) -> Tensor:
+Norms = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+
+def gradient_term(displaced: Sequence[Tensor], here: Sequence[Tensor], norms: Norms | None = None) -> Tensor:
     """Return Σ_i ‖g⁺_i − g_i‖₂ over all samples of all inputs, a scalar.
 
     Args:
         displaced: g⁺ = ∇ℓ̄(x + z), one tensor (B, …) per input.
         here: g = ∇ℓ̄(x), likewise.
+        norms: Maps one tensor per input to per-sample norms; by default each input has its own.
     """
-    terms = [sample_norms(there - near).sum() for there, near in zip(displaced, here, strict=True)]
-    return torch.stack(terms).sum()
+    differences = [there - near for there, near in zip(displaced, here, strict=True)]
+    found = [sample_norms(d) for d in differences] if norms is None else norms(differences)
+    return torch.stack([each.sum() for each in found]).sum()
 
 
 def curvature(difference: Tensor, slope: Tensor, h: float) -> Tensor:

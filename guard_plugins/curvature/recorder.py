@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature import messages
-from guard_plugins.curvature.inputs import FrozenCalls, position_of_x
-from guard_plugins.curvature.operations import Recipes, linked, mark_results, mark_written, noted, recipes_of
+from guard_plugins.curvature import input_messages, messages
+from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
+from guard_plugins.curvature.inputs import Found, find_x
+from guard_plugins.curvature.ledger import Ledger, version_of
+from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.recipes import Lean, ModuleCall, Node, Source, now
-from guard_plugins.curvature.states import Autocast, RandomState
-from guard_plugins.curvature.structures import leaves_of, replace_leaves
-from guard_plugins.curvature.traced import Traced, strip
+from guard_plugins.curvature.pytree import contents_of, leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.snapshots import Autocast, RandomState
+from guard_plugins.curvature.sources import Sources
+from guard_plugins.curvature.tracing import Tracer, linked, without_record
 from guard_plugins.curvature.wrappers import is_opaque, unsupported_wrapper, unwrapped
 
 Call = Callable[..., Any]
+
+_PART_OF_THE_LOOP: Final = object()
 
 
 class Recorder:
@@ -27,7 +31,11 @@ class Recorder:
 
     Args:
         options: The hook's settings.
-        due: Tells whether the present optimiser step is a regularised one.
+        ledger: The notes of the session.
+        tracer: Follows the loop's own operations.
+        sources: The recorded inputs.
+        listening: Hears the loop's operations; not those inside a module.
+        due: Tells whether the present step of a model is a regularised one.
 
     Attributes:
         calls: How many times a model received a recorded x.
@@ -35,71 +43,107 @@ class Recorder:
         depth: Nesting of recorded calls; inner modules of a recorded one are left alone.
     """
 
-    def __init__(self, options: Options, due: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        options: Options,
+        ledger: Ledger,
+        tracer: Tracer,
+        sources: Sources,
+        listening: Listening,
+        due: Callable[[nn.Module], bool],
+    ) -> None:
         self.options, self.due = options, due
+        self._ledger, self._tracer, self._sources = ledger, tracer, sources
+        self._listening = listening
         self.calls = self.depth = 0
         self.skipped: dict[str, str] = {}
-        self.frozen = FrozenCalls()
         self._chosen = None if options.model is None else unwrapped(options.model)
         self._weights: weakref.WeakKeyDictionary[nn.Module, frozenset[int]] = weakref.WeakKeyDictionary()
-        self._sources: weakref.WeakValueDictionary[int, Source] = weakref.WeakValueDictionary()
 
     def trains(self, tensor: Tensor) -> bool:
         """Return whether ``tensor`` is a trainable weight of a recorded module."""
         return any(id(tensor) in weights for weights in self._weights.values())
 
+    def owners(self, tensors: Sequence[Tensor]) -> list[nn.Module]:
+        """Return the recorded modules that one of ``tensors`` is a trainable weight of."""
+        present = {id(tensor) for tensor in tensors}
+        return [module for module, weights in self._weights.items() if not weights.isdisjoint(present)]
+
     def call(self, original: Call, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call ``module`` as the loop asked, recording the call where it is one of a model."""
+        self._listening.start()
+        with self._listening.off():
+            answer = self._answered(original, module, args, kwargs)
+        # a module without weights or buffers is part of the loop: what it calls is listened to
+        return original(module, *args, **kwargs) if answer is _PART_OF_THE_LOOP else answer
+
+    def _answered(self, original: Call, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves = leaves_of((args, kwargs))
-        traced = [leaf for leaf in leaves if isinstance(leaf, Traced)]
-        if traced and torch.is_grad_enabled():
-            return self._call_after(original, module, args, kwargs, traced)
+        nodes = {id(leaf): self._ledger.node(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
+        if any(node is not None for node in nodes.values()) and torch.is_grad_enabled():
+            if not is_opaque(module):
+                return _PART_OF_THE_LOOP
+            return self._call_after(original, module, args, kwargs, leaves, nodes)
         if self._chosen is not None:
             if unwrapped(module) is not self._chosen or not torch.is_grad_enabled():
-                return original(module, *args, **kwargs)
+                return self._call_plain(original, module, args, kwargs)
         elif not is_opaque(module):
-            return original(module, *args, **kwargs)
+            return _PART_OF_THE_LOOP
         return self._call_first(original, module, args, kwargs, leaves)
 
     def _call_first(self, original: Call, module: nn.Module, args: Any, kwargs: Any, leaves: list[Any]) -> Any:
-        place = position_of_x(module, args, kwargs, self.options.input)
         parameters = list(module.parameters())
-        reason = self._reason_to_skip(module, parameters, None if place is None else leaves[place])
-        if reason or place is None:
-            return self._call_skipped(original, module, args, kwargs, reason, None if place is None else leaves[place])
+        found = self._found(module, parameters, args, kwargs)
+        if found.reason:
+            self.skipped[type(module).__name__] = found.reason
+            return self._call_plain(original, module, args, kwargs)
+        if found.error is not None:
+            raise found.error
         self._reject_wrappers(module)
-        x = strip(leaves[place])
-        if self._chosen is None and self.options.input is None and (origin := self.frozen.origin_of(x)):
-            raise messages.head_on_frozen(type(module).__name__, origin, x)
         self.calls += 1
-        self._note_weights(module, parameters)
-        if not self.due():
+        self.note_weights(module, parameters)
+        if not self.due(module):
             return self._call_inner(original, module, args, kwargs, Lean(now()))
-        source = self._source(x, module)
-        kept = [strip(leaf) for leaf in leaves]
-        kept[place] = source
-        leaves[place] = source.leaf
-        call = self._module_call(module, args, kwargs, kept, parameters, source.leaf)
-        args, kwargs = replace_leaves((args, kwargs), leaves)
+        said = self._chosen is not None or self.options.input is not None
+        made = [
+            self._sources.taken(x, module, name, listed=found.listed, said=said)
+            for x, name in zip(found.tensors, found.names, strict=True)
+        ]
+        places = {id(x): source for x, source in zip(found.tensors, made, strict=True)}
+        kept = [places.get(id(leaf), leaf) for leaf in leaves]
+        call = self._module_call(module, args, kwargs, kept, parameters, made[0].leaf)
+        args, kwargs = replace_leaves((args, kwargs), [k.leaf if isinstance(k, Source) else k for k in kept])
         return self._call_inner(original, module, args, kwargs, call)
 
-    def _call_after(self, original: Call, module: nn.Module, args: Any, kwargs: Any, traced: list[Traced]) -> Any:
-        if not is_opaque(module):
-            return original(module, *args, **kwargs)
-        with torch._C.DisableTorchFunctionSubclass():
-            recipes = recipes_of(traced)
-            versions: list[tuple[Tensor, int]] = [(tensor, tensor._version) for tensor in traced]
-        leaves = leaves_of((args, kwargs))
+    def _found(self, module: nn.Module, parameters: list[nn.Parameter], args: Any, kwargs: Any) -> Found:
+        trains = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        if self._chosen is None and not trains:
+            return Found(reason=messages.FROZEN)
+        if self._sources.said_by_watching:
+            return Found(reason=messages.NOT_WATCHED)
+        found = find_x(module, args, kwargs, self.options)
+        if any(x.requires_grad for x in found.tensors):
+            return Found(reason=messages.INPUT_GRADIENT)
+        return found
+
+    def _call_after(
+        self,
+        original: Call,
+        module: nn.Module,
+        args: Any,
+        kwargs: Any,
+        leaves: list[Any],
+        nodes: dict[int, Node | None],
+    ) -> Any:
+        recorded = [leaf for leaf in leaves if isinstance(leaf, Tensor) and nodes[id(leaf)] is not None]
+        versions = [(tensor, version_of(tensor)) for tensor in recorded]
         parameters = list(module.parameters())
-        self._note_weights(module, parameters)
-        call: Node
-        if all(isinstance(recipe, Lean) for recipe in recipes.values()):
-            call = Lean(now())
-        else:
-            kept = [noted(leaf, recipes) for leaf in leaves]
-            call = self._module_call(module, args, kwargs, kept, parameters, traced[0])
-        args, kwargs = replace_leaves((args, kwargs), [strip(leaf) for leaf in leaves])
-        return self._call_inner(original, module, args, kwargs, call, versions, recipes)
+        self.note_weights(module, parameters)
+        call = without_record(nodes.values())
+        if call is None:
+            kept = [nodes.get(id(leaf)) or leaf for leaf in leaves]
+            call = self._module_call(module, args, kwargs, kept, parameters, recorded[0])
+        return self._call_inner(original, module, args, kwargs, call, versions, nodes)
 
     def _call_inner(
         self,
@@ -109,7 +153,7 @@ class Recorder:
         kwargs: Any,
         call: Node,
         versions: list[tuple[Tensor, int]] | None = None,
-        recipes: Recipes | None = None,
+        nodes: dict[int, Node | None] | None = None,
     ) -> Any:
         self.depth += 1
         try:
@@ -120,57 +164,73 @@ class Recorder:
             raise
         finally:
             self.depth -= 1
-        with torch._C.DisableTorchFunctionSubclass():
-            mark_written(call, versions or [], recipes or {})
-            return mark_results(call, result)
+        self._tracer.mark_written(call, versions or [], nodes or {})
+        contents = contents_of(result)
+        self._tracer.mark_results(call, contents)
+        self._note_closed(module, contents)
+        return result
 
-    def _call_skipped(
-        self, original: Call, module: nn.Module, args: Any, kwargs: Any, reason: str, x: Tensor | None
-    ) -> Any:
-        self.skipped[type(module).__name__] = reason
+    def _call_plain(self, original: Call, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Call a module that is not recorded; what it returns is known to come from its inputs."""
         self.depth += 1
         try:
             result = original(module, *args, **kwargs)
         finally:
             self.depth -= 1
+        ledger = self._ledger
+        inputs = tensors_of((args, kwargs))
+        outputs = [leaf for leaf in contents_of(result) if isinstance(leaf, Tensor)]
+        self._tracer.mark_derived(outputs, inputs, [ledger.get(t) for t in inputs], cut=False)
+        frozen = not torch.is_grad_enabled() or not any(p.requires_grad for p in module.parameters())
         # a module of buffers only (a normalisation, say) passes data on, not features
-        if x is not None and reason == messages.FROZEN and next(module.parameters(), None) is not None:
-            self.frozen.note(module, x, result)
+        if frozen and any(t.is_floating_point() for t in inputs) and next(module.parameters(), None) is not None:
+            for output in outputs:
+                ledger.of(output).features = type(module).__name__
         return result
 
-    def _reason_to_skip(self, module: nn.Module, parameters: list[nn.Parameter], x: Tensor | None) -> str:
-        if self._chosen is None and not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
-            return messages.FROZEN
-        if x is None:
-            return messages.NO_FLOAT if self.options.input is None else messages.no_such_input(self.options.input)
-        if x.requires_grad:
-            return messages.INPUT_GRADIENT
-        return ""
-
-    def _source(self, x: Tensor, module: nn.Module) -> Source:
-        known = self._sources.get(id(x))
-        if known is not None and known.origin() is x and known.version == x._version:
-            return known
-        with torch._C.DisableTorchFunctionSubclass():
-            leaf = x.detach().requires_grad_()
-        source = self._sources[id(x)] = Source(now(), leaf, weakref.ref(x), x._version, module)
-        return source
-
     def _module_call(
-        self,
-        module: nn.Module,
-        args: Any,
-        kwargs: Any,
-        kept: list[Any],
-        parameters: list[nn.Parameter],
-        like: Tensor,
+        self, module: nn.Module, args: Any, kwargs: Any, kept: list[Any], parameters: list[nn.Parameter], like: Tensor
     ) -> ModuleCall:
         devices = {like.device, *(p.device for p in parameters)}
         autocast, random = Autocast.save(like.device.type), RandomState.save(devices)
         args, kwargs = replace_leaves((args, kwargs), kept)
-        return ModuleCall(now(), args, kwargs, *linked(kept), autocast, module, random, module.training, parameters)
+        needs, plain = linked(kept)
+        plain += self._set_on(module)
+        flags = [p.requires_grad for p in parameters]
+        call = ModuleCall(
+            now(), args, kwargs, needs, plain, autocast, module, random, module.training, parameters,
+            [p._version for p in parameters], flags,
+        )  # fmt: skip
+        for node in needs:
+            if isinstance(node, Source):
+                node.users.add(call)
+        return call
 
-    def _note_weights(self, module: nn.Module, parameters: list[nn.Parameter]) -> None:
+    def _set_on(self, module: nn.Module) -> list[Tensor]:
+        """Return the tensors the loop set on ``module``; those the module keeps itself are in no ledger."""
+        found = []
+        for part in module.modules():
+            for name, value in part.__dict__.items():
+                known = self._ledger.get(value) if isinstance(value, Tensor) else None
+                if known is None or self._made_by(known.node, module):
+                    continue
+                if known.node is not None and not isinstance(known.node, Lean):
+                    raise input_messages.attribute_of_x(type(part).__name__, name)
+                found.append(value)
+        return found
+
+    def _made_by(self, node: Node | None, module: nn.Module) -> bool:
+        call = getattr(node, "call", node)
+        return isinstance(call, ModuleCall) and call.module is module
+
+    def _note_closed(self, module: nn.Module, contents: list[Any]) -> None:
+        if any(isinstance(leaf, Tensor) for leaf in contents):
+            return
+        kinds = sorted({type(leaf).__name__ for leaf in contents})
+        self.skipped[type(module).__name__] = f"its result of type {', '.join(kinds)} is not looked into"
+
+    def note_weights(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+        """Remember the trainable weights of a module whose gradients the hook answers for."""
         self._weights[module] = frozenset(id(p) for p in parameters if p.requires_grad)
 
     def _reject_wrappers(self, module: nn.Module) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.curvature import messages
-from guard_plugins.curvature.operations import recipes_of
-from guard_plugins.curvature.recipes import (
+from guard_plugins.curvature.backward_call import BackwardCall, leaves_reached
+from guard_plugins.curvature.graph import (
     Broken,
     Call,
     ModuleCall,
@@ -22,10 +22,15 @@ from guard_plugins.curvature.recipes import (
     Written,
     ancestry,
 )
-from guard_plugins.curvature.roots import BackwardCall
-from guard_plugins.curvature.states import Buffers, RandomState, evaluation_mode
-from guard_plugins.curvature.structures import leaves_of, map_leaves
-from guard_plugins.curvature.traced import Traced, strip
+from guard_plugins.curvature.ledger import Ledger
+from guard_plugins.curvature.pytree import contents_of, map_leaves
+from guard_plugins.curvature.snapshots import (
+    Attributes,
+    Buffers,
+    RandomState,
+    evaluation_mode,
+    requiring_gradients,
+)
 from guard_plugins.curvature.wrappers import without_ddp
 from guard_plugins.errors import HookError
 
@@ -35,55 +40,42 @@ class Replay:
 
     Args:
         call: The backward call.
+        ledger: The notes of the session.
 
     Attributes:
         value: The objective as the loop computed it, with the loop's graph.
+        nodes: All that was recorded, in the order it happened.
         sources: The inputs x it depends on; empty if the step is not a regularised one.
         regularised: Whether there is anything to replay, or to complain about.
-        attached: Tensors with a graph of their own (a weight penalty, say) that take part unreplayed.
-
-    Raises:
-        HookError: If the objective cannot be replayed.
+        plain: Unrecorded tensors that take part, the roots among them included.
+        attached: Those with a graph of their own (a weight penalty, say).
     """
 
-    def __init__(self, call: BackwardCall) -> None:
-        self._call = call
-        traced = [root for root in call.roots if isinstance(root, Traced)]
-        with torch._C.DisableTorchFunctionSubclass():
-            self._recipes = recipes_of(traced)
-            self._fixed = {id(root): root for root in call.roots if id(root) not in self._recipes}
-        self._nodes = ancestry(list(self._recipes.values()))
-        self.sources = [node for node in self._nodes if isinstance(node, Source)]
-        self.calls = [node for node in self._nodes if isinstance(node, ModuleCall)]
-        self.value = call.objective([strip(root) for root in call.roots])
-        self.attached = [t for node in self._nodes if isinstance(node, Call) for t in node.attached]
-        self.attached += [root for root in self._fixed.values() if root.grad_fn is not None]
-        self.regularised = bool(self.sources) or any(isinstance(node, Broken) for node in self._nodes)
+    def __init__(self, call: BackwardCall, ledger: Ledger) -> None:
+        self._call, self._ledger = call, ledger
+        recipes = [ledger.node(root) for root in call.roots]
+        self._recipes = {id(root): node for root, node in zip(call.roots, recipes, strict=True) if node is not None}
+        self._fixed = {id(root): root for root in call.roots if id(root) not in self._recipes}
+        self.nodes = ancestry(list(self._recipes.values()))
+        found = [node for node in self.nodes if isinstance(node, Source)]
+        self.sources = [node for node in found if node.watched] or found
+        self._data = [] if self.sources is found else [node for node in found if not node.watched]
+        self.calls = [node for node in self.nodes if isinstance(node, ModuleCall)]
+        self.plain = [t for node in self.nodes if isinstance(node, Call) for t in node.plain]
+        self.plain += list(self._fixed.values())
+        self.attached = [t for t in self.plain if t.grad_fn is not None]
+        self.regularised = bool(self.sources) or any(isinstance(node, Broken) for node in self.nodes)
+        self.value = call.objective(call.roots) if self.regularised else call.roots[0]
 
-    def reject_unreplayable(self) -> None:
-        """Raise where the replay could not be faithful.
+    @property
+    def seen(self) -> bool:
+        """Whether any root of the call was computed from a recorded tensor."""
+        return bool(self._recipes)
 
-        Raises:
-            HookError: If a tensor on the way was made unseen, a module changed its mode or its weights.
-        """
-        for node in self._nodes:
-            if isinstance(node, Broken):
-                raise messages.broken(node.why)
-        for call in self.calls:
-            name = type(call.module).__name__
-            if call.module.training != call.training:
-                raise messages.mode_changed(name, call.training)
-            now = list(call.module.parameters())
-            if len(now) != len(call.parameters) or any(a is not b for a, b in zip(now, call.parameters, strict=True)):
-                raise messages.foreign_weights(name)
-
-    def signature(self) -> tuple[Any, ...]:
-        """Return what the computation consists of, for telling a new kind of loss from one seen before."""
-        names = [
-            getattr(node.function, "__name__", "") if isinstance(node, Operation) else type(node).__name__
-            for node in self._nodes
-        ]
-        return (*names, len(self.attached))
+    @property
+    def watched(self) -> bool:
+        """Whether the loop said what x is, so that everything was recorded whether or not the step is due."""
+        return any(source.watched for source in self.sources)
 
     def modules(self) -> list[nn.Module]:
         """Return the recorded modules."""
@@ -97,6 +89,13 @@ class Replay:
         """Return new leaves with the numbers of the loop's inputs."""
         return [source.leaf.detach().requires_grad_() for source in self.sources]
 
+    def reached_unseen(self) -> bool:
+        """Return whether an unrecorded tensor leads back to a recorded input through its own graph."""
+        if not self.attached:
+            return False
+        reached, marked = leaves_reached(self.attached)
+        return marked or any(isinstance(self._ledger.node(leaf), Source) for leaf in reached)
+
     def run(self, inputs: Sequence[Tensor], keep: Preserved, *, evaluation: bool = False) -> Tensor:
         """Return the objective at ``inputs``, one per source.
 
@@ -109,13 +108,15 @@ class Replay:
             HookError: If a step fails.
         """
         mode = evaluation_mode(self.modules()) if evaluation else nullcontext()
+        given = dict(zip(map(id, self.sources), inputs, strict=True))
+        given |= {id(node): node.leaf.detach() for node in self._data}
         try:
             with torch.enable_grad(), mode:
-                made = _execute(self._nodes, dict(zip(map(id, self.sources), inputs, strict=True)))
+                made = _execute(self.nodes, given)
                 return self._call.objective([self._root(root, made) for root in self._call.roots])
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, HookError):
             raise
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             raise messages.replay_failed(error) from error
         finally:
             keep.restore()
@@ -125,17 +126,34 @@ class Replay:
         value: Tensor = self._fixed[id(root)] if recipe is None else made[id(recipe)]
         return value
 
+    def spend(self) -> None:
+        """Forget what was recorded: the graph is gone, and a loss the loop keeps would hold the batch."""
+        for node in self.nodes:
+            if isinstance(node, Call):
+                node.spend()
+        for source in (*self.sources, *self._data):
+            source.release()
+
 
 class Preserved:
-    """The random streams and buffers as they were when a backward call began."""
+    """The random streams, buffers and attributes as they were when a backward call began."""
 
     def __init__(self, replay: Replay) -> None:
         devices = {device for call in replay.calls for device, _ in call.random.devices}
+        modules = replay.modules()
         self._random = RandomState.save(devices)
-        self._buffers = Buffers(replay.modules())
+        self._buffers, self._attributes = Buffers(modules), Attributes(modules)
 
     def restore(self) -> None:
-        """Put both back."""
+        """Put everything back, after a replay."""
+        self._attributes.restore()
+        self.settle()
+
+    def settle(self) -> None:
+        """Put streams and buffers back, after the gradients were delivered.
+
+        What hooks of the loop's own backward pass set on modules is the loop's business and stays.
+        """
         self._random.restore()
         self._buffers.restore()
 
@@ -155,10 +173,10 @@ def _execute(nodes: Sequence[Node], made: dict[int, Any]) -> dict[int, Any]:
             case ModuleCall():
                 node.random.restore()
                 args, kwargs = map_leaves(filled, (node.args, node.kwargs))
-                with node.autocast.context():
+                with node.autocast.context(), requiring_gradients(node.parameters, node.trainable):
                     made[id(node)] = without_ddp(node.module)(*args, **kwargs)
             case Output():
-                made[id(node)] = leaves_of(made[id(node.call)])[node.index]
+                made[id(node)] = contents_of(made[id(node.call)])[node.index]
             case Written():
                 made[id(node)] = made[id(node.target)]
     return made

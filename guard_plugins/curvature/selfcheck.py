@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guard_plugins.curvature import messages
-from guard_plugins.curvature.replay import Replay
-from guard_plugins.curvature.step import Step, filled
+from guard_plugins.curvature.backward_call import filled
+from guard_plugins.curvature.graph import Operation
+from guard_plugins.curvature.replay import Preserved, Replay
 
 PERIOD: Final = 250
 """Regularised backward passes between two checks of a computation seen before."""
 
-_KINDS: Final = 32  # a loop with more shapes of losses than this is checked periodically only
+_KINDS: Final = 32  # a model with more shapes of losses than this is checked periodically only
 _REDUCED: Final = (torch.float16, torch.bfloat16)
 
 
 class Checkpoints:
-    """Remembers which kinds of computation were checked, and when; lives as long as the hook."""
+    """Remembers which kinds of computation of which models were checked, and when; lives as long as the hook."""
 
     def __init__(self) -> None:
         self._passes = 0
-        self._known: set[tuple[Any, ...]] = set()
+        self._numbers: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+        self._fresh = itertools.count()
+        self._known: dict[tuple[int, ...], set[tuple[str, ...]]] = {}
 
     def due(self, replay: Replay) -> bool:
         """Count a regularised pass; return whether it is to be checked."""
         periodic = self._passes % PERIOD == 0
         self._passes += 1
-        signature = replay.signature()
-        if signature not in self._known and len(self._known) < _KINDS:
-            self._known.add(signature)
+        models = tuple(self._number(module) for module in replay.modules())
+        kinds = self._known.setdefault(models, set())
+        kind = _kind(replay)
+        if kind not in kinds and len(kinds) < _KINDS:
+            kinds.add(kind)
             return True
         return periodic
+
+    def _number(self, module: nn.Module) -> int:
+        number = self._numbers.get(module)
+        if number is None:
+            number = self._numbers[module] = next(self._fresh)
+        return number
+
+
+def _kind(replay: Replay) -> tuple[str, ...]:
+    names = [
+        getattr(node.function, "__name__", "") if isinstance(node, Operation) else type(node).__name__
+        for node in replay.nodes
+    ]
+    return (*names, str(len(replay.attached)))
 
 
 class SelfCheck:
@@ -47,11 +68,12 @@ class SelfCheck:
     def __init__(self, *, due: bool) -> None:
         self.due = due
 
-    def compare(self, step: Step, gradients: Sequence[Tensor] | None) -> None:
+    def compare(self, replay: Replay, keep: Preserved, gradients: Sequence[Tensor] | None) -> None:
         """Replay at the loop's own input and compare.
 
         Args:
-            step: The pass.
+            replay: The computation behind the backward call.
+            keep: The states to put back after a replay.
             gradients: The loop's input gradients, or None where its graph must not be used: then the value alone is
                 compared.
 
@@ -60,11 +82,8 @@ class SelfCheck:
         """
         if not self.due:
             return
-        replay = step.replay
-        if _leads_to(replay.attached, replay.leaves()):
-            raise messages.untracked_part()
         leaves = replay.fresh()
-        again = replay.run(leaves, step.keep)
+        again = replay.run(leaves, keep)
         reduced = _is_reduced(replay)
         _compare_values(replay.value, again, reduced=reduced)
         if gradients is not None:
@@ -93,19 +112,3 @@ def _compare_gradients(loop: Sequence[Tensor], again: Sequence[Tensor], *, reduc
         return
     if gap > (5e-2 if reduced else 1e-2) * size:
         raise messages.gradient_differs(gap / size)
-
-
-def _leads_to(tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> bool:
-    """Return whether the autograd graph of any of ``tensors`` reaches one of ``leaves``."""
-    targets = {id(leaf) for leaf in leaves}
-    stack: list[Any] = [t.grad_fn for t in tensors]
-    seen: set[Any] = set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if id(getattr(node, "variable", None)) in targets:
-            return True
-        stack.extend(parent for parent, _ in node.next_functions)
-    return False

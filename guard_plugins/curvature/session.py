@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from guard_plugins.curvature.apart import deliver_apart
-from guard_plugins.curvature.one_pass import deliver_in_one_pass
-from guard_plugins.curvature.operations import record_operation
+from guard_plugins.curvature.backward_call import BackwardCall
+from guard_plugins.curvature.checks import reject_unfaithful
+from guard_plugins.curvature.counters import Paces, Tally
+from guard_plugins.curvature.delivery import deliver
+from guard_plugins.curvature.graph import Lean, now
+from guard_plugins.curvature.ledger import Ledger
+from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
+from guard_plugins.curvature.penalty import Outcome
 from guard_plugins.curvature.recorder import Recorder
+from guard_plugins.curvature.regularised_pass import Pass
 from guard_plugins.curvature.replay import Preserved, Replay
-from guard_plugins.curvature.roots import BackwardCall
 from guard_plugins.curvature.selfcheck import Checkpoints, SelfCheck
-from guard_plugins.curvature.step import Outcome, Step
-from guard_plugins.curvature.tally import Tally
-from guard_plugins.curvature.tripwires import Tripwires
-from guard_plugins.curvature.wrappers import is_ddp
+from guard_plugins.curvature.sources import Sources
+from guard_plugins.curvature.tracing import Tracer
+from guard_plugins.curvature.watchdog import Watchdog
 
 
 class Session:
@@ -31,13 +35,18 @@ class Session:
     Args:
         options: The hook's settings.
         tally: The hook's counters.
+        paces: How many steps each model made.
         checkpoints: What the hook's self-check has seen.
     """
 
-    def __init__(self, options: Options, tally: Tally, checkpoints: Checkpoints) -> None:
-        self.options, self.tally, self._checkpoints = options, tally, checkpoints
-        self.recorder = Recorder(options, lambda: options.due(tally.steps))
-        self.tripwires = Tripwires(options, tally, self.recorder, self.paused)
+    def __init__(self, options: Options, tally: Tally, paces: Paces, checkpoints: Checkpoints) -> None:
+        self.options, self.tally, self.paces, self._checkpoints = options, tally, paces, checkpoints
+        self.ledger = Ledger()
+        self.tracer = Tracer(self.ledger)
+        self.sources = Sources(self.ledger)
+        self.listening = Listening(self.tracer.run, self.quiet)
+        self.recorder = Recorder(options, self.ledger, self.tracer, self.sources, self.listening, self._due)
+        self.watchdog = Watchdog(options, tally, paces, self.recorder, self.listening, self.paused)
         self.pauses = self._busy = 0
         self._thread = threading.get_ident()
 
@@ -48,6 +57,7 @@ class Session:
             or threading.get_ident() != self._thread
             or torch._C._current_graph_task_id() != -1  # a checkpoint computing its forward pass again
             or torch._C._functorch.peek_interpreter_stack() is not None
+            or torch._C._get_tracing_state() is not None
         )
 
     @contextmanager
@@ -63,60 +73,85 @@ class Session:
         """Return whether optimiser steps are none of the hook's business: paused, or taken in another thread."""
         return bool(self.pauses) or threading.get_ident() != self._thread
 
-    def operation(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run ``function`` on recorded tensors and note how its results were made."""
-        return record_operation(function, args, kwargs)
+    def watch(self, x: Any, *, joint: bool, unbatched: bool | None) -> Any:
+        """Return ``x`` with its float tensors recorded.
 
-    def backward(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        Raises:
+            HookError: If there is none, or one cannot be x.
+        """
+        if self.quiet() or not torch.is_grad_enabled():
+            return x
+        return self.sources.watched(x, joint=joint, by_sample=unbatched)
+
+    def explicit(self, total: Tensor, models: list[nn.Module], *, regularised: bool) -> None:
+        """Take note of an objective of the explicit form, whose backward call then needs nothing added."""
+        for model in models:
+            self.recorder.note_weights(model, model.parameters())
+        self.watchdog.reached(regularised=regularised)
+        self.ledger.mark(total, Lean(now()))
+
+    def backward(self, call: BackwardCall) -> Any:
         """Run a backward call of the loop, on the regularised objective if it is a training step's.
 
         Raises:
             HookError: If the objective cannot be regularised faithfully.
         """
-        call = BackwardCall(function, args, kwargs)
-        for_weights = not call.collects or any(self.recorder.trains(t) for t in call.wanted if isinstance(t, Tensor))
-        if call.plain_only or not for_weights:
-            return call.passed_on()
-        self.recorder.frozen.forget()
-        replay = Replay(call)
         self._busy += 1
         try:
-            if not replay.regularised:
-                self.tripwires.reached(regularised=False)
-                return call.passed_on()
-            self.tripwires.reached(regularised=True)
-            return self._regularised(call, replay)
+            with self.listening.off():
+                return self._answered(call)
         finally:
             self._busy -= 1
 
-    def _regularised(self, call: BackwardCall, replay: Replay) -> Any:
+    def _answered(self, call: BackwardCall) -> Any:
+        if call.plain():
+            return self.watchdog.unseen(call)
+        replay = Replay(call, self.ledger)
+        if not replay.seen:
+            return self.watchdog.unseen(call)
+        for_weights = call.accumulates or any(self.recorder.trains(t) for t in call.wanted if isinstance(t, Tensor))
+        if not for_weights:
+            return call.passed_on()
+        number = self._number(replay)
+        due = replay.regularised and (self.options.due(number) or not replay.watched)
+        self.watchdog.reached(regularised=due)
+        result = self._regularised(call, replay, number) if due else _passed_on(call, replay)
+        self.watchdog.answered()
+        return result
+
+    def _number(self, replay: Replay) -> int:
+        """Return the step a loss belongs to: that of the first model it was computed with."""
+        return self.paces.of(replay.calls[0].module) if replay.calls else self.tally.steps
+
+    def _due(self, module: nn.Module) -> bool:
+        return self.options.due(self.paces.of(module))
+
+    def _regularised(self, call: BackwardCall, replay: Replay, number: int) -> Any:
         started = time.perf_counter()
-        replay.reject_unreplayable()
+        said = self.options.model is not None or self.options.input is not None
+        reject_unfaithful(replay, self.ledger, said=said)
         keep = Preserved(replay)
         check = SelfCheck(due=self._checkpoints.due(replay))
-        step = Step(call, replay, keep, self.options, self.tally.steps, check)
         try:
-            outcome = deliver_in_one_pass(step) if _in_one_pass(step) else deliver_apart(step)
+            outcome = deliver(Pass(call, replay, keep, self.options, number, check))
         finally:
-            keep.restore()
-        if self.tripwires.closure_wants_objective and call.is_lone_scalar():
+            keep.settle()
+        if self.watchdog.closure_wants_objective and call.is_lone_scalar():
             _write_objective(call.roots[0], outcome, self.options.weight)
-        self.tally.add(outcome, time.perf_counter() - started)
+        self.tally.add(outcome, time.perf_counter() - started, at_once=check.due)
+        if not (call.retain or call.create):
+            replay.spend()
         return call.result()
 
 
-def _in_one_pass(step: Step) -> bool:
-    """Return whether all gradients must arrive together: a term with a graph, an onlooker, or a shared graph."""
-    if step.options.penalty == "gradient" or step.options.norm_stats == "running":
-        return True
-    calls = step.replay.calls
-    watched = any(
-        p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for c in calls for p in c.parameters
-    )
-    return watched or step.call.create or bool(step.replay.attached) or any(map(is_ddp, step.replay.modules()))
+def _passed_on(call: BackwardCall, replay: Replay) -> Any:
+    result = call.passed_on()
+    if call.accumulates:
+        for leaf in replay.leaves():
+            leaf.grad = None
+    return result
 
 
 def _write_objective(root: Tensor, outcome: Outcome, weight: float) -> None:
     """Let an optimiser that reads its closure's value (LBFGS) see the objective whose gradient it got."""
-    with torch._C.DisableTorchFunctionSubclass():
-        root.data.copy_((outcome.loss + weight * outcome.term).reshape(root.shape))
+    root.data.copy_((outcome.loss + weight * outcome.term).reshape(root.shape))

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-# by name: importing these classes pulls in all of torch.distributed
-_SHARDED = frozenset({"FullyShardedDataParallel", "FSDPModule"})
+# by name: importing these classes pulls in all of torch.distributed, or Opacus
+_CLOSED = frozenset({"FullyShardedDataParallel", "FSDPModule", "GradSampleModule"})
 
 
 def is_ddp(module: nn.Module) -> bool:
@@ -51,4 +51,4 @@ def unsupported_wrapper(module: nn.Module) -> str:
     """Return the name of a wrapper the hook cannot see through, or an empty string."""
     if isinstance(module, DataParallel):
         return "DataParallel"
-    return next((c.__name__ for c in type(module).__mro__ if c.__name__ in _SHARDED), "")
+    return next((c.__name__ for c in type(module).__mro__ if c.__name__ in _CLOSED), "")

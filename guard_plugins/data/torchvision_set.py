@@ -49,7 +49,13 @@ class TorchvisionSet(DataSet):
 
     @abstractmethod
     def read(self, root: Path, *, train: bool, download: bool) -> Any:
-        """Return torchvision's data set of one split; OSError and RuntimeError mean that files are missing."""
+        """Return torchvision's data set of one split; OSError and RuntimeError mean that files are missing.
+
+        Args:
+            root: The data root.
+            train: Whether to return the training split, or else the test split.
+            download: Whether the network may be used.
+        """
 
     @abstractmethod
     def tensors(self, split: Any) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from guard_plugins.config import RunConfig, TeacherConfig
 from guard_plugins.config.compose import Configurable, compose
 from guard_plugins.config.explain import flag
 from guard_plugins.config.layers import Layer
-from guard_plugins.config.schema import OBJECTIVES
+from guard_plugins.config.schema import OBJECTIVES, ForeignWeights
 from guard_plugins.data.base import DataSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method
@@ -97,6 +97,9 @@ def _of_data(dataset: type[DataSet]) -> Iterator[Idle]:
 
 
 def _of_teacher(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
+    if method.uses_teacher and config.teacher.path is None:
+        for name in ForeignWeights.model_fields:
+            yield Idle(("teacher", name), "it is for weights of another code base (--teacher)", ("teacher", "path"))
     names, why, cause = _idle_of_teacher(config, method)
     for name in names:
         if f"teacher.{name}" not in (method.reads or ()):
@@ -111,7 +114,8 @@ def _idle_of_teacher(config: RunConfig, method: type[Method]) -> tuple[list[str]
     if not method.uses_teacher:
         return names, f"the method {method.name} has no teacher", ("method",)
     if config.teacher.path is not None:
-        kept = ("path", "training")  # the latter is compared with what the teacher's file says
+        # The objective is compared with what the teacher's file says; the rest is for files that do not say it.
+        kept = ("path", "training", *ForeignWeights.model_fields)
         return [name for name in names if name not in kept], "the teacher is given (--teacher)", ("teacher", "path")
     if method.train_teacher is not Method.train_teacher:
         own = ["training", *objective] if method.reads is None else [name for name in names if name != "path"]

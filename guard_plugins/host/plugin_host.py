@@ -14,6 +14,7 @@ from guard_plugins import hookspecs
 from guard_plugins._version import __version__
 from guard_plugins.errors import PluginError
 from guard_plugins.host.discovery import Entry, catalogue, claims_of
+from guard_plugins.host.own_network import NetworkRegistry
 from guard_plugins.host.registry import Broken, Registry
 from guard_plugins.host.validation import check_class, require_compatible
 
@@ -51,7 +52,7 @@ class PluginHost:
         self.entries = catalogue()
         self.methods: Registry[Method] = Registry("method", "--method")
         self.datasets: Registry[DataSet] = Registry("data set", "--dataset")
-        self.networks: Registry[Network] = Registry("network", "--teacher.network / --student.network")
+        self.networks: Registry[Network] = NetworkRegistry("network", "--teacher.network / --student.network")
         self.attacks: Registry[Attack] = Registry("attack", "--evaluation.protocol")
         self.broken: dict[str, Broken] = {}
         self._strict = os.environ.get("GUARD_STRICT_PLUGINS") == "1"

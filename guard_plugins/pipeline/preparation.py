@@ -133,4 +133,4 @@ def _try_networks(prepared: Prepared) -> None:
     with calling(prepared.plugin, "check"):
         prepared.method.check(task, teacher)
     if teacher is not None and config.teacher.path:
-        load_given_teacher(config, prepared.data, teacher)
+        load_given_teacher(config, prepared.data, teacher, networks=task.networks)

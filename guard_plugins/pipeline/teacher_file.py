@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from guard_plugins.artifacts.parts import HookReport
-from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card, teacher_file
+from guard_plugins.artifacts.teacher import TeacherCard, teacher_file
+from guard_plugins.artifacts.weights.load import Loaded, load_any_teacher
+from guard_plugins.artifacts.weights.published import find_published, is_published
 from guard_plugins.config import GuardConfig, RunConfig
 from guard_plugins.data.base import Data
 from guard_plugins.errors import ConfigError
+from guard_plugins.networks.base import Network
 from guard_plugins.networks.normalised import Normalised
 
 
@@ -28,13 +32,16 @@ def card_of(config: RunConfig, data: Data, *, guarded: bool = False, hook: HookR
     )  # fmt: skip
 
 
-def load_given_teacher(config: RunConfig, data: Data, model: Normalised) -> TeacherCard:
-    """Fill ``model`` from the file or run that ``--teacher`` names, and return the card of that teacher.
+def load_given_teacher(
+    config: RunConfig, data: Data, model: Normalised, *, networks: Mapping[str, type[Network]]
+) -> Loaded:
+    """Fill ``model`` from the run, or the weights of any code base, that ``--teacher`` names.
 
     Args:
         config: The resolved configuration; ``teacher.path`` is set.
         data: The real data.
         model: A fresh network of the configuration's architecture.
+        networks: All architectures by name, for hints.
 
     Raises:
         ConfigError: If the teacher is of another network or data set, or was trained under the hook although the
@@ -42,14 +49,27 @@ def load_given_teacher(config: RunConfig, data: Data, model: Normalised) -> Teac
         ArtifactError: If the file is damaged.
     """
     assert config.teacher.path is not None
-    path = teacher_file(config.teacher.path)
-    if not config.guarded and read_card(path).guard is not None:
+    path, given = config.teacher.path, config.teacher
+    if is_published(path):
+        found = find_published(path, download=config.download)
+        path, given = (
+            found.path,
+            given.model_copy(
+                update={key: getattr(found, key) for key in ("mean", "std") if getattr(given, key) is None}
+            ),
+        )
+    path = teacher_file(path)
+    loaded = load_any_teacher(
+        path, model, card_of(config, data, guarded=config.guarded), networks=networks, mean=given.mean, std=given.std,
+        classes=given.classes,
+    )  # fmt: skip
+    if not config.guarded and loaded.card.guard is not None:
         raise ConfigError(
             f"The teacher {path} was trained under the curvature hook, but --no-guard asks for a plain one",
             do="Leave --no-guard out, or give a plain teacher.",
         )
-    _require_agreement(config, path, read_card(path))
-    return load_teacher(path, model, card_of(config, data, guarded=config.guarded))
+    _require_agreement(config, path, loaded.card)
+    return loaded
 
 
 def _require_agreement(config: RunConfig, path: Path, card: TeacherCard) -> None:

@@ -47,6 +47,10 @@ class Entry:
     def models(self) -> Mapping[str, ModelReport]:
         """Accuracies by kind of model; mean and sd if there are several runs."""
         found = {kind: [getattr(run.report.models, kind) for run in self.runs] for kind in KINDS}
+        if len(self.runs) > 1:
+            # Runs that were given one teacher measured one model: it is no sample of several.
+            shared = {run.teacher or str(number): number for number, run in reversed([*enumerate(self.runs)])}
+            found["teacher"] = [found["teacher"][number] for number in sorted(shared.values())]
         return {kind: _over_seeds(reports) for kind, reports in found.items() if None not in reports}
 
 
@@ -72,7 +76,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
-    """Group runs that differ in the seed only, and label the groups.
+    """Group runs that differ in the seed only and were made by the same versions, and label the groups.
 
     Raises:
         ConfigError: If the runs are on different data sets, whose accuracies cannot be compared.
@@ -80,7 +84,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     _require_one_dataset(runs)
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        key = json.dumps([sorted(settings_of(run).items()), _measured(run.report)], default=str)
+        key = json.dumps([sorted(settings_of(run).items()), _measured(run.report), run.versions], default=str)
         seeds = [other.report.seed for other in groups.get(key, [])]
         groups.setdefault(f"{key}{len(groups)}" if run.report.seed in seeds else key, []).append(run)
     together = list(groups.values())
@@ -143,7 +147,9 @@ def _attacked(report: Report) -> int:
 
 def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> list[str]:
     """Make labels unique: add the settings in which groups with the same label differ, or the folder."""
-    settings = [settings_of(group[0]) | {"seed": group[0].report.seed} for group in groups]
+    settings = [
+        settings_of(group[0]) | {"seed": group[0].report.seed, "versions": group[0].versions} for group in groups
+    ]
     result = []
     for number, label in enumerate(labels):
         equal = [other for other in range(len(labels)) if labels[other] == label]

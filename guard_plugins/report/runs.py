@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from guard_plugins.artifacts.figures import FIGURES, Figures, load_figures
+from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.reading import read_json
 from guard_plugins.artifacts.report import Report, read_report
 from guard_plugins.config.schema import RunConfig, StudentConfig
@@ -38,6 +39,22 @@ class Run:
     manifest: Mapping[str, Any]
     figures: Figures | None
     sheet: bytes | None
+
+    @property
+    def versions(self) -> str:
+        """What made the run's numbers: the project, torch and the method's distribution; empty if nothing says it."""
+        known, plugins = self.manifest.get("versions"), self.manifest.get("plugins")
+        known = known if isinstance(known, dict) else {}
+        found = [f"{name} {known[name]}" for name in ("guard-plugins", "torch") if name in known]
+        for plugin in plugins if isinstance(plugins, list) else ():
+            if isinstance(plugin, dict) and plugin.get("name") == self.report.method:
+                found.append(f"{plugin.get('distribution')} {plugin.get('version')}")
+        return ", ".join(dict.fromkeys(found))
+
+    @property
+    def teacher(self) -> str | None:
+        """Hash of the teacher's file, by which runs that share a teacher are known; None if there is none."""
+        return Ledger(self.path / "stages.json").hashes("teacher").get("teacher.safetensors")
 
     @property
     def attack_names(self) -> dict[str, str]:

@@ -17,14 +17,14 @@ from guard_plugins.artifacts.figures import About, Figures, save_figures
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.artifacts.tree import save_tree
 from guard_plugins.errors import ArtifactError
-from tests.artifacts.test_full_disk import CARD, distilled, save_distilled, save_teacher, teacher
+from tests.artifacts.test_full_disk import CARD, distilled, save_distilled, teacher, write_teacher
 
 CLEAN = {"clean": np.zeros((1, 1, 2, 2), np.float32), "labels": np.array([0])}
 WRITERS: dict[str, Callable[[Path], object]] = {
     "text": lambda path: write_text(path, "new"),
     "tensors": lambda path: write_tensors(path, {"x": torch.ones(2)}),
     "tree": lambda path: save_tree(path, {"x": torch.ones(2)}),
-    "teacher": lambda path: save_teacher(path, teacher(), CARD),
+    "teacher": lambda path: write_teacher(path, teacher(), CARD),
     "figures": lambda path: save_figures(path, Figures(About(("a",), (0.1,), "pgd", 0.1), CLEAN)),
 }
 

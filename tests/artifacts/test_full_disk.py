@@ -20,7 +20,7 @@ from guard_plugins.artifacts.distilled import save_distilled
 from guard_plugins.artifacts.formats.dd_ranking import write_dd_ranking
 from guard_plugins.artifacts.formats.sre2l import write_sre2l
 from guard_plugins.artifacts.formats.torch_files import write_torch
-from guard_plugins.artifacts.teacher import TeacherCard, save_teacher
+from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.networks.normalised import Normalised
@@ -51,7 +51,7 @@ def teacher() -> Normalised:
 CARD = TeacherCard(network="n", activation="relu", image_shape=(1, 10, 10), classes=("a", "b"), training="plain", guard=None)  # fmt: skip # noqa: E501
 
 WRITERS: dict[str, Callable[[Path], object]] = {
-    "teacher": lambda folder: save_teacher(folder / "teacher.safetensors", teacher(), CARD),
+    "teacher": lambda folder: write_teacher(folder / "teacher.safetensors", teacher(), CARD),
     "distilled set": lambda folder: save_distilled(folder, distilled(), ("a", "b")),
     "checkpoint": lambda folder: Checkpoints(folder, every=1.0).save("loop", 1, lambda: {"x": torch.zeros(LIMIT)}),
     "text": lambda folder: write_text(folder / "report.html", "x" * 2 * LIMIT),
@@ -98,7 +98,7 @@ def test_a_teacher_that_went_wrong_in_its_last_step_is_not_stored(tmp_path: Path
     with torch.no_grad():
         model.network.weight[3, 4] = torch.nan
     with pytest.raises(TrainingError, match="weights that are not finite") as caught:
-        save_teacher(tmp_path / "teacher.safetensors", model, CARD)
+        write_teacher(tmp_path / "teacher.safetensors", model, CARD)
     assert "1 of" in caught.value.seen
     assert "--guard.weight" in caught.value.do
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import optimizer
 
-from guard_plugins.curvature import active
+from guard_plugins.curvature import active_session as active
 
 
 @pytest.fixture(autouse=True)

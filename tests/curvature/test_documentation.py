@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from guard_plugins.curvature import messages
+from guard_plugins.curvature import input_messages, messages
 from guard_plugins.errors import HookError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hook.md").read_text()
@@ -17,14 +18,18 @@ PAGE = (Path(__file__).parents[2] / "docs" / "hook.md").read_text()
 
 def test_the_snippets_run() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 4
     exec("\n".join(blocks), {})
 
 
 def _raised() -> list[HookError]:
-    samples = {str: "Net", Exception: RuntimeError("x"), Tensor: torch.zeros(2), bool: True, float: 1.0}
+    samples = {
+        str: "Net", Exception: RuntimeError("x"), Tensor: torch.zeros(2), bool: True, float: 1.0, int: 2,
+        tuple[int, ...]: (2, 3), Sequence[str]: ["a (2,)", "b (3,)"],
+    }  # fmt: skip
     found = []
-    for _, function in inspect.getmembers(messages, inspect.isfunction):
+    functions = [f for module in (messages, input_messages) for _, f in inspect.getmembers(module, inspect.isfunction)]
+    for function in functions:
         signature = inspect.signature(function, eval_str=True)
         if signature.return_annotation is HookError:
             found.append(function(*[samples[p.annotation] for p in signature.parameters.values()]))

@@ -13,8 +13,8 @@ from torch import nn
 
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.penalty import curvature, gradient_term, sample_norms, step_along
-from guard_plugins.curvature.states import Buffers, RandomState, evaluation_mode
-from guard_plugins.curvature.structures import leaves_of, map_leaves, replace_leaves
+from guard_plugins.curvature.pytree import contents_of, leaves_of, map_leaves, replace_leaves
+from guard_plugins.curvature.snapshots import Buffers, RandomState, evaluation_mode
 
 Pair = collections.namedtuple("Pair", "a b")
 
@@ -41,6 +41,26 @@ def test_structures_are_rebuilt_in_kind(value: object) -> None:
     assert type(same) is type(value)
     assert leaves_of(same) == leaves_of(value)
     assert leaves_of(map_leaves(lambda v: "new", value)) == ["new"] * len(leaves_of(value))
+
+
+def test_attrs_classes_are_rebuilt_in_kind() -> None:
+    attr = pytest.importorskip("attr")
+    made = attr.make_class("Made", ["x", "y"], frozen=True)(1, [2, {"z": 3}])
+    same = replace_leaves(made, leaves_of(made))
+    assert same == made
+    assert same is not made
+    assert leaves_of(made) == [1, 2, 3]
+
+
+def test_contents_of_unknown_objects_are_found_in_order() -> None:
+    class Thing:
+        def __init__(self) -> None:
+            self.a, self.b = torch.ones(1), {"c": [torch.zeros(2)]}
+            self.itself = self
+
+    thing = Thing()
+    found = [leaf for leaf in contents_of([thing, 3]) if isinstance(leaf, torch.Tensor)]
+    assert [len(t) for t in found] == [1, 2]
 
 
 def test_unknown_classes_are_leaves() -> None:

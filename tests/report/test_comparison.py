@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from pathlib import Path
@@ -174,3 +175,37 @@ def test_a_weight_that_only_rivals_have_does_not_tell_other_runs_apart(tmp_path:
     told = ({"teacher": {"training": "trades", "rival_weight": weight}} for weight in (6.0, 1.0))
     rivals = [write_run(tmp_path / f"t{n}", seed=n, training="trades", config=one) for n, one in enumerate(told)]
     assert len(comparison(*rivals).entries) == 2
+
+
+def test_runs_of_two_versions_are_no_seeds_of_one_experiment(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / str(seed), seed=seed) for seed in (0, 1, 2)]
+    manifest = json.loads((folders[2] / "manifest.json").read_text())
+    manifest["versions"] = {"torch": "2.7"}
+    (folders[2] / "manifest.json").write_text(json.dumps(manifest))
+    found = comparison(*folders)
+    assert [len(entry.runs) for entry in found.entries] == [2, 1]
+    assert [entry.label for entry in found.entries] == [
+        "sre2l, no hook, seed 0, versions torch 2.6", "sre2l, no hook, seed 2, versions torch 2.7",
+    ]  # fmt: skip
+
+
+def test_two_versions_of_a_plugin_are_two_experiments(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / str(seed), seed=seed, method="mine") for seed in (0, 1)]
+    for folder, version in zip(folders, ("1.0", "2.0"), strict=True):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["plugins"] = [{"name": "mine", "distribution": "guard-mine", "version": version}]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert [len(entry.runs) for entry in comparison(*folders).entries] == [1, 1]
+
+
+def test_a_teacher_that_runs_share_is_one_model(tmp_path: Path) -> None:
+    teachers = (model(0.9, 0.8, 0.6, 0.3), model(0.9, 0.8, 0.6, 0.3), model(0.7, 0.5, 0.4, 0.2))
+    folders = [write_run(tmp_path / str(seed), seed=seed, teacher=teachers[seed]) for seed in (0, 1, 2)]
+    for folder, digest in zip(folders, ("a", "a", "b"), strict=True):
+        record = {"teacher": {"inputs": "x", "files": {"teacher.safetensors": digest * 64}, "notes": {}}}
+        (folder / "stages.json").write_text(json.dumps(record))
+    both, shared = comparison(*folders).entries[0], comparison(*folders[:2]).entries[0]
+    assert both.models["teacher"].models == 2
+    assert both.models["teacher"].clean == pytest.approx(0.8)
+    assert (shared.models["teacher"].models, shared.models["teacher"].sd) == (1, None)
+    assert shared.models["student"].models == 2

@@ -53,7 +53,7 @@ def to_pixels(images: Tensor, path: Path, *, mean: Sequence[float], std: Sequenc
     if not images.is_floating_point():
         if low >= 0 and 1 < high <= 255:
             return images.float() / 255
-        raise _unknown(path, low, high, f"whole numbers ({images.dtype}) must cover 0..255")
+        raise _unknown(path, low, high, "whole numbers must cover 0..255")
     if low >= 0:
         if high <= 1:
             return images
@@ -117,6 +117,8 @@ def _require_normalised(images: Tensor, path: Path, low: float, high: float) -> 
             do=f"Put {path.parent / 'zca.pt'} beside it, a dict with the whitening's 'mean' (D,) and 'inverse' (D, D); "
             "or store the images with the whitening undone, in [0, 1].",
         )
+    if low >= -1 and high <= 1:
+        raise _unknown(path, low, high, "too few for normalised images, and short of -1 and 1")
     if deviation < _LEAST_DEVIATION:
         raise _unknown(path, low, high, f"their deviation is {deviation:.2g}; that of normalised images is about 1")
 

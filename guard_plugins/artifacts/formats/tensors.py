@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
 import torch
 from torch import Tensor
@@ -18,17 +18,17 @@ _UNUSUAL: Final = "Save it as an ordinary CPU tensor: torch.save(tensor.to_dense
 
 
 def images_of(value: object, path: Path) -> Tensor:
-    """Return ``value`` as images (N, C, H, W) that own their memory: float32, or the integers they are stored as.
+    """Return ``value`` as images (N, C, H, W) that own their memory: float32, or int64 for any integers.
 
     Raises:
         DistilledSetError: If it is not such a tensor, is empty, or holds NaN.
     """
-    if not (isinstance(value, Tensor) and value.dim() == 4 and value.numel() and value.shape[1] in (1, 3)):
+    if not (is_tensor(value) and value.dim() == 4 and value.numel() and value.shape[1] in (1, 3)):
         raise _wrong(path, "images (N, 1 or 3, H, W)", value)
     images = _ordinary(value, path, "images")
     if images.dtype == torch.bool:
         raise _wrong(path, "images of numbers", value)
-    images = images.float() if images.is_floating_point() else images
+    images = images.float() if images.is_floating_point() else images.long()
     if images.is_floating_point() and not bool(torch.isfinite(images).all()):
         raise DistilledSetError(f"The images in {path} are not finite numbers")
     return images.clone()
@@ -45,7 +45,7 @@ def labels_of(value: object, count: int, path: Path) -> Tensor:
     Raises:
         DistilledSetError: If it is not a tensor of whole numbers, or a label is negative.
     """
-    if not (isinstance(value, Tensor) and value.shape == (count,) and _whole(value)):
+    if not (is_tensor(value) and value.shape == (count,) and _whole(value)):
         raise _wrong(path, f"whole-number labels ({count},)", value)
     labels = _ordinary(value, path, "labels").long().clone()
     if int(labels.min()) < 0:
@@ -66,7 +66,7 @@ def classes_and_logits(value: object, count: int, path: Path) -> tuple[Tensor, T
     Raises:
         DistilledSetError: If it is neither whole-number labels (N,) nor finite soft labels (N, K).
     """
-    if not (isinstance(value, Tensor) and value.dim() == 2 and value.is_floating_point()):
+    if not (is_tensor(value) and value.dim() == 2 and value.is_floating_point()):
         return labels_of(value, count, path), None
     if len(value) != count or value.shape[1] < 2:
         raise _wrong(path, f"soft labels ({count}, classes)", value)
@@ -80,11 +80,16 @@ def classes_and_logits(value: object, count: int, path: Path) -> tuple[Tensor, T
     return classes, soft
 
 
+def is_tensor(value: object) -> TypeGuard[Tensor]:
+    """Return whether ``value`` is a tensor with a shape; nested ones have none."""
+    return isinstance(value, Tensor) and not value.is_nested
+
+
 def _ordinary(value: Tensor, path: Path, what: str) -> Tensor:
     """Return a detached tensor that can be computed with; refuse kinds that cannot, and views larger than their data.
 
     Raises:
-        DistilledSetError: If it is meta, sparse, quantised, complex, nested, or larger than what is stored.
+        DistilledSetError: If it is meta, sparse, quantised, complex, or larger than what is stored.
     """
     kind = next((name for name, found in _kinds(value).items() if found), None)
     if kind:
@@ -105,7 +110,6 @@ def _ordinary(value: Tensor, path: Path, what: str) -> Tensor:
 def _kinds(value: Tensor) -> dict[str, bool]:
     return {
         "without data (a meta tensor)": value.is_meta,
-        "nested": value.is_nested,
         "sparse": value.layout != torch.strided,
         "quantised": value.is_quantized,
         "complex": value.is_complex(),
@@ -117,5 +121,5 @@ def _whole(value: Tensor) -> bool:
 
 
 def _wrong(path: Path, wanted: str, value: object) -> DistilledSetError:
-    seen = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    seen = f"{value.dtype} {tuple(value.shape)}" if is_tensor(value) else type(value).__name__
     return DistilledSetError(f"{path} does not hold {wanted}", seen=seen)

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pairs import read_pair
 from guard_plugins.artifacts.formats.pixels import clipped
-from guard_plugins.artifacts.formats.tensors import classes_and_logits, images_of
+from guard_plugins.artifacts.formats.tensors import classes_and_logits, images_of, is_tensor
 from guard_plugins.artifacts.formats.torch_files import read_torch
 from guard_plugins.artifacts.formats.zca import INVERSE
 from guard_plugins.data.distilled import DistilledSet
@@ -74,9 +74,7 @@ def _undone(images: Tensor, labels: object, path: Path, undone: dict[int, Path],
 
 
 def _equal(content: object, images: Tensor) -> bool:
-    return (
-        isinstance(content, Tensor) and content.shape == images.shape and torch.equal(content.detach().float(), images)
-    )
+    return is_tensor(content) and content.shape == images.shape and torch.equal(content.detach().float(), images)
 
 
 def _learned_lr(file: Path) -> float | None:
@@ -84,13 +82,17 @@ def _learned_lr(file: Path) -> float | None:
     if not file.is_file():
         return None
     value = read_torch(file)
-    number = float(value) if isinstance(value, (int, float, Tensor)) and _is_scalar(value) else math.nan
+    number = float(value) if _is_scalar(value) else math.nan
     if not (math.isfinite(number) and number > 0):
         raise DistilledSetError(f"{file} does not hold a learning rate above 0", seen=str(value)[:60])
     return number
 
 
-def _is_scalar(value: object) -> bool:
+def _is_scalar(value: Any) -> bool:
     if not isinstance(value, Tensor):
-        return True
-    return value.numel() == 1 and not (value.is_meta or value.is_complex() or value.layout != torch.strided)
+        return isinstance(value, (int, float))
+    return (
+        not value.is_nested
+        and value.numel() == 1
+        and not (value.is_meta or value.is_complex() or value.layout != torch.strided)
+    )

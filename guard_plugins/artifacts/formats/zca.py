@@ -10,6 +10,7 @@ from torch import Tensor
 
 from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pixels import clipped
+from guard_plugins.artifacts.formats.tensors import is_tensor
 from guard_plugins.artifacts.formats.torch_files import read_torch
 
 INVERSE: Final = "zca.pt"
@@ -46,7 +47,7 @@ def undo_whitening(images: Tensor, path: Path) -> Tensor:
 def _entry(content: dict[Any, Any], names: tuple[str, ...], shape: tuple[int, ...]) -> Tensor | None:
     """Return the entry under one of the names if it is a floating-point tensor of a shape, leading ones apart."""
     value = next((content[name] for name in names if name in content), None)
-    if not isinstance(value, Tensor) or value.is_meta or value.layout != torch.strided:
+    if not is_tensor(value) or value.is_meta or value.layout != torch.strided:
         return None
     fits = value.numel() == torch.Size(shape).numel() and tuple(value.shape[-len(shape) :]) == shape
     return value if fits and value.is_floating_point() and bool(torch.isfinite(value).all()) else None

@@ -17,7 +17,13 @@ class _Cifar(TorchvisionSet):
     reader: ClassVar[Literal["CIFAR10", "CIFAR100"]]
 
     def read(self, root: Path, *, train: bool, download: bool) -> Any:
-        """Return torchvision's data set of one split."""
+        """Return torchvision's data set of one split.
+
+        Args:
+            root: The data root.
+            train: Whether to return the training split, or else the test split.
+            download: Whether the network may be used.
+        """
         from torchvision import datasets
 
         return getattr(datasets, self.reader)(root, train=train, download=download)

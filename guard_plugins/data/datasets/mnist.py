@@ -18,7 +18,13 @@ class _Idx(TorchvisionSet):
     folder: ClassVar[Literal["MNIST", "FashionMNIST"]]
 
     def read(self, root: Path, *, train: bool, download: bool) -> Any:
-        """Return torchvision's data set of one split."""
+        """Return torchvision's data set of one split.
+
+        Args:
+            root: The data root.
+            train: Whether to return the training split, or else the test split.
+            download: Whether the network may be used.
+        """
         from torchvision import datasets
 
         return getattr(datasets, self.folder)(root, train=train, download=download)

@@ -24,7 +24,13 @@ class Svhn(TorchvisionSet):
     folder, constants = "svhn", constants.SVHN
 
     def read(self, root: Path, *, train: bool, download: bool) -> Any:
-        """Return torchvision's data set of one split, from ``root/svhn`` or from ``root`` if the files lie there."""
+        """Return torchvision's data set of one split, from ``root/svhn`` or from ``root`` if the files lie there.
+
+        Args:
+            root: The data root.
+            train: Whether to return the training split, or else the test split.
+            download: Whether the network may be used.
+        """
         from torchvision import datasets
 
         where = root if (root / FILES[0]).is_file() else root / self.folder

@@ -10,7 +10,7 @@ from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.data.images import constants
 from guard_plugins.data.images.decode import Header, Target
 from guard_plugins.data.images.levels import levels_of
-from guard_plugins.data.images.splits import read_headers, read_split, sound
+from guard_plugins.data.images.splits import read_headers, read_split, readable
 from guard_plugins.data.images.statistics import channel_statistics
 from guard_plugins.errors import DataError
 
@@ -49,7 +49,7 @@ def assemble(
     train, test = listing.train.limited(request.train_per_class), listing.test.limited(request.test_per_class)
     skipped: tuple[str, ...] = ()
     if request.skip_corrupt:
-        (train, broken), (test, more) = sound(train, listing.classes), sound(test, listing.classes)
+        (train, broken), (test, more) = readable(train, listing.classes), readable(test, listing.classes)
         skipped = tuple(map(str, (*broken, *more)))
     notes: tuple[str, ...] = ()
     if train_target is None:

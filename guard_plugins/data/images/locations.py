@@ -45,7 +45,13 @@ def missing_set(
 
 
 def failed_download(name: str, root: Path, error: BaseException) -> DataError:
-    """Return the error for a download that did not succeed."""
+    """Return the error for a download that did not succeed.
+
+    Args:
+        name: The data set.
+        root: Where it was to go.
+        error: What went wrong.
+    """
     return DataError(
         f"The data set {name} could not be downloaded to {root}.",
         seen=f"{type(error).__name__}: {error}",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from guard_plugins.data.base import Split
-from guard_plugins.data.images.decode import Header, Target, decode, read_extremes, read_header
+from guard_plugins.data.images.decode import FULL_RANGE, Header, Target, decode, read_extremes, read_header
 from guard_plugins.data.splits import TensorSplit, first_per_class
 from guard_plugins.errors import DataError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_SMALL: Final = Target(channels=3, height=1, width=1, crop=1.0)
+_SMALL: Final = Target(channels=3, height=1, width=1, crop=1.0, levels=FULL_RANGE)  # an unknown range is no damage
 _RUN: Final = 128  # files a thread takes at a time: one task a file would cost more in queueing than small images do
 
 
@@ -82,7 +82,7 @@ def read_split(files: Files, target: Target, *, in_memory: bool) -> Split:
     return TensorSplit(decode_all(files.paths, target), files.labels) if in_memory else FileSplit(files, target)
 
 
-def sound(files: Files, classes: Sequence[str]) -> tuple[Files, tuple[Path, ...]]:
+def readable(files: Files, classes: Sequence[str]) -> tuple[Files, tuple[Path, ...]]:
     """Return the files that can be decoded, and the paths of the others; each is read to its end.
 
     Args:

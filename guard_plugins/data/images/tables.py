@@ -93,6 +93,7 @@ def read_rows(files: Sequence[Path], *, extra: Sequence[str] = ()) -> Rows:
     try:
         tables = [_table(path, arrow, parquet) for path in files]
         table = arrow.concat_tables(tables)
+        table.validate(full=True)
         image, label = _columns(table.schema, arrow, files[0])
         contents = [_content(value) for value in table.column(image).to_pylist()]
         labels = table.column(label).to_pylist()
@@ -113,11 +114,11 @@ def read_rows(files: Sequence[Path], *, extra: Sequence[str] = ()) -> Rows:
 def _table(path: Path, arrow: Any, parquet: Any) -> Any:
     if path.suffix.lower() == ".parquet":
         return parquet.read_table(path, partitioning=None)
-    with arrow.memory_map(str(path)) as source:
-        try:
-            return arrow.ipc.open_stream(source).read_all()
-        except arrow.ArrowInvalid:
-            return arrow.ipc.open_file(source).read_all()
+    content = path.read_bytes()  # not mapped: a file that is cut short meanwhile would end the process
+    try:
+        return arrow.ipc.open_stream(content).read_all()
+    except arrow.ArrowInvalid:
+        return arrow.ipc.open_file(content).read_all()
 
 
 def _features(schema: Any) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, save_teacher
+from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, write_teacher
+from guard_plugins.artifacts.weights.load import UNKNOWN
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.guard import hook_report
 from guard_plugins.pipeline.plugin_calls import calling
 from guard_plugins.pipeline.stage import Stage, Written
+from guard_plugins.pipeline.standalone.class_order import order_hint
 from guard_plugins.pipeline.teacher_file import card_of, load_given_teacher
 
 SETTINGS = ("dataset", "data_root", "data", "seed", "teacher", "guard", "no_guard", "method", "device")
@@ -33,8 +35,8 @@ class TeacherStage(Stage):
         """Train or load the teacher."""
         model = run.task.network(stage="teacher")
         given = run.config.teacher.path is not None
-        card = load_given_teacher(run.config, run.prepared.data, model) if given else _train(run, model)
-        save_teacher(run.folder.teacher, model, card)
+        card = _given(run, model) if given else _train(run, model)
+        write_teacher(run.folder.teacher, model, card)
         _keep(run, model, card)
         return Written([run.folder.teacher])
 
@@ -42,6 +44,14 @@ class TeacherStage(Stage):
         """Read the teacher of an earlier process."""
         model = run.task.network(stage="teacher")
         _keep(run, model, load_teacher(run.folder.teacher, model, run.results.card))
+
+
+def _given(run: RunContext, model: Normalised) -> TeacherCard:
+    loaded = load_given_teacher(run.config, run.prepared.data, model, networks=run.task.networks)
+    hints = order_hint(model, run.prepared.data) if loaded.card.training == UNKNOWN else []
+    for line in filter(None, (loaded.said, *hints)):
+        run.task.monitor.say(line)
+    return loaded.card
 
 
 def _train(run: RunContext, model: Normalised) -> TeacherCard:

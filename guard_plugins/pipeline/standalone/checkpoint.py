@@ -9,8 +9,10 @@ from guard_plugins.artifacts.teacher import TeacherCard, teacher_file
 from guard_plugins.artifacts.weights.closest import closest
 from guard_plugins.artifacts.weights.files import card_of, read_content
 from guard_plugins.artifacts.weights.load import load_any_teacher
+from guard_plugins.artifacts.weights.published import find_published, is_published
 from guard_plugins.artifacts.weights.unwrap import state_dict_in
 from guard_plugins.errors import ConfigError
+from guard_plugins.host.own_network import is_own_network
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.pipeline.standalone.class_order import order_hint
 from guard_plugins.pipeline.standalone.consistency import require_data, require_no_contradiction
@@ -30,9 +32,18 @@ def load_checkpoint(task: Task, path: Path, given: GivenWeights) -> tuple[Normal
         ConfigError: If the file is missing, says something else than the options, or does not fit the data set.
         ArtifactError: If it is damaged.
     """
+    if is_published(path):
+        found = find_published(path, download=task.config.download)
+        path, given = (
+            found.path,
+            given.model_copy(
+                update={key: getattr(found, key) for key in ("network", "mean", "std") if getattr(given, key) is None}
+            ),
+        )
     path = teacher_file(path)
     card = card_of(path)
     if card is not None:
+        _refuse_code_named_by_a_file(path, card, given)
         require_no_contradiction(path, card, given)
         require_data(path, card, task.data)
     expected = card or _described(task, path, given)
@@ -48,6 +59,14 @@ def load_checkpoint(task: Task, path: Path, given: GivenWeights) -> tuple[Normal
     for line in said:
         task.monitor.say(line)
     return model, card
+
+
+def _refuse_code_named_by_a_file(path: Path, card: TeacherCard, given: GivenWeights) -> None:
+    if is_own_network(card.network) and given.network != card.network:
+        raise ConfigError(
+            f"{path} says that its network is code of your own, which is imported only where you name it yourself",
+            seen=f"network {card.network}", do=f"Add --teacher.network {card.network}, if you trust that code.",
+        )  # fmt: skip
 
 
 def _described(task: Task, path: Path, given: GivenWeights) -> TeacherCard:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from guard_plugins.config import RunConfig
 
 
-class _NoMethod:
+class NoMethod:
     """Stands for the method where there is none, to compose a configuration with the data set's presets."""
 
     name: ClassVar[str] = "guard-eval"
@@ -59,7 +59,7 @@ def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluat
         GuardError: If a file, name or number does not fit; or logits are not finite.
         StoppedError: If a signal asked to stop.
     """
-    config, host = compose(_NoMethod, [Layer("the command line", request.settings())]), PluginHost()
+    config, host = compose(NoMethod, [Layer("the command line", request.settings())]), PluginHost()
     protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
     begin, notes = time.perf_counter(), list(protocol.notes)
     with preserved_streams(), repeatable(), kept(keep) as stop:
@@ -104,7 +104,10 @@ def _task(config: RunConfig, host: PluginHost, keeper: Keeper) -> Task:
     data = with_validation(
         host.datasets[config.dataset]().load(config.data_request()), config.data.validation_per_class
     )
-    return Task(config, data, Engine(config.device), Seeds(config.seed), Monitor(), host.networks, keeper)
+    monitor = Monitor()
+    for note in data.notes:
+        monitor.say(f"note: {note}")
+    return Task(config, data, Engine(config.device), Seeds(config.seed), monitor, host.networks, keeper)
 
 
 def _assessed(

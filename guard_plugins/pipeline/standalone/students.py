@@ -46,6 +46,11 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
         teacher, _ = load_checkpoint(task, request.teacher.path, request.teacher)
     labels = "stored" if request.student.labels == "stored" else "hard"
     given = request.student.model_dump(exclude_unset=True)
+    if distilled.student_lr is not None and "lr" not in given:
+        task.monitor.say(
+            f"note: {path} comes with a learned rate of the students; the recipe's is used instead "
+            f"(--student.lr {distilled.student_lr:g} uses it)"
+        )
     batches, said = batches_of(task, distilled, path, labels=labels, teacher=teacher, given=given)  # type: ignore[arg-type]
     return Trained(train_students(task, batches, name="student"), teacher, said)
 

@@ -53,13 +53,24 @@ def test_every_known_range_comes_back_as_pixels(tmp_path: Path, stored, most: fl
     [
         (smooth() * 4095, "numbers from 0 to 4095"),
         (smooth() * 5, "no pixel is negative"),
-        (smooth() * 0.9 - 0.45, "deviation is"),
+        (smooth() * 1.4 - 0.3, "deviation is"),
+        (smooth() * 1.8 - 0.9, "short of -1 and 1"),
         (smooth() * 255 - 128, "would leave [0, 1]"),
         ((smooth() > 0.5).to(torch.uint8), "must cover 0..255"),
         ((smooth() * 4095).to(torch.int32), "must cover 0..255"),
         ((smooth() * 255).to(torch.int16) - 128, "must cover 0..255"),
     ],
-    ids=["12-bit", "0..5", "shifted", "shifted bytes", "0 and 1", "12-bit integers", "signed bytes"],
+    ids=[
+        "12-bit",
+        "0..5",
+        "wide",
+        "within -1..1",
+        "shifted",
+        "shifted bytes",
+        "0 and 1",
+        "12-bit integers",
+        "signed bytes",
+    ],
 )
 def test_other_ranges_are_refused_with_what_was_found(tmp_path: Path, images: Tensor, seen: str) -> None:
     with pytest.raises(DistilledSetError, match="not in a range that is known") as caught:

@@ -79,6 +79,13 @@ def test_a_window_cuts_what_lies_outside(tmp_path):
     assert float(images.max()) == 1
 
 
+def test_an_unknown_range_is_no_damage_that_could_be_skipped(tmp_path):
+    root = deep_set(tmp_path, RAMP.astype(np.float32), "tif")
+    with pytest.raises(DataError, match="deeper than 8 bits"):
+        load(root, skip_corrupt=True)
+    assert load(root, skip_corrupt=True, range=(0, 1)).skipped == ()
+
+
 def test_whole_sixteen_bits_need_no_range(tmp_path):
     images = every(load(deep_set(tmp_path, (RAMP * 65535).astype(np.uint16))).train)
     assert np.abs(images[0, 0].numpy() - RAMP).max() <= 0.51 / 255

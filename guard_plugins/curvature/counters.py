@@ -1,17 +1,21 @@
-"""Counting steps and averaging what the hook measured."""
+"""Counting steps, of the hook and of each model, and averaging what the hook measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import warnings
+import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from guard_plugins.curvature.step import Outcome
+from guard_plugins.curvature.penalty import Outcome
 
 _COUNTERS: Final = ("steps", "regularised_steps", "backwards", "seconds")
+_LEAP: Final = 100.0  # a term so many times the loss is no small step any more
 _PENDING: Final = 64  # outcomes kept on their device before one transfer
 
 
@@ -79,18 +83,19 @@ class Tally:
         self.seconds = 0.0
         self.resumed = False
         self._sums = torch.zeros(4, dtype=torch.float64)
+        self._warned: set[str] = set()
         self._pending: list[Tensor] = []
         self._last: tuple[int, Tensor] | None = None
 
-    def add(self, outcome: Outcome, seconds: float) -> None:
-        """Count one regularised backward pass."""
+    def add(self, outcome: Outcome, seconds: float, *, at_once: bool = False) -> None:
+        """Count one regularised backward pass; look at its numbers ``at_once`` or when enough are pending."""
         parts = (outcome.loss, outcome.term, outcome.gradient_norm, outcome.curvature)
         row = torch.stack([part if part.dtype == torch.float32 else part.float() for part in parts])
         self._last = (self.steps, row)
         self._pending.append(row)
         self.backwards += 1
         self.seconds += seconds
-        if len(self._pending) >= _PENDING:
+        if at_once or len(self._pending) >= _PENDING:
             self._settle()
 
     def advance(self, *, regularised: bool) -> None:
@@ -101,7 +106,25 @@ class Tally:
     def _settle(self) -> None:
         rows, self._pending = self._pending, []
         if rows:
-            self._sums += torch.stack([row.to(rows[0].device) for row in rows]).cpu().double().sum(0)
+            table = torch.stack([row.to(rows[0].device) for row in rows]).cpu().double()
+            self._sums += table.sum(0)
+            self._warn(table.tolist())
+
+    def _warn(self, rows: list[list[float]]) -> None:
+        """Warn once of each thing that makes the term meaningless."""
+        for loss, term, norm, _ in rows:
+            if math.isfinite(loss) and not math.isfinite(norm):
+                self._warn_once("the gradient with respect to the input is not finite, so z is not; look for sqrt or "
+                                "norm at zero, or a loss scale that overflows")  # fmt: skip
+            elif math.isfinite(loss) and (not math.isfinite(term) or term > _LEAP * abs(loss) > 0):
+                self._warn_once(f"the loss leaps from {loss:.3g} by {term:.3g} along z: h is far too long for these "
+                                "data; hook.suggest_h(model, batches) proposes one")  # fmt: skip
+
+    def _warn_once(self, words: str) -> None:
+        kind = words[:20]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(words, RuntimeWarning, stacklevel=2)
 
     def summary(self) -> HookSummary:
         """Return the totals."""
@@ -140,3 +163,28 @@ class Tally:
             return None
         loss, term, gradient_norm, kappa = self._last[1].tolist()
         return StepRecord(step=self._last[0], loss=loss, term=term, gradient_norm=gradient_norm, curvature=kappa)
+
+
+class Paces:
+    """How many steps each model made under a hook: ``every`` and ``ramp`` count by model, not over all of them."""
+
+    def __init__(self) -> None:
+        self._steps: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+        self._called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.start = 0
+
+    def of(self, module: nn.Module) -> int:
+        """Return the steps ``module`` made, and expect it to make another one."""
+        self._called.add(module)
+        return self._steps.setdefault(module, self.start)
+
+    def advance(self, modules: Iterable[nn.Module]) -> None:
+        """Count a step of those of ``modules`` that were called since their latest one."""
+        for module in modules:
+            if module in self._called:
+                self._called.discard(module)
+                self._steps[module] = self._steps.get(module, self.start) + 1
+
+    def advance_all(self) -> None:
+        """Count a step of every model that was called, at the end of a context without optimiser steps."""
+        self.advance(list(self._called))

@@ -1,4 +1,4 @@
-"""Noticing that the hook was never reached, at the first optimiser step and at the end."""
+"""Noticing gradients the hook did not make, at every optimiser step and at the end."""
 
 from __future__ import annotations
 
@@ -7,32 +7,48 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from guard_plugins.curvature import messages
+from guard_plugins.curvature.backward_call import BackwardCall, leaves_reached
+from guard_plugins.curvature.counters import Paces, Tally
+from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.recorder import Recorder
-from guard_plugins.curvature.tally import Tally
+from guard_plugins.curvature.strays import Strays
 
 
-class Tripwires:
+class Watchdog:
     """Watches optimiser steps, and counts them.
 
     Args:
         options: The hook's settings.
         tally: The hook's counters.
+        paces: How many steps each model made.
         recorder: Knows which weights belong to recorded models.
+        listening: Hears the loop's operations; not those of an optimiser.
         paused: Whether steps are none of the hook's business now.
 
     Attributes:
         closure_wants_objective: Whether the step under way reads the value its closure returns.
     """
 
-    def __init__(self, options: Options, tally: Tally, recorder: Recorder, paused: Callable[[], bool]) -> None:
-        self._options, self._tally, self._recorder, self._paused = options, tally, recorder, paused
+    def __init__(
+        self,
+        options: Options,
+        tally: Tally,
+        paces: Paces,
+        recorder: Recorder,
+        listening: Listening,
+        paused: Callable[[], bool],
+    ) -> None:
+        self._options, self._tally, self._paces, self._recorder = options, tally, paces, recorder
+        self._listening, self._paused = listening, paused
         self._backwards = self._counted = self._steps = 0
-        self._regularised = False
+        self._regularised = self._off_for_step = False
+        self._strays = Strays()
         self._seen: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self.closure_wants_objective = False
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -51,9 +67,31 @@ class Tripwires:
         self._handles = []
 
     def reached(self, *, regularised: bool) -> None:
-        """Note a backward call of the loop."""
+        """Note a backward call of the loop that the hook answers."""
         self._backwards += 1
         self._regularised |= regularised
+        self._strays.settle()
+
+    def answered(self) -> None:
+        """Note that its gradients were delivered."""
+        self._strays.refresh()
+
+    def unseen(self, call: BackwardCall) -> Any:
+        """Run a backward call on tensors that are not recorded, and note where its gradients went.
+
+        Raises:
+            HookError: If it hands out gradients of weights, which no optimiser step could be stopped from using.
+        """
+        what = _described(call.roots)
+        if not call.accumulates:
+            if any(self._guards(t) for t in call.wanted if isinstance(t, Tensor)):
+                raise messages.unseen_gradient(what)
+            return call.passed_on()
+        leaves = [t for t in call.wanted if isinstance(t, Tensor)] or leaves_reached(call.roots)[0]
+        self._strays.settle()
+        result = call.passed_on()
+        self._strays.note(leaves, what)
+        return result
 
     def finish(self) -> None:
         """Count the step of a context that made none, and complain if the hook was never reached.
@@ -66,6 +104,7 @@ class Tripwires:
             raise messages.never_fired(self.seen())
         if self._backwards and not self._steps:
             self._advance()
+            self._paces.advance_all()
 
     def seen(self) -> str:
         """Return the facts an error message quotes."""
@@ -81,17 +120,29 @@ class Tripwires:
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         self.closure_wants_objective = closure is not None and isinstance(optimizer, torch.optim.LBFGS)
         if closure is None:
-            self._require_reached(optimizer)
+            with self._listening.off():
+                self._require_reached(optimizer)
+            self._off_for_step = self._listening.pause()
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._paused():
             return
+        self._off_for_step = self._listening.pause() or self._off_for_step
+        try:
+            self._count_step(optimizer)
+        finally:
+            if self._off_for_step:
+                self._off_for_step = False
+                self._listening.start()
+
+    def _count_step(self, optimizer: Optimizer) -> None:
         self.closure_wants_objective = False
         self._require_reached(optimizer)
         self._seen[optimizer] = self._backwards
         self._steps += 1
         if self._backwards > self._counted or self._options.weight == 0:
             self._advance()
+        self._paces.advance(self._recorder.owners(_weights(optimizer)))
 
     def _advance(self) -> None:
         self._counted = self._backwards
@@ -99,16 +150,37 @@ class Tripwires:
         self._regularised = False
 
     def _require_reached(self, optimizer: Optimizer) -> None:
-        if self._options.weight == 0 or self._backwards > self._seen.get(optimizer, 0):
+        if self._options.weight == 0:
             return
-        if self._concerns(optimizer):
+        left = self._strays.among(w for w in _weights(optimizer) if self._options.model is None or self._guards(w))
+        if left:
+            raise messages.unseen_gradients(left[0], len(left), self.seen())
+        if self._backwards <= self._seen.get(optimizer, 0) and self._concerns(optimizer):
             raise messages.step_unreached(self.seen())
+
+    def _guards(self, weight: Tensor) -> bool:
+        """Return whether ``weight`` belongs to a model whose gradients the hook answers for."""
+        if self._options.model is not None:
+            return any(weight is p for p in self._options.model.parameters())
+        return self._recorder.trains(weight)
 
     def _concerns(self, optimizer: Optimizer) -> bool:
         """Return whether the optimiser steps weights the hook should have reached, with gradients in them."""
-        weights = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        weights = [p for p in _weights(optimizer) if p.grad is not None]
         if self._options.model is not None:
             own = {id(p) for p in self._options.model.parameters()}
             return any(id(p) in own for p in weights)
         known = any(self._recorder.trains(p) for p in weights)
         return known or (bool(weights) and not self._backwards)
+
+
+def _weights(optimizer: Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _described(roots: tuple[Any, ...]) -> str:
+    root = roots[0]
+    if not isinstance(root, Tensor):
+        return "an edge of the autograd graph"
+    made = "" if root.grad_fn is None else f" made by {root.grad_fn.name().removesuffix('0')}"
+    return f"a tensor of shape {tuple(root.shape)}{made}"

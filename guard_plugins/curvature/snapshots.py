@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+_INTERNAL: Final = frozenset(nn.Module().__dict__)
+
 
 @dataclass(frozen=True, slots=True)
 class RandomState:
-    """The states of Python's stream and of PyTorch's streams (CPU and the devices in use)."""
+    """The states of the global streams of Python, NumPy and PyTorch (CPU and the devices in use)."""
 
     python: Any
+    numpy: Any
     cpu: Tensor
     devices: tuple[tuple[torch.device, Tensor], ...]
 
@@ -24,14 +29,24 @@ class RandomState:
     def save(cls, devices: Iterable[torch.device] = ()) -> RandomState:
         """Return the present states of the CPU's stream and of those of ``devices``."""
         others = sorted({d for d in devices if d.type != "cpu"}, key=str)
-        return cls(random.getstate(), torch.get_rng_state(), tuple((d, _device_state(d)) for d in others))
+        arrays = _numpy_random()
+        numpy = None if arrays is None else arrays.get_state(legacy=False)
+        return cls(random.getstate(), numpy, torch.get_rng_state(), tuple((d, _device_state(d)) for d in others))
 
     def restore(self) -> None:
         """Set every saved stream back."""
         random.setstate(self.python)
+        if self.numpy is not None:
+            _numpy_random().set_state(self.numpy)
         torch.set_rng_state(self.cpu)
         for device, state in self.devices:
             getattr(torch, device.type).set_rng_state(state, *([] if device.type == "mps" else [device]))
+
+
+def _numpy_random() -> Any:
+    # not imported: where nobody has loaded NumPy, nobody draws from its stream
+    numpy = sys.modules.get("numpy")
+    return getattr(numpy, "random", None)
 
 
 def _device_state(device: torch.device) -> Tensor:
@@ -88,6 +103,50 @@ class Buffers:
             holder[name] = buffer
         if self._live:
             torch._foreach_copy_(self._live, self._saved)
+
+
+class Attributes:
+    """The plain attributes of some modules at one moment: which objects they are, and what their containers hold.
+
+    Args:
+        modules: The modules, sub-modules included by this class.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        parts = {id(part): part for module in modules for part in module.modules()}
+        self._slots = [(part.__dict__, dict(part.__dict__)) for part in parts.values()]
+        self._containers = [
+            (value, value.copy())
+            for _, saved in self._slots
+            if len(saved) > len(_INTERNAL)
+            for name, value in saved.items()
+            if type(value) in _CONTAINERS and name not in _INTERNAL
+        ]
+
+    def restore(self) -> None:
+        """Put every attribute back."""
+        for live, saved in self._slots:
+            live.clear()
+            live.update(saved)
+        for container, saved in self._containers:
+            container.clear()
+            container.extend(saved) if isinstance(container, (list, deque)) else container.update(saved)
+
+
+_CONTAINERS: Final = (list, dict, set, deque)
+
+
+@contextmanager
+def requiring_gradients(parameters: Sequence[nn.Parameter], flags: Sequence[bool]) -> Iterator[None]:
+    """Run the body with the given ``requires_grad`` flags, then set each one's own flag back."""
+    changed = [p for p, flag in zip(parameters, flags, strict=True) if p.requires_grad != flag]
+    try:
+        for p in changed:
+            p.requires_grad = not p.requires_grad
+        yield
+    finally:
+        for p in changed:
+            p.requires_grad = not p.requires_grad
 
 
 @contextmanager

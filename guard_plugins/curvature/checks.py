@@ -1,0 +1,50 @@
+"""Refusing what a replay could not do faithfully, before anything is delivered."""
+
+from __future__ import annotations
+
+from guard_plugins.curvature import input_messages, messages
+from guard_plugins.curvature.graph import Broken, Lean, ModuleCall
+from guard_plugins.curvature.ledger import Ledger
+from guard_plugins.curvature.replay import Replay
+from guard_plugins.curvature.routes import reject_second_routes
+
+
+def reject_unfaithful(replay: Replay, ledger: Ledger, *, said: bool) -> None:
+    """Raise where the objective the replay would compute is not the one the loop asks for.
+
+    Args:
+        replay: The computation behind a backward call.
+        ledger: The notes of the session.
+        said: Whether the user named the model or the argument that is x.
+
+    Raises:
+        HookError: With what was seen and what to write instead.
+    """
+    for node in replay.nodes:
+        if isinstance(node, Broken):
+            raise messages.broken(node.why)
+    if any(isinstance(node, Lean) for node in replay.nodes):
+        raise input_messages.half_due()
+    for call in replay.calls:
+        _reject_changed_model(call, ledger)
+    for source in replay.sources:
+        if not source.watched and source.leaf._version != source.version:
+            raise input_messages.overwritten(source.name)
+    if replay.sources and all(source.features for source in replay.sources):
+        raise messages.head_on_frozen(replay.sources[0].name, replay.sources[0].features)
+    reject_second_routes(replay, ledger, said=said)
+
+
+def _reject_changed_model(call: ModuleCall, ledger: Ledger) -> None:
+    name = type(call.module).__name__
+    if call.module.training != call.training:
+        raise messages.mode_changed(name, call.training)
+    present = list(call.module.parameters())
+    if len(present) != len(call.parameters) or any(a is not b for a, b in zip(present, call.parameters, strict=True)):
+        raise messages.foreign_weights(name)
+    if [p._version for p in present] != call.versions:
+        raise messages.weights_written(name)
+    if ledger.data_written:
+        known = [ledger.get(p) for p in present]
+        if any(entry is not None and entry.written > call.order for entry in known):
+            raise messages.weights_written(name)

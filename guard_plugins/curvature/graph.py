@@ -1,0 +1,251 @@
+"""How each tensor of the loop was made, noted so that it can be made again from other inputs."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from guard_plugins.curvature.pytree import Atom
+from guard_plugins.curvature.snapshots import Autocast, RandomState
+
+_MOMENTS: Final = itertools.count()
+
+SPENT: Final = "a part of it was differentiated before, without retain_graph=True"
+
+
+def now() -> int:
+    """Return the next moment; a later call returns a larger number."""
+    return next(_MOMENTS)
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
+class Node(Atom):
+    """One recorded step; ``order`` is the moment it happened, which is also the order of replay."""
+
+    order: int
+
+    @property
+    def parents(self) -> Sequence[Node]:
+        """The nodes this one needs."""
+        return ()
+
+
+class Token:
+    """Stands for one tensor of the loop in the lineage of others.
+
+    Attributes:
+        tensor: The tensor, while it lives.
+        source: The recorded input it became, while its record lives.
+    """
+
+    __slots__ = ("source", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = weakref.ref(tensor)
+        self.source: weakref.ref[Source] | None = None
+
+    def alive(self) -> bool:
+        """Return whether the tensor, or a record that started from it, can still take part in a loss."""
+        return self.tensor() is not None or (self.source is not None and self.source() is not None)
+
+
+@dataclass(eq=False, slots=True)
+class Source(Node):
+    """A batch x as the loop watched it or a model received it.
+
+    Attributes:
+        leaf: Shares the numbers of x and requires a gradient.
+        token: Stands for the loop's own tensor.
+        version: The tensor's version counter then.
+        lineage: What the loop's tensor was computed from.
+        name: How messages call it.
+        watched: Whether the loop said that it is x.
+        rows: Whether dimension 0 counts samples; otherwise the whole tensor is one sample.
+        group: Inputs of one group share one z.
+        features: Name of the frozen module it comes from, if any.
+        base: What the loop's tensor is a view of, itself if of none; its views share numbers with ``leaf``.
+        users: The calls that received it.
+        mark: Keeps the mark on the end of its graph until a call received it.
+    """
+
+    leaf: Tensor
+    token: Token
+    version: int
+    lineage: frozenset[Token]
+    name: str
+    watched: bool = False
+    rows: bool = True
+    group: int | None = None
+    features: str = ""
+    base: weakref.ref[Tensor] | None = None
+    users: weakref.WeakSet[Call] = field(default_factory=weakref.WeakSet)
+    mark: Any = None
+
+    def release(self) -> None:
+        """Let go of the batch if no call needs it any more; the graph of a kept loss would hold it for ever."""
+        if not self.users and not self.watched:
+            self.leaf.data = self.leaf.data.new_empty(0)
+
+
+@dataclass(eq=False, slots=True)
+class Watched(Node):
+    """The note on a tensor the loop watches; it must not hold the tensor, which the loop owns.
+
+    Attributes:
+        token: Stands for the loop's original tensor.
+        version: The original's version counter then.
+        lineage: What the original was computed from.
+        name: How messages call it.
+        rows: Whether dimension 0 counts samples.
+        group: Inputs of one group share one z.
+        base: What the original is a view of, itself if of none.
+    """
+
+    token: Token
+    version: int
+    lineage: frozenset[Token]
+    name: str
+    rows: bool
+    group: int | None
+    base: weakref.ref[Tensor]
+
+    def source(self, leaf: Tensor) -> Source:
+        """Return the recorded input; it lives as long as a call that received it."""
+        alive = None if self.token.source is None else self.token.source()
+        if alive is not None and alive.leaf is leaf:
+            return alive
+        made = Source(
+            self.order, leaf, self.token, self.version, self.lineage, self.name,
+            watched=True, rows=self.rows, group=self.group, base=self.base,
+        )  # fmt: skip
+        self.token.source = weakref.ref(made)
+        return made
+
+
+@dataclass(eq=False, slots=True)
+class Call(Node):
+    """A call to be made again; nodes stand where recorded tensors stood.
+
+    Attributes:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        needs: The nodes among the arguments.
+        plain: The unrecorded tensors among the arguments, and those the loop set on the module.
+        autocast: The settings in force.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    needs: list[Node]
+    plain: list[Tensor]
+    autocast: Autocast
+
+    @property
+    def parents(self) -> Sequence[Node]:
+        """The nodes among the arguments."""
+        return self.needs
+
+    @property
+    def spent(self) -> Broken | None:
+        """What stands in place of the arguments once they were forgotten."""
+        first = self.needs[0] if self.needs else None
+        return first if isinstance(first, Broken) and first.why == SPENT else None
+
+    def spend(self) -> None:
+        """Forget the arguments, after a backward pass that freed the graph."""
+        for node in self.needs:
+            if isinstance(node, Source):
+                node.users.discard(self)
+        self.args, self.kwargs, self.plain = (), {}, []
+        self.needs = [Broken(self.order, SPENT)]
+
+
+@dataclass(eq=False, slots=True)
+class Operation(Call):
+    """A call of a PyTorch function; ``random`` is the state of the streams if the function draws from them."""
+
+    function: Callable[..., Any]
+    random: RandomState | None
+
+
+@dataclass(eq=False, slots=True)
+class ModuleCall(Call):
+    """A call of a module with parameters or buffers, replayed as a whole.
+
+    Attributes:
+        module: The module.
+        random: The random streams before the call.
+        training: Its training flag.
+        parameters: Its parameters.
+        versions: Their version counters.
+        trainable: Their ``requires_grad`` flags.
+    """
+
+    module: nn.Module
+    random: RandomState
+    training: bool
+    parameters: list[nn.Parameter]
+    versions: list[int]
+    trainable: list[bool]
+
+
+@dataclass(eq=False, slots=True)
+class Output(Node):
+    """The ``index``-th thing in what ``call`` returned."""
+
+    call: Node
+    index: int
+
+    @property
+    def parents(self) -> Sequence[Node]:
+        """The call."""
+        return (self.call,)
+
+
+@dataclass(eq=False, slots=True)
+class Written(Node):
+    """A tensor after ``call`` wrote into it."""
+
+    call: Node
+    target: Node
+
+    @property
+    def parents(self) -> Sequence[Node]:
+        """The call and the tensor it wrote into."""
+        return (self.call, self.target)
+
+
+@dataclass(eq=False, slots=True)
+class Broken(Node):
+    """A tensor that cannot be made again, and why."""
+
+    why: str
+
+
+@dataclass(eq=False, slots=True)
+class Lean(Node):
+    """A tensor of a step that is not regularised: nothing is kept but the fact that the model was reached."""
+
+
+def spent(node: Node) -> Broken | None:
+    """Return the mark of a tensor whose record was forgotten, None of one that can still be made again."""
+    if isinstance(node, Broken):
+        return node if node.why == SPENT else None
+    return node.call.spent if isinstance(node, (Output, Written)) and isinstance(node.call, Call) else None
+
+
+def ancestry(roots: Sequence[Node]) -> list[Node]:
+    """Return ``roots`` and everything they need, in the order it happened."""
+    found: dict[int, Node] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if id(node) not in found:
+            found[id(node)] = node
+            stack.extend(node.parents)
+    return sorted(found.values(), key=lambda node: node.order)

@@ -1,0 +1,114 @@
+"""The words of the errors about what x is: several inputs, second routes, tensors that cannot be x."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from guard_plugins.errors import HookError
+
+_WATCH: Final = "x = hook.watch(x) before the first use of x"
+
+
+def several_inputs(module: str, shown: Sequence[str], last: str) -> HookError:
+    """Return the error for a call with several float inputs."""
+    return HookError(
+        f"{module} received several float inputs, and nothing says which of them is x",
+        seen=", ".join(shown),
+        do=f"name the argument, CurvatureHook(input={last!r}); or mark it in the loop, {_WATCH}; "
+        "what is neither named nor watched is data",
+    )
+
+
+def list_input(module: str, name: str, shape: tuple[int, ...]) -> HookError:
+    """Return the error for a list as x."""
+    return HookError(
+        f"{module} received a list of tensors as x, and nothing says whether each is a sample or a batch",
+        seen=f"{name} {shape}",
+        do="mark the list in the loop, images = hook.watch(images, unbatched=True) where each tensor is one sample, "
+        "unbatched=False where each is a batch",
+    )
+
+
+def doubtful_input(module: str, name: str, shape: tuple[int, ...]) -> HookError:
+    """Return the error for the only float input of a call that looks like a mask or a target."""
+    return HookError(
+        f"{module} received one float input beside integer ones, and it may be a mask or a target rather than x",
+        seen=f"{name} {shape}",
+        do=f"if it is x, write CurvatureHook(input={name!r}); integer ids cannot be moved: watch their embeddings, "
+        "e = hook.watch(embed(ids).detach()), or wrap this training in hook.paused()",
+    )
+
+
+def unusable_input(module: str, name: str, kind: str) -> HookError:
+    """Return the error for an input that cannot be moved."""
+    return HookError(
+        f"{module} received x in a form that cannot be moved",
+        seen=f"{name} is {kind}",
+        do=f"make it from a dense tensor with the batch first, and mark that one: {_WATCH}",
+    )
+
+
+def cannot_watch(seen: str) -> HookError:
+    """Return the error for ``hook.watch`` on something that is not data."""
+    return HookError(
+        "hook.watch was given something that cannot be x",
+        seen=seen,
+        do="watch dense floating-point data before anything is computed from it; x = hook.watch(x.detach()) takes the "
+        "numbers of a tensor that requires a gradient",
+    )
+
+
+def alias(tensor: str, source: str) -> HookError:
+    """Return the error for x, or a view of it, that reaches the loss beside the recorded x."""
+    return HookError(
+        "the data reach the loss by a second route, which would stay at x while the first one moves",
+        seen=f"{tensor} shares the numbers of x, {source}, and meets a tensor computed from it",
+        do=f"if it moves with x, write {_WATCH}; if it is a fixed target, write x.detach() there",
+    )
+
+
+def derived(tensor: str, source: str) -> HookError:
+    """Return the error for a tensor computed from x by unrecorded operations."""
+    return HookError(
+        "the data reach the loss by a second route, which would stay at x while the first one moves",
+        seen=f"{tensor} was computed from x, {source}, by operations that were not recorded",
+        do=f"if it moves with x, write {_WATCH}; if it is fixed, compute it under torch.no_grad() or write .detach()",
+    )
+
+
+def fresh_beside(module: str, tensor: str) -> HookError:
+    """Return the error for fresh data beside a recorded tensor in a trainable module."""
+    return HookError(
+        f"{module} received fresh float data beside a tensor computed from x",
+        seen=f"{tensor}, which is no weight and not recorded",
+        do="if both are x, watch both (x = hook.watch(x)); if only one is, watch that one or name its module, "
+        "CurvatureHook(model=...); the other is data then",
+    )
+
+
+def attribute_of_x(module: str, name: str) -> HookError:
+    """Return the error for a tensor computed from x that the loop set on a module."""
+    return HookError(
+        f"a tensor computed from x was set on {module}, where the hook cannot move it",
+        seen=f"attribute {name!r}",
+        do="hand it to the module as an argument; or write .detach() if it is fixed",
+    )
+
+
+def overwritten(source: str) -> HookError:
+    """Return the error for an x that changed between forward and backward."""
+    return HookError(
+        "x was written into after the model had received it",
+        seen=source,
+        do="write into a copy (x = x.clone()), or call backward first",
+    )
+
+
+def half_due() -> HookError:
+    """Return the error for a loss of which one part is due for the term and another is not."""
+    return HookError(
+        "a loss joins a model that is due for the term at this step with one that is not",
+        seen="every= counts the steps of each model, and theirs differ",
+        do="use every=1, or step the models that share a loss together",
+    )

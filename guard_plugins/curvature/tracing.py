@@ -1,0 +1,243 @@
+"""Noting how tensors follow from one another in the loop: loss functions, sums, reshapes, writes, masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from guard_plugins.curvature.functions import (
+    ASKING,
+    DETACHED,
+    DRAWN,
+    PROPERTIES,
+    RANDOM,
+    SHAPE_ONLY,
+    WATCHING,
+    may_write,
+)
+from guard_plugins.curvature.graph import Broken, Lean, Node, Operation, Output, Source, Written, now, spent
+from guard_plugins.curvature.ledger import Known, Ledger, version_of
+from guard_plugins.curvature.pytree import leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.snapshots import Autocast, RandomState
+
+_BACKWARD: Final = frozenset((Tensor.backward, torch.autograd.backward, torch.autograd.grad))
+
+_PLAIN_WRITE: Final = "recorded tensors were written into a plain tensor, which the loss then used"
+_DATA_WRITE: Final = "a tensor on the way to the loss was written through its .data"
+_LATER_GRADIENT: Final = "a gradient was taken inside the loop with create_graph=True, and the loss used it"
+
+Function = Callable[..., Any]
+
+
+class Tracer:
+    """Runs the torch functions the loop calls, and notes in the ledger what their results come from.
+
+    Args:
+        ledger: The notes of the session.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def run(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``function`` as the loop asked, noting how its results were made."""
+        name = getattr(function, "__name__", "")
+        if name == "__get__":
+            return self._property(function, args, kwargs)
+        tensors = tensors_in(args, kwargs)
+        if not tensors or function in _BACKWARD:
+            return self._differentiated(function, args, kwargs) if tensors else function(*args, **kwargs)
+        ledger = self._ledger
+        known = [ledger.get(tensor) for tensor in tensors]
+        if any(entry is not None and entry.node is not None for entry in known):
+            return self._recorded(name, function, args, kwargs, tensors, known)
+        return self._plain(name, function, args, kwargs, tensors, known)
+
+    def _property(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = getattr(getattr(function, "__self__", None), "__name__", "")
+        if name not in PROPERTIES and name != "data":
+            return function(*args, **kwargs)
+        if name == "data":
+            data = function(*args, **kwargs)
+            entry = self._ledger.of(data)
+            entry.shadow = self._ledger.of(args[0]).ref
+            return data
+        known = [self._ledger.get(args[0])]
+        if known[0] is not None and known[0].node is not None:
+            return self._recorded(name, function, args, kwargs, [args[0]], known)
+        return self._plain(name, function, args, kwargs, [args[0]], known)
+
+    def _differentiated(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = function(*args, **kwargs)
+        for tensor in tensors_of(result):
+            if tensor.grad_fn is not None:
+                self._ledger.mark(tensor, Broken(now(), _LATER_GRADIENT))
+        return result
+
+    def _recorded(
+        self,
+        name: str,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
+        known: Sequence[Known | None],
+    ) -> Any:
+        if name in WATCHING or (name == "__set__" and function == Tensor.data.__set__):  # type: ignore[attr-defined]
+            self._break(tensors[0], f"{'.data was set' if name == '__set__' else name + '() was called'} on it")
+            return function(*args, **kwargs)
+        if name in ASKING or name in DETACHED or name in DRAWN or name == "__set__" or not torch.is_grad_enabled():
+            if name == "detach_":
+                self._ledger.forget(tensors[0])
+            return function(*args, **kwargs)
+        ledger = self._ledger
+        nodes = {id(tensor): ledger.node(tensor) for tensor in tensors}
+        random = RandomState.save(t.device for t in tensors) if name in RANDOM else None
+        versions = [(t, version_of(t)) for t in tensors] if may_write(name, kwargs) else []
+        shadows = [t for t, k in zip(tensors, known, strict=True) if k is not None and k.shadow is not None]
+        call = self._operation(function, args, kwargs, tensors, nodes, random)
+        result = function(*args, **kwargs)
+        self.mark_written(call, versions, nodes)
+        if versions and shadows:
+            self._written_through_data(tensors[0])
+        self.mark_results(call, leaves_of(result), tensors)
+        return result
+
+    def _operation(
+        self,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
+        nodes: dict[int, Node | None],
+        random: RandomState | None,
+    ) -> Node:
+        simple = without_record(nodes.values())
+        if simple is not None:
+            return simple
+        leaves = leaves_of((args, kwargs))
+        kept = [nodes.get(id(leaf)) or leaf for leaf in leaves]
+        needs, plain = linked(kept)
+        autocast = Autocast.save(tensors[0].device.type)
+        again_args, again_kwargs = replace_leaves((args, kwargs), kept)
+        call = Operation(now(), again_args, again_kwargs, needs, plain, autocast, function, random)
+        register(call)
+        return call
+
+    def mark_results(self, call: Node, leaves: list[Any], inputs: Sequence[Tensor] = ()) -> None:
+        """Mark the tensors in the result of ``call``; an input handed back unchanged keeps its own record."""
+        given = {id(tensor) for tensor in inputs}
+        for place, leaf in enumerate(leaves):
+            if not isinstance(leaf, Tensor):
+                continue
+            if id(leaf) in given and self._ledger.node(leaf) is not None:
+                continue
+            self._ledger.mark(leaf, call if isinstance(call, (Lean, Broken)) else Output(now(), call, place))
+
+    def mark_written(self, call: Node, versions: list[tuple[Tensor, int]], nodes: dict[int, Node | None]) -> None:
+        """Mark the tensors ``call`` wrote into: those whose version counter is not the one in ``versions`` any more."""
+        for target, version in versions:
+            if version_of(target) == version:
+                continue
+            node = nodes.get(id(target))
+            if isinstance(call, (Lean, Broken)):
+                self._ledger.mark(target, call)
+            else:
+                self._ledger.mark(target, Broken(now(), _PLAIN_WRITE) if node is None else Written(now(), call, node))
+
+    def _plain(
+        self,
+        name: str,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
+        known: Sequence[Known | None],
+    ) -> Any:
+        result = function(*args, **kwargs)
+        if name in ASKING or name in SHAPE_ONLY or name == "__set__":
+            return result
+        writes = may_write(name, kwargs)
+        if writes and known[0] is not None and known[0].shadow is not None:
+            self._written_through_data(tensors[0])
+        outputs = [result] if isinstance(result, Tensor) else tensors_of(result)
+        if writes:
+            outputs.append(tensors[-1] if kwargs.get("out") is not None else tensors[0])
+        self.mark_derived(outputs, tensors, known, cut=name in DETACHED)
+        if known[0] is not None and known[0].shadow is not None:
+            self._views_of_data(outputs, tensors[0], known[0].shadow)
+        return result
+
+    def mark_derived(
+        self, outputs: list[Tensor], inputs: list[Tensor], known: Sequence[Known | None], *, cut: bool
+    ) -> None:
+        """Note what plain ``outputs`` were computed from; ``cut``: as data, by detaching."""
+        ledger = self._ledger
+        features = next((entry.features for entry in known if entry is not None and entry.features), "")
+        derived = not cut and torch.is_grad_enabled()
+        ancestors = ledger.lineage(inputs) if derived and outputs else frozenset()
+        for output in outputs:
+            # one with a graph is noted even if it comes from weights alone: the loop may set it on a module
+            if ancestors or features or (derived and output.requires_grad):
+                entry = ledger.of(output)
+                entry.ancestors |= ancestors - {entry.token}
+                entry.features = entry.features or features
+
+    def note_custom(self, args: tuple[Any, ...], result: Any) -> None:
+        """Note what the results of a custom ``autograd.Function`` come from; they are not made again."""
+        inputs = tensors_in(args, {})
+        self.mark_derived(tensors_of(result), inputs, [self._ledger.get(t) for t in inputs], cut=False)
+
+    def _views_of_data(self, outputs: list[Tensor], data: Tensor, shadow: Any) -> None:
+        for output in outputs:
+            if output is not data and output.untyped_storage().data_ptr() == data.untyped_storage().data_ptr():
+                self._ledger.of(output).shadow = shadow
+
+    def _written_through_data(self, data: Tensor) -> None:
+        entry = self._ledger.get(data)
+        target = entry.shadow() if entry is not None and entry.shadow is not None else None
+        if target is None:
+            return
+        self._ledger.of(target).written = now()
+        self._ledger.data_written = True
+        self._break(target, _DATA_WRITE)
+
+    def _break(self, tensor: Tensor, why: str) -> None:
+        if self._ledger.node(tensor) is not None:
+            self._ledger.mark(tensor, Broken(now(), why))
+
+
+def tensors_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors among the arguments of a torch function."""
+    found: list[Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple, dict)):
+            found.extend(tensors_of(value))
+    return found
+
+
+def without_record(nodes: Any) -> Node | None:
+    """Return the node of results of which nothing is recorded: of a lean step, or spent; None where all is."""
+    present = [node for node in nodes if node is not None]
+    for node in present:
+        if (gone := spent(node)) is not None:
+            return gone
+    return Lean(now()) if all(isinstance(node, Lean) for node in present) else None
+
+
+def linked(kept: list[Any]) -> tuple[list[Node], list[Tensor]]:
+    """Return the nodes among the kept leaves of a call, and the plain tensors."""
+    nodes = [leaf for leaf in kept if isinstance(leaf, Node)]
+    return nodes, [leaf for leaf in kept if isinstance(leaf, Tensor)]
+
+
+def register(call: Operation) -> None:
+    """Let each recorded input know that ``call`` needs its numbers."""
+    for node in call.needs:
+        if isinstance(node, Source):
+            node.users.add(call)

@@ -1,0 +1,235 @@
+"""guard-eval's options: guard-run's names, the spellings of version 0.1, and what an evaluation says on screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from guard_plugins.cli import eval as command
+from guard_plugins.cli.eval_arguments import RENAMED, current_spelling, parse
+from guard_plugins.config.schema import RunConfig
+from guard_plugins.errors import ConfigError
+from guard_plugins.pipeline.standalone.request import EvaluationRequest
+from tests.pipeline.conftest import do_tiny_run
+
+FAST = ["--evaluation.protocol", "fgsm", "--evaluation.images", "40"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return do_tiny_run(tmp_path_factory.mktemp("options") / "run", "random", teacher={"epochs": 3})[1]
+
+
+@pytest.fixture
+def inner(run: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a run's teacher as another code base would name them."""
+    whole = load_file(run / "teacher.safetensors")
+    return {name.removeprefix("network."): value for name, value in whole.items() if name.startswith("network.")}
+
+
+def test_old_spellings_mean_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    old = parse(
+        [
+            "net.pth",
+            "--arch",
+            "resnet18",
+            "--activation=gelu",
+            "--mean",
+            "0.1",
+            "0.2",
+            "0.3",
+            "--std=0.5",
+            "--protocol",
+            "pgd-3",
+            "--eps",
+            "1",
+            "2",
+            "--images",
+            "9",
+            "--batch-size",
+            "3",
+            "--image-size",
+            "8",
+            "--data-root",
+            "~/x",
+        ]
+    )
+    said = capsys.readouterr().err
+    new = parse(
+        [
+            "net.pth",
+            "--teacher.network",
+            "resnet18",
+            "--teacher.activation",
+            "gelu",
+            "--teacher.mean",
+            "0.1,0.2,0.3",
+            "--teacher.std",
+            "0.5",
+            "--evaluation.protocol",
+            "pgd-3",
+            "--evaluation.eps",
+            "1,2",
+            "--evaluation.images",
+            "9",
+            "--evaluation.batch-size",
+            "3",
+            "--data.image-size",
+            "8",
+            "--data-root",
+            "~/x",
+        ]
+    )
+    assert old == new
+    assert "note: --arch is now called --teacher.network\n" in said
+    assert said.count("note: ") == 9
+    assert capsys.readouterr().err == ""
+    old = parse(
+        [
+            "--distilled",
+            "x",
+            "--student",
+            "convnet3",
+            "--seeds",
+            "3",
+            "--recipe",
+            "dc",
+            "--epochs",
+            "4",
+            "--labels",
+            "stored",
+        ]
+    )
+    new = parse(
+        [
+            "--distilled",
+            "x",
+            "--student.network",
+            "convnet3",
+            "--student.count",
+            "3",
+            "--student.protocol",
+            "dc",
+            "--student.epochs",
+            "4",
+            "--student.labels",
+            "stored",
+        ]
+    )
+    assert old == new
+    assert new.settings() == {"student": {"network": "convnet3", "count": 3, "protocol": "dc", "epochs": 4}}
+
+
+def test_the_two_names_of_an_option_are_not_given_together() -> None:
+    with pytest.raises(ConfigError, match=r"--seeds and --student\.count are the same option"):
+        current_spelling(["--seeds", "2", "--student.count", "3"])
+
+
+def test_several_numbers_may_stand_apart() -> None:
+    assert current_spelling(["--evaluation.eps", "8", "16", "x.pt"])[0] == ["--evaluation.eps", "8,16", "x.pt"]
+    assert current_spelling(["--teacher.std=1", "2", "--seed", "3"])[0] == ["--teacher.std=1,2", "--seed", "3"]
+    assert parse(["x.pt", "--evaluation.eps", "8", "16"]).evaluation.eps == (8, 16)
+
+
+def test_options_of_both_commands_have_the_same_names() -> None:
+    own = {"checkpoint", "distilled"}
+    assert set(EvaluationRequest.model_fields) - own <= set(RunConfig.model_fields)
+    for section in ("teacher", "student", "data", "evaluation"):
+        ours, theirs = (
+            set(model.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
+            for model in (EvaluationRequest, RunConfig)
+        )
+        assert ours <= theirs, section
+    known = {f"--{s}.{f}" for s in ("teacher", "student", "data", "evaluation")
+             for f in EvaluationRequest.model_fields[s].annotation.model_fields}  # type: ignore[union-attr]  # fmt: skip
+    assert {new.replace("-", "_")[2:] for new in RENAMED.values()} <= {name[2:] for name in known}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["x.pt", "--student.lr", "1"], "--student.lr belongs to students"),
+        (["x.pt", "--teacher", "y.pt"], "--teacher belongs to students"),
+        (["--distilled", "x", "--classes", "y"], "--teacher.classes belongs to a checkpoint or a teacher"),
+        (["--distilled", "x", "--student.labels", "online"], "needs a --teacher"),
+        (["x.pt", "--data.train-per-class", "3"], "--data.train-per-class has no effect here"),
+        (["x.pt", "--preset", "Fast"], "Did you mean 'fast'?"),
+        (["x.pt", "--evaluation.epsilon", "3"], "Did you mean --evaluation.eps?"),
+        (["x.pt", "--nonsense"], "`guard-eval --help` lists the options"),
+        (["x.pt", "--evaluation.images", "many"], "`guard-eval --help` describes every option"),
+    ],
+)
+def test_what_has_no_effect_or_no_meaning_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert "guard-run" not in message
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--distilled", "x", "--preset", "fast", "--help"])
+    text = capsys.readouterr().out
+    words = " ".join(text.split())
+    for said in (
+        "[CHECKPOINT]", "examples:", "as 0.49,0.48,0.45", "passes over the distilled images (default: 400)",
+        "or an attack alone, as reports label it", "(short: --teacher PATH)",
+    ):  # fmt: skip
+        assert said in words
+    assert "None" not in words
+
+
+def test_outputs_in_another_order_are_noticed_and_put_right(
+    inner: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = [3, 5, 0, 9, 1, 2, 4, 8, 6, 7]  # no digit stays in its place
+    mixed = {**inner, **{name: inner[name][order] for name in ("classifier.weight", "classifier.bias")}}
+    torch.save(mixed, tmp_path / "x.pt")
+    arguments = [str(tmp_path / "x.pt"), "--teacher.network", "small-resnet", *FAST]
+    assert command.main([*arguments, "--output", str(tmp_path / "wrong.json")]) == 0
+    said = capsys.readouterr().err
+    assert "release gate, warning for the checkpoint: clean accuracy above chance" in said
+    assert "below chance; with the outputs in another order it would be " in said
+    assert f"is {', '.join(map(str, order))}; compare it with the training code" in said
+    (tmp_path / "classes.txt").write_text("\n".join(map(str, order)))
+    arguments += ["--classes", str(tmp_path / "classes.txt"), "--output", str(tmp_path / "right.json")]
+    assert command.main(arguments) == 0
+    assert "below chance" not in capsys.readouterr().err
+    wrong, right = (json.loads((tmp_path / f"{n}.json").read_text())["model"]["clean"] for n in ("wrong", "right"))
+    assert wrong < 0.1 < 0.5 < right
+
+
+def test_a_radius_in_the_wrong_unit_is_noticed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([str(run), *FAST, "--evaluation.eps", "0.0314"]) == 0
+    said = capsys.readouterr().err
+    assert "--evaluation.eps 0.0314 is 0.0314/255" in said
+    assert "Was 8/255 meant? Then give --evaluation.eps 8" in said
+    assert command.main([str(run), *FAST, "--evaluation.eps", "0.5,1"]) == 0
+    assert "meant?" not in capsys.readouterr().err
+
+
+def test_students_learn_from_the_weights_of_another_code_base(
+    run: Path, inner: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"model": {f"module.{name}": value for name, value in inner.items()}}, tmp_path / "x.pth")
+    students = ["--distilled", str(run), "--student.epochs", "3", *FAST]
+    foreign = ["--teacher", str(tmp_path / "x.pth"), "--teacher.network", "small-resnet"]
+    assert command.main([*students, *foreign, "--output", str(tmp_path / "a.json")]) == 0
+    assert "took the weights under 'model'; dropped the prefix 'module.' of the names" in capsys.readouterr().err
+    assert command.main([*students, "--teacher", str(run), "--output", str(tmp_path / "b.json")]) == 0
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert one["model"] == two["model"]
+
+
+def test_a_file_that_does_not_say_its_network_is_told_from_its_names(
+    inner: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(inner, tmp_path / "x.pt")
+    assert command.main([str(tmp_path / "x.pt")]) == 2
+    assert "closest by names and shapes: small-resnet (all of " in capsys.readouterr().err

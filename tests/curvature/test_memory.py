@@ -1,0 +1,143 @@
+"""What a loop keeps undetached must not keep the recorded batches."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from guard_plugins.curvature import CurvatureHook
+from guard_plugins.curvature.graph import Call, ancestry
+from guard_plugins.errors import HookError
+from tests.curvature.gaps import H
+
+PAGE = 4096
+
+
+def _net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 10))
+
+
+def _appended(kept: list, out: Tensor, loss: Tensor) -> None:
+    kept.append(loss)
+
+
+def _summed(kept: list, out: Tensor, loss: Tensor) -> None:
+    kept[:] = [kept[0] + loss] if kept else [loss]
+
+
+def _outputs(kept: list, out: Tensor, loss: Tensor) -> None:
+    kept.append({"loss": loss, "mean": out.mean()})
+
+
+STYLES = {"losses.append(loss)": _appended, "total += loss": _summed, "a dict of results": _outputs}
+
+
+def _loop(keep: Callable[[list, Tensor, Tensor], None], steps: int, size: int = 128) -> list:
+    net, kept = _net(), []
+    opt = torch.optim.SGD(net.parameters(), 0.01)
+    for _ in range(steps):
+        x, y = torch.randn(size, 3, 32, 32), torch.randint(0, 10, (size,))
+        opt.zero_grad()
+        out = net(x)
+        loss = F.cross_entropy(out, y)
+        loss.backward()
+        opt.step()
+        keep(kept, out, loss)
+    return kept
+
+
+def _resident() -> float:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 2**20
+
+
+def _grown(keep: Callable[[list, Tensor, Tensor], None]) -> float:
+    _loop(keep, 5)
+    before = _resident()
+    kept = _loop(keep, 300)
+    grown = _resident() - before
+    assert kept
+    return grown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+def test_kept_results_do_not_keep_the_batches(style: str) -> None:
+    plain = _grown(STYLES[style])
+    with CurvatureHook(h=H):
+        hooked = _grown(STYLES[style])
+    assert hooked <= plain + 20
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_record_is_spent_with_the_graph(style: str) -> None:
+    with CurvatureHook(h=H) as hook:
+        kept = _loop(STYLES[style], 4, size=4)
+        ledger = hook._session.ledger
+        tensors = [t for entry in kept for t in (entry.values() if isinstance(entry, dict) else [entry])]
+        nodes = [node for t in tensors if (node := ledger.node(t)) is not None]
+        calls = [node for node in ancestry(nodes) if isinstance(node, Call)]
+        assert nodes
+        assert not any(call.args or call.kwargs or call.plain for call in calls)
+
+
+def test_the_loop_s_own_batch_is_untouched() -> None:
+    net, x, y = _net(), torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))
+    before = x.clone()
+    with CurvatureHook(h=H):
+        for _ in range(3):
+            F.cross_entropy(net(x), y).backward()
+    assert torch.equal(x, before)
+
+
+def test_a_batch_may_feed_two_backward_calls() -> None:
+    """Two graphs from one tensor: the first one's end must not take the second one's input away."""
+    net, x, y = _net().double(), torch.randn(4, 3, 32, 32, dtype=torch.float64), torch.randint(0, 10, (4,))
+    grads = []
+    for interleaved in (True, False):
+        net.zero_grad()
+        with CurvatureHook(h=H):
+            if interleaved:
+                a, b = F.cross_entropy(net(x), y), F.cross_entropy(net(x), y.flip(0))
+                a.backward()
+                b.backward()
+            else:
+                F.cross_entropy(net(x), y).backward()
+                F.cross_entropy(net(x), y.flip(0)).backward()
+        grads.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert torch.allclose(grads[0], grads[1], rtol=1e-12)
+
+
+def test_a_second_backward_names_retain_graph() -> None:
+    net, x, y = _net(), torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,))
+
+    def twice() -> None:
+        with CurvatureHook(h=H):
+            out = net(x)
+            F.cross_entropy(out, y).backward()
+            out.square().mean().backward()
+
+    with pytest.raises(HookError, match="cannot be computed again") as error:
+        twice()
+    assert "retain_graph=True" in str(error.value)
+
+
+def test_evaluations_with_gradients_on_are_freed() -> None:
+    net, refs = _net(), []
+    with CurvatureHook(h=H) as hook:
+        for _ in range(3):
+            x = torch.randn(4, 3, 32, 32)
+            refs.append(weakref.ref(net(hook.watch(x))))
+            refs.append(weakref.ref(x))
+        del x
+        gc.collect()
+        assert [ref() for ref in refs] == [None] * 6
+        F.cross_entropy(net(hook.watch(torch.randn(4, 3, 32, 32))), torch.randint(0, 10, (4,))).backward()

@@ -1,0 +1,78 @@
+"""Mistakes in writing the hook down: each gets one message that names what was seen and the line to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from guard_plugins.curvature import CurvatureHook
+from guard_plugins.errors import ConfigError
+
+NET = nn.Linear(3, 2)
+X, Y = torch.rand(4, 3), torch.tensor([0, 1, 1, 0])
+
+
+def train() -> None: ...
+
+
+MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
+    "no parentheses": (lambda: CurvatureHook(train), ["CurvatureHook(train)", "@CurvatureHook(h=...)"]),
+    "a number without a name": (lambda: CurvatureHook(0.5), ["write CurvatureHook(h=0.5)"]),
+    "h as a string": (lambda: CurvatureHook(h="0.5"), ["h must be a positive number", "h='0.5', a str"]),
+    "h as a flag": (lambda: CurvatureHook(h=True), ["h must be a positive number", "a bool"]),
+    "weight as a string": (lambda: CurvatureHook(h=1, weight="1"), ["weight must be a number"]),
+    "the model wrapped": (lambda: CurvatureHook(h=1)(NET), ["hook(a Linear)", "`with hook:`"]),
+    "a result wrapped": (lambda: CurvatureHook(h=1)(3), ["hook(a int)"]),
+    "above classmethod": (lambda: CurvatureHook(h=1)(classmethod(train)), ["write @classmethod above @hook"]),
+    "above staticmethod": (lambda: CurvatureHook(h=1)(staticmethod(train)), ["write @staticmethod above @hook"]),
+    "labels in place of a loss": (
+        lambda: CurvatureHook(h=1).loss(NET, X, Y),
+        ["needs a function as loss_fn", "loss_fn is a Tensor", "lambda out: criterion(out, y)"],
+    ),
+    "outputs in place of a model": (
+        lambda: CurvatureHook(h=1).loss(NET(X), X, F.cross_entropy),
+        ["needs a function as model", "model is a Tensor"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_name_the_line_to_write(name: str) -> None:
+    act, words = MISTAKES[name]
+    with pytest.raises(ConfigError) as error:
+        act()
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_methods_in_the_right_order() -> None:
+    hook = CurvatureHook(h=0.1)
+
+    class Trainer:
+        @classmethod
+        @hook
+        def train(cls) -> str:
+            F.cross_entropy(NET(X), Y).backward()
+            return cls.__name__
+
+    assert Trainer.train() == "Trainer"
+    assert hook.summary().backwards == 1
+
+
+def test_an_infinite_gradient_is_warned_of() -> None:
+    net = nn.Linear(3, 2, bias=False)
+    nn.init.zeros_(net.weight)
+    with pytest.warns(RuntimeWarning, match="not finite"), CurvatureHook(h=0.1):
+        net(X).norm(dim=1).sqrt().mean().backward()
+
+
+@pytest.mark.parametrize("h", [0.1, 1e9])
+def test_a_leap_of_the_loss_is_warned_of(h: float, recwarn: pytest.WarningsRecorder) -> None:
+    with CurvatureHook(h=h):
+        F.cross_entropy(NET(X), Y).backward()
+    leaps = [w for w in recwarn if "hook.suggest_h" in str(w.message)]
+    assert len(leaps) == (h > 1)

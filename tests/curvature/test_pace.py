@@ -1,0 +1,113 @@
+"""``every`` and ``ramp`` count the steps of each model, whatever else trains under the hook."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from guard_plugins.curvature import CurvatureHook
+from tests.curvature.gaps import H, by_hand, distance, filled
+
+X = torch.randn(6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+Y = torch.tensor([0, 1, 2, 3, 1, 0])
+
+
+def _net(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4)).double()
+
+
+def _regularised(net: nn.Module, hook: CurvatureHook, opt: torch.optim.Optimizer, *, watch: bool = False) -> bool:
+    """Take one step; return whether its gradients are those of the objective rather than of the plain loss."""
+    opt.zero_grad()
+    x = hook.watch(X.clone()) if watch else X.clone()
+    F.cross_entropy(net(x), Y).backward()
+    weights = list(net.parameters())
+    ours = filled([p.grad for p in weights], weights)
+    with hook.paused():
+        loss = lambda x: F.cross_entropy(net(x), Y)  # noqa: E731
+        expected = by_hand(loss, [X], weights)
+        plain = filled(torch.autograd.grad(loss(X), weights), weights)
+    opt.step()
+    assert (distance(ours, expected) <= 1e-9) != (distance(ours, plain) <= 1e-9)
+    return distance(ours, expected) <= 1e-9
+
+
+def test_two_models_in_turn_are_both_regularised_every_second_step() -> None:
+    for watch in (False, True):
+        a, b = _net(1), _net(2)
+        opt_a, opt_b = torch.optim.SGD(a.parameters(), 0.1), torch.optim.SGD(b.parameters(), 0.1)
+        with CurvatureHook(h=H, every=2) as hook:
+            turns = [
+                (_regularised(a, hook, opt_a, watch=watch), _regularised(b, hook, opt_b, watch=watch)) for _ in range(4)
+            ]
+        assert turns == [(True, True), (False, False)] * 2
+        assert hook.summary().steps == 8
+        assert hook.summary().regularised_steps == 4
+
+
+def test_one_step_of_two_optimisers_on_one_model_counts_once() -> None:
+    net = _net(1)
+    first, last = torch.optim.SGD(net[0].parameters(), 0.1), torch.optim.SGD(net[2].parameters(), 0.1)
+
+    class Both:
+        def zero_grad(self) -> None:
+            net.zero_grad()
+
+        def step(self) -> None:
+            first.step()
+            last.step()
+
+    with CurvatureHook(h=H, every=3) as hook:
+        assert [_regularised(net, hook, Both()) for _ in range(6)] == [True, False, False] * 2
+
+
+def test_three_models_that_step_unequally() -> None:
+    nets = [_net(seed) for seed in range(3)]
+    opts = [torch.optim.SGD(net.parameters(), 0.1) for net in nets]
+    found: list[list[bool]] = [[], [], []]
+    with CurvatureHook(h=H, every=2) as hook:
+        for which in (0, 0, 1, 2, 2, 2, 1, 0):
+            found[which].append(_regularised(nets[which], hook, opts[which]))
+    assert found == [[True, False, True], [True, False], [True, False, True]]
+
+
+def test_a_second_training_has_its_own_ramp() -> None:
+    hook = CurvatureHook(h=H, ramp=4)
+
+    @hook
+    def train(net: nn.Module) -> list[float]:
+        opt, lengths = torch.optim.SGD(net.parameters(), 0.0), []
+        for _ in range(4):
+            F.cross_entropy(net(X), Y).backward()
+            opt.step()
+            lengths.append(hook.last.term)
+        return lengths
+
+    first, second = train(_net(1)), train(_net(1))
+    assert first == second
+    assert first[0] < 0.5 * first[3]
+    third = _net(1)
+    assert train(third) == first
+    assert train(third)[0] == first[3]  # the same model goes on where it was
+
+
+def test_a_resumed_training_goes_on() -> None:
+    first, second = CurvatureHook(h=H, ramp=4), CurvatureHook(h=H, ramp=4)
+    net = _net(1)
+    opt = torch.optim.SGD(net.parameters(), 0.0)
+
+    def step(hook: CurvatureHook) -> Tensor:
+        F.cross_entropy(net(X), Y).backward()
+        opt.step()
+        return hook.last.term
+
+    with first:
+        whole = [step(first) for _ in range(4)]
+    fresh = CurvatureHook(h=H, ramp=4)
+    with fresh:
+        begun = [step(fresh) for _ in range(2)]
+    second.load_state_dict(fresh.state_dict())
+    with second:
+        assert begun + [step(second) for _ in range(2)] == whole
