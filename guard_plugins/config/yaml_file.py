@@ -12,7 +12,7 @@ LARGEST: Final = 100_000
 """Characters of the largest file; a run's configuration has about 3,000."""
 DEEPEST: Final = 20
 """Levels of the deepest nesting; a configuration has three."""
-MOST: Final = 10_000
+MOST: Final = 3_000
 """Values of the largest file once its aliases are written out."""
 LONGEST: Final = 1024
 """Bits of the largest whole number."""

@@ -33,19 +33,19 @@ def bomb(levels: int, *, merging: bool = False) -> str:
         ("b: !!bool maybe", "cannot be read"),
         ("t: !!timestamp soon", "cannot be read"), ("i: !!int ''", "cannot be read"), ("? [a]\n: 1", "unhashable"),
         ("x: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
-        ("[" + "a," * 20_000 + "]", "10,000 values"),
+        ("[" + "a," * 20_000 + "]", "3,000 values"),
     ],
 )  # fmt: skip
 def test_hostile_yaml_is_refused_at_once(text: str, seen: str, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(text)
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises((yaml.YAMLError, ValueError)) as caught:
         read_yaml(file)
     assert seen in str(caught.value)
     with pytest.raises(ConfigError, match="cannot be read"):
         parse(["--method", "noise", "--config", str(file)])
-    assert time.monotonic() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 def test_ordinary_yaml_with_aliases_is_what_pyyaml_reads(tmp_path: Path) -> None:
