@@ -58,7 +58,8 @@ def test_the_best_round_counts_and_the_first_is_not_timed() -> None:
 def test_share_of_convolutions_is_one_where_there_is_nothing_else() -> None:
     conv, x = torch.nn.Conv2d(16, 16, 3), torch.rand(8, 16, 32, 32)
     with torch.no_grad():
-        assert convolution_share(lambda: conv(x)) > 0.9
+        conv(x)  # the first call also prepares the operator
+        assert convolution_share(lambda: [conv(x) for _ in range(10)]) > 0.9
         assert convolution_share(lambda: x @ x) == 0
 
 
