@@ -132,7 +132,7 @@ class Run:
 
     def call(self, module: nn.Module, *inputs: Tensor) -> Tensor:
         """Call a trainable module; where it is asked for, note which plain tensors it was given."""
-        if self.given is None:
+        if self.given is None or not any(p.requires_grad for p in module.parameters()):
             return module(*inputs)
         known = {id(t): leaf for t, leaf in self.given}
         for t in inputs:
