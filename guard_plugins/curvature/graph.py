@@ -50,7 +50,7 @@ class Token:
         self.source: weakref.ref[Source] | None = None
 
     def alive(self) -> bool:
-        """Return whether the tensor, or a record that started from it, can still take part in a loss."""
+        """Return whether the tensor, or a record that started from it, can still take part."""
         return self.tensor() is not None or (self.source is not None and self.source() is not None)
 
 
@@ -100,9 +100,7 @@ class Watched(Node):
         token: Stands for the loop's original tensor.
         version: The original's version counter then.
         lineage: What the original was computed from.
-        name: How messages call it.
-        rows: Whether dimension 0 counts samples.
-        group: Inputs of one group share one z.
+        name, rows, group: As in ``Source``.
         base: What the original is a view of, itself if of none.
     """
 

@@ -87,6 +87,16 @@ def fresh_beside(module: str, tensor: str) -> HookError:
     )
 
 
+def cut_off(module: str, tensor: str) -> HookError:
+    """Return the error for a model whose input depends on x by masks and indices alone."""
+    return HookError(
+        f"{module} received a float input that depends on x only by comparisons or indices, which have no gradient",
+        seen=tensor,
+        do="write .detach() on it: then it is data, and the x of that model; or watch the data it is made from, "
+        f"{_WATCH}",
+    )
+
+
 def attribute_of_x(module: str, name: str) -> HookError:
     """Return the error for a tensor computed from x that the loop set on a module."""
     return HookError(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.optim import Optimizer
 
@@ -25,12 +25,14 @@ class Patch:
 
     def __init__(self, session: Session) -> None:
         self._call, self._zero = nn.Module.__call__, Optimizer.zero_grad
+        self._own_cast = Tensor.__dict__.get("as_subclass")
         self._apply = Function.__dict__["apply"]
         self._engine = Engine(session.backward, session.quiet)
         self._listening = session.listening
         nn.Module.__call__ = _calling(self._call, session)  # type: ignore[method-assign]
         Optimizer.zero_grad = _unheard(self._zero, session.listening)  # type: ignore[method-assign]
         Function.apply = _applying(self._apply, session)
+        Tensor.as_subclass = _casting(Tensor.as_subclass, session)  # type: ignore[method-assign]
         self._engine.install()
         self._listening.start()
 
@@ -39,6 +41,10 @@ class Patch:
         nn.Module.__call__ = self._call  # type: ignore[method-assign]
         Optimizer.zero_grad = self._zero  # type: ignore[method-assign]
         Function.apply = self._apply
+        if self._own_cast is None:
+            del Tensor.as_subclass
+        else:
+            Tensor.as_subclass = self._own_cast  # type: ignore[method-assign]
         self._engine.remove()
         self._listening.stop()
 
@@ -75,3 +81,16 @@ def _applying(original: Any, session: Session) -> Any:
         return result
 
     return classmethod(apply)
+
+
+def _casting(original: Callable[..., Any], session: Session) -> Callable[..., Any]:
+    """Return ``Tensor.as_subclass``, which PyTorch shows to no mode, so that a recorded tensor stays one."""
+
+    @functools.wraps(original)
+    def as_subclass(tensor: Tensor, kind: Any) -> Any:
+        if torch.compiler.is_compiling() or session.recorder.depth or session.quiet():
+            return original(tensor, kind)
+        with session.listening.off():
+            return session.tracer.run(original, (tensor, kind), {})
+
+    return as_subclass

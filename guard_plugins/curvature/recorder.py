@@ -141,9 +141,16 @@ class Recorder:
         self.note_weights(module, parameters)
         call = without_record(nodes.values())
         if call is None:
+            self._reject_cut_off(module, recorded, parameters)
             kept = [nodes.get(id(leaf)) or leaf for leaf in leaves]
             call = self._module_call(module, args, kwargs, kept, parameters, recorded[0])
         return self._call_inner(original, module, args, kwargs, call, versions, nodes)
+
+    def _reject_cut_off(self, module: nn.Module, recorded: list[Tensor], parameters: list[nn.Parameter]) -> None:
+        floats = [t for t in recorded if t.is_floating_point()]
+        if floats and not any(t.requires_grad for t in recorded) and any(p.requires_grad for p in parameters):
+            shown = f"a tensor of shape {tuple(floats[0].shape)}"
+            raise input_messages.cut_off(type(module).__name__, shown)
 
     def _call_inner(
         self,

@@ -99,6 +99,7 @@ class Twin:
         """
         (x, m, y), state = data(), torch.get_rng_state()
         net = copy.deepcopy(self.net)
+        Gradients(self.program, net).before_forward()
         values: list[Tensor] = []
         run = Run(net, lambda place, value: values.append(value) or value, given=[])
         roots = self.loop.roots(run.losses(self.program, x, m, y))
@@ -145,6 +146,7 @@ class Twin:
         torch.set_rng_state(start)
         again = Run(self.net, lambda place, value: moved.get(place, value), first.recorded)
         displaced = self.loop.roots(again.losses(self.program, x.clone(), m.clone(), y))[index]
+        self.blurred |= first.blurred or again.blurred
         self._restore(state)
         torch.set_rng_state(after)
         return loss + self.program.weight * (displaced - loss).abs()

@@ -114,6 +114,7 @@ class Run:
         tape: Constants of an earlier pass, to be used again; None in a first pass, which records them.
         recorded: The constants of this pass.
         given: The plain tensors trainable modules were given, each with the leaf they saw in its place.
+        blurred: Whether a mask was taken of a value that is nothing but rounding error.
     """
 
     model: Model
@@ -121,6 +122,7 @@ class Run:
     tape: list[Tensor] | None = None
     recorded: list[Tensor] = field(default_factory=list)
     given: list[tuple[Tensor, Tensor]] | None = None
+    blurred: bool = False
 
     def constant(self, make: Callable[[], Tensor]) -> Tensor:
         """Return a value that is data: drawn as often as in the first pass, but the same."""
@@ -130,7 +132,7 @@ class Run:
 
     def call(self, module: nn.Module, *inputs: Tensor) -> Tensor:
         """Call a trainable module; where it is asked for, note which plain tensors it was given."""
-        if self.given is None:
+        if self.given is None or not any(p.requires_grad for p in module.parameters()):
             return module(*inputs)
         known = {id(t): leaf for t, leaf in self.given}
         for t in inputs:
@@ -138,6 +140,12 @@ class Run:
                 known[id(t)] = t.detach().requires_grad_()
                 self.given.append((t, known[id(t)]))
         return module(*[known.get(id(t), t) for t in inputs])
+
+    def positive(self, a: Tensor) -> Tensor:
+        """Return the mask of the positive entries."""
+        size = a.detach().abs()
+        self.blurred |= bool(((size > 0) & (size < 1e-12)).any())
+        return a > 0
 
     def values(self, program: Program, x: Tensor, m: Tensor) -> list[Tensor]:
         """Carry out the operations."""
@@ -205,7 +213,7 @@ OPERATIONS: dict[str, Callable[[Run, Tensor, Tensor], Tensor]] = {
     "residual": lambda r, a, b: a + 0.5 * b,
     "product": lambda r, a, b: a * b.sigmoid(),
     "halves": lambda r, a, b: torch.cat([a[:, :4], b[:, 4:]], 1),
-    "masked": lambda r, a, b: a * (b > 0),
+    "masked": lambda r, a, b: a * r.positive(b),
     "pooled": lambda r, a, b: a - a.mean(1, keepdim=True),
     "detached": lambda r, a, b: r.constant(lambda: a.detach()),
     "mixed with detached": lambda r, a, b: a + r.constant(lambda: b.detach()) * 0.3,
@@ -220,7 +228,7 @@ OPERATIONS: dict[str, Callable[[Run, Tensor, Tensor], Tensor]] = {
 
 
 def masked_mean(run: Run, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
-    return a[a > 0].sum() / (a > 0).sum().clamp_min(1)
+    return a[run.positive(a)].sum() / (a > 0).sum().clamp_min(1)
 
 
 def mined(run: Run, a: Tensor, b: Tensor, y: Tensor) -> Tensor:

@@ -451,3 +451,84 @@ def test_gradient_penalty_through_fused_attention() -> None:
     assert one_step(CurvatureHook(h=0.5)).summary().regularised_steps == 1
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         assert one_step(CurvatureHook(h=0.5, penalty="gradient")).summary().regularised_steps == 1
+
+
+@pytest.mark.parametrize("frozen_by", ["flag", "no_grad", "flag, then detached"])
+@pytest.mark.parametrize("kind", ["keeps the shape", "another shape", "twice"])
+def test_a_frozen_encoder_of_any_shape_is_no_data(frozen_by: str, kind: str) -> None:
+    size = 36 if kind == "keeps the shape" else 12
+    encoder, head = nn.Linear(36, size), nn.Linear(size, 4)
+    second = nn.Linear(size, size)
+    if frozen_by != "no_grad":
+        encoder.requires_grad_(False)
+        second.requires_grad_(False)
+
+    def train(hook: CurvatureHook) -> None:
+        opt = torch.optim.SGD(head.parameters(), lr=0.1)
+        with hook:
+            for x, y in world().data:
+                with torch.set_grad_enabled(frozen_by != "no_grad"):
+                    features = encoder(x.flatten(1)).relu()
+                    features = second(features) if kind == "twice" else features * 2
+                if "detached" in frozen_by:
+                    features = features.detach()
+                opt.zero_grad()
+                F.cross_entropy(head(features), y).backward()
+                opt.step()
+
+    with pytest.raises(HookError) as error:
+        train(CurvatureHook(h=0.5))
+    _complains(error, "around features, not around data", "comes from Linear")
+    train(CurvatureHook(h=0.5, model=head))
+
+
+def test_a_frozen_teacher_of_another_shape_called_first() -> None:
+    w, teacher = world(), nn.Linear(72, 4).requires_grad_(False)
+    opt = w.optimizer()
+    with CurvatureHook(h=0.5) as hook:
+        for x, _ in w.data:
+            with torch.no_grad():
+                answer = teacher(torch.cat([x, x], 1).flatten(1)).softmax(1)
+            opt.zero_grad()
+            F.cross_entropy(w.net(x), answer).backward()
+            opt.step()
+    assert hook.summary().regularised_steps == 4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tracing_inside_the_loop_passes() -> None:
+    w = world()
+    opt = w.optimizer()
+    with CurvatureHook(h=0.5) as hook:
+        for x, y in w.data:
+            w.net.eval()
+            traced = torch.jit.trace(w.net, x)
+            assert torch.equal(traced(x), w.net(x))
+            w.net.train()
+            opt.zero_grad()
+            F.cross_entropy(w.net(x), y).backward()
+            opt.step()
+    assert hook.summary().regularised_steps == 4
+
+
+def test_an_exception_in_a_step_does_not_deafen_the_hook() -> None:
+    """An optimiser that raises leaves the hook listening: the alias in the next step is still found."""
+    net = nn.Linear(36, 36).double()
+    x = torch.rand(8, 36, dtype=torch.float64)
+
+    class Fails(torch.optim.SGD):
+        def step(self, closure=None):
+            raise ValueError("out of luck")
+
+    opt = Fails(net.parameters(), lr=0.1)
+
+    def train() -> None:
+        with CurvatureHook(h=0.5):
+            net(x).sum().backward()
+            with pytest.raises(ValueError, match="out of luck"):
+                opt.step()
+            opt.zero_grad()
+            F.mse_loss(net(x), x * 2).backward()
+
+    with pytest.raises(HookError, match="second route"):
+        train()

@@ -158,3 +158,46 @@ def test_squared_gradients_need_samples() -> None:
     hook, net, x, y = _setup(penalty="gradient")
     with pytest.raises(ConfigError, match="needs per-sample losses"):
         hook.loss(net, x, lambda out: F.cross_entropy(out, y), squared=True)
+
+
+class Rescaled(nn.Module):
+    """A criterion that keeps running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.calls = nn.BatchNorm1d(4).double(), 0
+
+    def forward(self, out: Tensor, y: Tensor) -> Tensor:
+        self.calls += 1
+        return F.cross_entropy(self.norm(out), y)
+
+
+@pytest.mark.parametrize("options", [{"weight": 1.0}, {"weight": 2.0}, {"penalty": "gradient"}])
+@pytest.mark.parametrize("form", ["module", "lambda", "forward", "part", "criterion"])
+def test_statistics_move_once_whatever_form_the_model_has(form: str, options: dict) -> None:
+    hook, net, x, y = _setup(**options)
+    plain, criterion = copy.deepcopy(net), Rescaled()
+    model = {"lambda": lambda x: net(x), "forward": net.forward, "part": lambda x: net[5:](net[:5](x))}.get(form, net)
+    loss_fn = (lambda out: criterion(out, y)) if form == "criterion" else (lambda out: F.cross_entropy(out, y))
+    torch.manual_seed(1)
+    hook.loss(model, x, loss_fn).backward()
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    out = plain(x)
+    assert torch.equal(after, torch.rand(1))
+    assert all(torch.equal(a, b) for a, b in zip(net.buffers(), plain.buffers(), strict=True))
+    if form == "criterion":
+        alone = Rescaled()
+        alone(out, y)
+        assert criterion.calls == 1
+        assert all(torch.equal(a, b) for a, b in zip(criterion.buffers(), alone.buffers(), strict=True))
+
+
+def test_nested_inputs() -> None:
+    hook, net, x, y = _setup(weight=2.0)
+    net.eval()
+    whole = hook.loss(net, x, lambda out: F.cross_entropy(out, y))
+    as_dict = hook.loss(lambda b: net(b["x"]), {"x": x, "y": y}, lambda out: F.cross_entropy(out, y))
+    assert as_dict.item() == pytest.approx(whole.item(), rel=1e-12)
+    as_images = hook.loss(lambda images: net(torch.stack(images)), list(x), lambda out: F.cross_entropy(out, y))
+    assert as_images.item() == pytest.approx(whole.item(), rel=1e-12)

@@ -23,12 +23,12 @@ WEIGHTS = pytest.mark.parametrize("weight", [1.0, 2.0])
 RATE = 0.05
 
 
-def _pairs() -> list[tuple[Tensor, Tensor]]:
-    return [(x.double(), y) for x, y in batches(4)]
+def _pairs(dtype: torch.dtype = torch.float64) -> list[tuple[Tensor, Tensor]]:
+    return [(x.to(dtype), y) for x, y in batches(4)]
 
 
-def _loader() -> DataLoader:
-    x, y = (torch.cat(part) for part in zip(*_pairs(), strict=True))
+def _loader(dtype: torch.dtype = torch.float64) -> DataLoader:
+    x, y = (torch.cat(part) for part in zip(*_pairs(dtype), strict=True))
     return DataLoader(TensorDataset(x, y), batch_size=8)
 
 
@@ -47,7 +47,7 @@ def _by_hand(
     """Train as the libraries below do: batch by batch, plain SGD."""
     objective, opt = Twin(net, h=H, weight=weight), torch.optim.SGD(weights or net.parameters(), RATE)
     for _ in range(epochs):
-        for x, y in _pairs():
+        for x, y in _pairs(next(net.parameters()).dtype):
             opt.zero_grad()
             objective(lambda x, y=y: loss(net(x), y), x).backward()
             opt.step()
@@ -136,8 +136,11 @@ def test_fastai(weight: float) -> None:
     fastai = pytest.importorskip("fastai.vision.all")
     from functools import partial
 
-    ours, start = _net(), copy.deepcopy(_net().state_dict())
-    loaders = fastai.DataLoaders(fastai.DataLoader(_loader().dataset, bs=8), fastai.DataLoader(_loader().dataset, bs=8))
+    # its Recorder works in float32 only, so rounding bounds what can be seen
+    ours, start = _net().float(), copy.deepcopy(_net().float().state_dict())
+    loaders = fastai.DataLoaders(
+        fastai.DataLoader(_loader(torch.float32).dataset, bs=8), fastai.DataLoader(_loader(torch.float32).dataset, bs=8)
+    )
     learner = fastai.Learner(
         loaders, ours, loss_func=nn.CrossEntropyLoss(), opt_func=partial(fastai.OptimWrapper, opt=torch.optim.SGD),
         metrics=fastai.accuracy,
@@ -145,24 +148,24 @@ def test_fastai(weight: float) -> None:
     with learner.no_bar(), learner.no_logging(), CurvatureHook(h=H, weight=weight) as hook:
         learner.fit(2, RATE)
     assert hook.summary().regularised_steps == 8
-    twin = _by_hand(_net(), F.cross_entropy, weight=weight, epochs=2)
-    assert_same(ours, twin, start, tolerance=1e-9)
+    twin = _by_hand(_net().float(), F.cross_entropy, weight=weight, epochs=2)
+    assert_same(ours, twin, start, tolerance=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_fastai_tensors_of_its_own_class() -> None:
     fastai = pytest.importorskip("fastai.vision.all")
-    ours, twin = _net(), _net()
+    ours, twin = _net().float(), _net().float()
     start = copy.deepcopy(ours.state_dict())
     opt, loss = torch.optim.SGD(ours.parameters(), RATE), fastai.CrossEntropyLossFlat()
     with CurvatureHook(h=H) as hook:
-        for x, y in _pairs():
+        for x, y in _pairs(torch.float32):
             opt.zero_grad()
             loss(ours(fastai.TensorImage(x)), fastai.TensorCategory(y)).backward()
             opt.step()
     assert hook.summary().regularised_steps == 4
     _by_hand(twin, F.cross_entropy, weight=1.0)
-    assert_same(ours, twin, start, tolerance=1e-9)
+    assert_same(ours, twin, start, tolerance=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -222,6 +222,23 @@ def test_disjoint_halves_are_two_inputs() -> None:
     assert gap(n, lambda a, b: CE(n.b(n.pair(a) * n.pair(b)), Y), left, right) <= 1e-9
 
 
+CUT: dict[str, Callable[[Nets, Tensor, Tensor], Tensor]] = {
+    "a mask": lambda n, x, m: m * (n.a(x)[:, :8] > 0),
+    "an index": lambda n, x, m: m[n.a(x).argmax(1) % 6],
+    "a choice": lambda n, x, m: torch.where(n.a(x)[:, :8] > 0, m, -m),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_data_cut_by_masks_of_x_are_asked_about(name: str) -> None:
+    n, m = Nets(), torch.randn(6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    with pytest.raises(HookError, match="only by comparisons or indices") as error:
+        gap(n, lambda x: CE(n.b(n.pair(CUT[name](n, x, m))), Y), X.clone())
+    assert ".detach()" in str(error.value)
+    cut = CUT[name](n, X, m).detach()
+    assert gap(n, lambda cut: CE(n.b(n.pair(cut)), Y), cut) <= 1e-9
+
+
 class Film(nn.Module):
     """A module that joins data with a condition."""
 
