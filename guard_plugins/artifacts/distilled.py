@@ -83,27 +83,6 @@ def load_distilled(folder: Path) -> DistilledSet:
         raise DistilledSetError(f"{path} is not a readable distilled set", seen=_reason(error)) from error
 
 
-def require_classes(distilled: DistilledSet, classes: int, shape: tuple[int, int, int], source: Path) -> None:
-    """Check that a loaded set fits a task, before anything is sized by its labels.
-
-    Args:
-        distilled: The set.
-        classes: Number of classes of the task.
-        shape: (C, H, W) of its images.
-        source: Where the set was read from.
-
-    Raises:
-        DistilledSetError: If labels or images do not fit.
-    """
-    highest, found = int(distilled.labels.max()), tuple(distilled.images.shape[1:])
-    if highest >= classes or found != shape:
-        raise DistilledSetError(
-            f"The distilled set {source} does not fit the data set",
-            seen=f"labels up to {highest} for {classes} classes, images {found} for {shape}",
-            do="Name the data set it was distilled from with --dataset (and --data.image-size).",
-        )
-
-
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 

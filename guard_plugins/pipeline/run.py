@@ -18,7 +18,7 @@ from guard_plugins.host.configure import configure
 from guard_plugins.pipeline.console import announce_estimate, conclude, introduce
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, prepare
-from guard_plugins.pipeline.runner import do_stages
+from guard_plugins.pipeline.runner import do_stages, restored
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.seeds import preserved_streams
@@ -65,10 +65,12 @@ def _work(prepared: Prepared, folder: RunFolder) -> Report:
     with locked(folder.path), StopRequest().listening() as stop:
         try:
             run = RunContext.start(prepared, folder, stop)
-            introduce(run)
-            announce_estimate(run)
-            if not do_stages(run, STAGES):
-                run.task.monitor.say("this run was finished before; nothing is done again")
+            if restored(run, STAGES):
+                run.task.monitor.say(f"the run in {folder.path} was finished before; nothing is done again")
+            else:
+                introduce(run)
+                announce_estimate(run)
+                do_stages(run, STAGES)
             conclude(run)
         except StoppedError as error:
             raise StoppedError(error.number, do=f"Go on with: guard-run --resume {folder.path}") from None

@@ -11,32 +11,38 @@ from guard_plugins.pipeline.stage import Stage
 from guard_plugins.runtime.memory import memory_asked_by
 
 
-def do_stages(run: RunContext, stages: Sequence[Stage]) -> bool:
-    """Do every stage that is not finished; what an earlier process finished is read.
+def restored(run: RunContext, stages: Sequence[Stage]) -> bool:
+    """Read the last stage's result if the run is finished, and return whether it is.
 
-    The last stage's record covers the files of all others: where it stands, the run is finished and only it is read.
+    The last stage's record covers the files of all others, so only it is read.
+
+    Args:
+        run: The run; the last stage's part of its results is filled in.
+        stages: In their order.
+    """
+    *_, last = stages
+    if run.ledger.why_redo(last.name, _fingerprint(run, last)) is not None:
+        return False
+    last.restore(run)
+    return True
+
+
+def do_stages(run: RunContext, stages: Sequence[Stage]) -> None:
+    """Do every stage that is not finished; what an earlier process finished is read.
 
     Args:
         run: The run; its results are filled in.
         stages: In their order.
 
-    Returns:
-        Whether there was anything to do.
-
     Raises:
         StoppedError: If a signal asked to stop.
         GuardError: If anything goes wrong.
     """
-    *_, last = stages
-    if run.ledger.why_redo(last.name, _fingerprint(run, last)) is None:
-        last.restore(run)
-        return False
     for stage in stages:
         if stage.needed(run):
             _do(run, stage)
             run.finished.append(stage.name)
     run.checkpoints.forget()
-    return True
 
 
 def _do(run: RunContext, stage: Stage) -> None:

@@ -46,7 +46,9 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda value: value if isinstance(value, str) else " ".join(value)[9:])
+@pytest.mark.parametrize(
+    ("arguments", "message"), REFUSED, ids=lambda value: value if isinstance(value, str) else " ".join(value)[9:]
+)
 def test_what_would_do_nothing_is_refused(arguments: Sequence[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(arguments, surroundings=False)
