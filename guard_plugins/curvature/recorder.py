@@ -85,6 +85,8 @@ class Recorder:
                 return _PART_OF_THE_LOOP
             return self._call_after(original, module, args, kwargs, leaves, nodes)
         if self._chosen is not None:
+            if unwrapped(module) is not self._chosen and any(part is self._chosen for part in module.modules()):
+                return _PART_OF_THE_LOOP
             if unwrapped(module) is not self._chosen or not torch.is_grad_enabled():
                 return self._call_plain(original, module, args, kwargs)
         elif not is_opaque(module):
@@ -141,6 +143,7 @@ class Recorder:
         self.note_weights(module, parameters)
         call = without_record(nodes.values())
         if call is None:
+            self._reject_wrappers(module)
             self._reject_cut_off(module, recorded, parameters)
             kept = [nodes.get(id(leaf)) or leaf for leaf in leaves]
             call = self._module_call(module, args, kwargs, kept, parameters, recorded[0])

@@ -79,7 +79,7 @@ class Session:
         Raises:
             HookError: If there is none, or one cannot be x.
         """
-        if self.quiet() or not torch.is_grad_enabled():
+        if self.quiet() or not torch.is_grad_enabled() or self.options.weight == 0:
             return x
         return self.sources.watched(x, joint=joint, by_sample=unbatched)
 

@@ -298,9 +298,10 @@ def test_a_model_that_writes_into_its_input() -> None:
 def test_data_parallel() -> None:
     w = world()
     x, _ = w.data[0]
-    with pytest.raises(HookError) as error, CurvatureHook(h=0.5):
-        nn.DataParallel(w.net)(x)
-    _complains(error, "DataParallel cannot be regularised", "DistributedDataParallel")
+    for watch in (False, True):
+        with pytest.raises(HookError) as error, CurvatureHook(h=0.5) as hook:
+            nn.DataParallel(w.net)(hook.watch(x) if watch else x)
+        _complains(error, "DataParallel cannot be regularised", "DistributedDataParallel")
 
 
 @pytest.mark.parametrize("frozen_by", ["flag", "no_grad", "flag and pooling"])

@@ -116,6 +116,9 @@ def test_weight_zero_is_bit_identical_to_no_hook() -> None:
     )
     summary = hook.summary()
     assert (summary.steps, summary.regularised_steps, summary.mean_loss) == (4, 0, None)
+    x = ours.data[0][0]
+    with hook:
+        assert hook.watch(x) is x
 
 
 def test_h_rms_is_h_per_element() -> None:

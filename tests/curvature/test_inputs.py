@@ -184,6 +184,32 @@ def test_float_targets_of_integer_ids_are_not_taken_for_x() -> None:
             under_hook(net, lambda hook, labels=labels: net(IDS, labels), CurvatureHook(h=H))
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_named_model_is_found_inside_others(depth: int) -> None:
+    class Outer(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+            torch.manual_seed(5)
+            self.scale = nn.Parameter(torch.rand(4).double())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x * 2) * self.scale
+
+    inner = net = Net(lambda net, x: net.features(x))
+    for _ in range(depth):
+        net = Outer(net)
+    ours = under_hook(net, lambda hook: CE(net(IMAGES), Y), CurvatureHook(h=H, model=inner))
+
+    def loop(z: Tensor) -> Tensor:
+        out = inner(z)
+        for outer in [m for m in net.modules() if isinstance(m, Outer)][::-1]:
+            out = out * outer.scale
+        return CE(out, Y)
+
+    assert distance(ours, by_hand(loop, [IMAGES * 2**depth], list(net.parameters()))) <= 1e-9
+
+
 def test_labels_beside_an_image_are_no_doubt() -> None:
     class Task(Net):
         def forward(self, labels: Tensor, pixel_values: Tensor) -> Tensor:
