@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +46,13 @@ class Request:
     notes: tuple[str, ...] = ()
 
 
-def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
+def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False) -> Request:
     """Return what ``argv`` asks for; ``--help`` prints and exits.
 
     Args:
         argv: The arguments.
         surroundings: Whether environment variables count.
+        begun: Whether ``--config`` is of a run that has begun: what it holds was accepted then.
 
     Raises:
         ConfigError: If anything given is wrong.
@@ -61,6 +62,7 @@ def parse(argv: Sequence[str], *, surroundings: bool = True) -> Request:
     if early.resume:
         return _resumed(early.resume, rest)
     file = yaml_file(early.config) if early.config else Layer("", {})
+    file = replace(file, may_be_idle="yes") if begun else file
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
     name = early.method or named or file.values.get("method")
     asks_help = any(flag in rest for flag in ("-h", "--help"))
@@ -122,7 +124,7 @@ def _resumed(path: Path, rest: Sequence[str]) -> Request:
             do="Leave it out, or start a new run with --config and another --output.",
         )
     yaml_file(config, "--resume")  # read here too, so that a damaged one is not blamed on --config
-    return Request(parse([f"--config={config}", *rest], surroundings=False).config, resume=path)
+    return Request(parse([f"--config={config}", *rest], surroundings=False, begun=True).config, resume=path)
 
 
 def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:

@@ -54,7 +54,8 @@ def _do(run: RunContext, stage: Stage) -> None:
     if why:
         run.task.monitor.say(f"{stage.name} is done again: {why}")
     memory = memory_asked_by(stage.memory_option) if stage.memory_option else contextlib.nullcontext()
-    with run.task.monitor.stage(stage.name), memory:
+    timing = run.task.monitor.stage(stage.name) if stage.timed else contextlib.nullcontext()
+    with timing, memory:
         written = stage.do(run)
     if written is not None:
         run.ledger.finish(stage.name, run.checkpoints.inputs, written.files, **written.notes)

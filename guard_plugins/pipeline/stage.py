@@ -29,10 +29,12 @@ class Stage(ABC):
     Attributes:
         name: What ``stages.json``, progress and the report's times call it.
         memory_option: The option to lower where the stage runs out of memory; empty where there is none.
+        timed: Whether its time is shown and reported.
     """
 
     name: ClassVar[str]
     memory_option: ClassVar[str] = ""
+    timed: ClassVar[bool] = True
 
     def needed(self, run: RunContext) -> bool:
         """Return whether this run has such a stage."""

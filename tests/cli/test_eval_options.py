@@ -185,6 +185,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "None" not in words
 
 
+@pytest.mark.slow
 def test_outputs_in_another_order_are_noticed_and_put_right(
     inner: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

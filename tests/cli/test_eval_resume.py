@@ -83,6 +83,7 @@ def killed() -> None:
     raise SystemError("killed")
 
 
+@pytest.mark.slow
 def test_an_evaluation_goes_on_where_it_was_killed_and_finds_the_same(
     run: Path, tmp_path: Path, work: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +108,7 @@ def test_an_evaluation_goes_on_where_it_was_killed_and_finds_the_same(
         assert not output.with_suffix(".unfinished").exists()
 
 
+@pytest.mark.slow
 def test_a_long_attack_goes_on_at_its_batch(
     run: Path, tmp_path: Path, work: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

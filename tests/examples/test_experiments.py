@@ -194,6 +194,7 @@ def test_differences_of_one_seed_have_no_interval() -> None:
     assert (difference([]), difference([1.25]), difference([1.0, 1.0])) == ("–", "+1.2", "+1.0 [+1.0, +1.0]")
 
 
+@pytest.mark.slow
 def test_every_command_of_the_project_s_plans_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in (HERE.parent / "guard-dm", HERE.parent / "guard-rded"):
         installed(folder, tmp_path)

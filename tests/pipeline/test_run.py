@@ -24,7 +24,7 @@ from guard_plugins.cli.arguments import parse
 from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.data.datasets.digits import Digits
 from guard_plugins.data.splits import TensorSplit
-from guard_plugins.errors import ArtifactError, ConfigError
+from guard_plugins.errors import ConfigError
 from tests.pipeline.conftest import TINY, numbers
 
 TinyRun = Callable[..., tuple[Report, Path]]
@@ -129,7 +129,7 @@ def test_a_run_s_folder_stands_for_its_teacher(whole: Path, tiny_run: TinyRun, t
 
 def test_a_damaged_teacher_is_named(tiny_run: TinyRun, tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}garbage")
-    with pytest.raises(ArtifactError, match=r"bad\.safetensors is not a teacher written by guard-run"):
+    with pytest.raises(ConfigError, match=r"bad\.safetensors is not a readable safetensors file"):
         tiny_run("noise", "run", teacher=str(tmp_path / "bad.safetensors"))
     assert not (tmp_path / "run").exists()
 
@@ -202,7 +202,7 @@ def test_a_run_ends_with_the_gate_s_tally_and_where_its_report_is(whole: Path) -
     said = [json.loads(line).get("text", "") for line in (whole / "events.jsonl").read_text().splitlines()]
     assert any(re.fullmatch(r"release gate, student: \d+ passed, .*\d+ not run", text) for text in said)
     assert said[-1] == f"report: {whole / 'report.html'}"
-    assert not any("no preset is called" in text for text in said)  # digits has one
+    assert not any("There is no preset" in text for text in said)  # digits has one
     page = (whole / "report.md").read_text()
     assert re.search(r"\* Release gate, student: .*not run \(FGSM ≥ PGD-20 ≥ PGD-100 ≥ AutoAttack; ", page)
 
@@ -217,7 +217,7 @@ def test_a_data_set_without_a_preset_is_told_of(tmp_path: Path) -> None:
     small = {**TINY, "teacher": {"network": "small-resnet", "epochs": 1, "batch_size": 4}}
     run(configure("noise", dataset="folder", data_root=tmp_path, output=tmp_path / "run", **small))
     said = (tmp_path / "run/events.jsonl").read_text()
-    assert "no preset is called 'folder', so what you did not set has the defaults of noise" in said
+    assert "There is no preset for the data set 'folder': options you did not set have the defaults of noise" in said
     request = parse(["--config", str(tmp_path / "run/config.yaml"), "--output", str(tmp_path / "again")])
     run(request.config)
     assert "no preset" not in (tmp_path / "again/events.jsonl").read_text()  # the file sets everything

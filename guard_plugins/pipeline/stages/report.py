@@ -15,6 +15,7 @@ class ReportStage(Stage):
     """Leaves ``report.json``, ``report.md`` and ``report.html``; its record covers the other stages' files too."""
 
     name = "report"
+    timed = False  # it holds the times of the others, and cannot hold its own
 
     def inputs(self, run: RunContext) -> list[Any]:
         """Return the whole configuration."""

@@ -121,6 +121,7 @@ def test_own_networks_take_the_parameters_they_name(digits: Data, nets: Path) ->
     assert network.build(NetworkRequest(image_shape=(1, 8, 8), classes=4))[1].out_features == 4  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_evaluate_finds_what_a_run_found(tmp_path: Path, digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
     report, folder = do_tiny_run(tmp_path / "run", "random")
     model = built("small-resnet", digits)
@@ -140,6 +141,7 @@ def test_evaluate_finds_what_a_run_found(tmp_path: Path, digits: Data, capsys: p
         evaluate(model, digits, "quik")
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_weights_of_another_code_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = do_tiny_run(tmp_path / "first", "random", teacher={"epochs": 2})
     from safetensors.torch import load_file
