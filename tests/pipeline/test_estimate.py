@@ -74,6 +74,7 @@ def test_past_the_budget_the_estimate_is_a_lower_bound(monkeypatch: pytest.Monke
     assert not watch.complete
 
 
+@pytest.mark.slow
 def test_the_estimate_changes_no_number(
     tiny_run: TinyRun, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +87,7 @@ def test_the_estimate_changes_no_number(
         assert all(torch.equal(one[key], other[key]) for key in one), name
 
 
+@pytest.mark.slow
 def test_a_long_run_says_what_it_will_take(
     tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -167,6 +167,7 @@ def test_a_state_of_other_inputs_is_not_used(tmp_path: Path) -> None:
     assert checkpoints.load("loop") is None
 
 
+@pytest.mark.slow
 def test_the_cost_of_checkpoints_is_told(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     report, folder = tiny_run("noise", "run", checkpoint_every=1e-9)
     assert report.saves is not None

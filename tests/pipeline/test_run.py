@@ -114,6 +114,7 @@ def test_a_reused_teacher_brings_its_history_along(tiny_run: TinyRun) -> None:
     assert "--teacher.network" not in caught.value.do
 
 
+@pytest.mark.slow
 def test_a_run_s_folder_stands_for_its_teacher(whole: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
     report, _ = tiny_run("random", "second", teacher=str(whole))
     earlier = Report.model_validate_json((whole / "report.json").read_text()).models.teacher
@@ -172,6 +173,7 @@ def test_a_diverging_teacher_stops_with_step_and_cause(tiny_run: TinyRun) -> Non
     assert "learning rate" in caught.value.do
 
 
+@pytest.mark.slow
 def test_a_run_on_validation_images_never_reads_the_test_images(
     tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def test_hard_label_recovery_needs_a_plain_teacher() -> None:
     assert metrics_of(models, plain=False).hlr is None
 
 
+@pytest.mark.slow
 def test_a_failed_item_is_loud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
