@@ -48,6 +48,8 @@ class DC(Method):
         """Return the options that do nothing beside the others."""
         match: MatchConfig = config.match  # type: ignore[attr-defined]
         found = {}
+        if config.student.network is not None:
+            found["teacher.network"] = "--match.network and --student.network name the networks"
         if match.augment == "none":
             found["match.strategy"] = "only --match.augment dsa chooses from it"
         if (match.outer or loops_for(config.ipc).outer) == 1:

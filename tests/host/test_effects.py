@@ -59,7 +59,7 @@ def test_what_would_do_nothing_is_refused(arguments: Sequence[str], message: str
     "arguments",
     [
         ["--method", "sre2l", "--dataset", "folder", "--data-root", "mine", "--data.skip-corrupt"],
-        ["--method", "dc", "--teacher.network", "convnet3", "--teacher.activation", "silu"],
+        ["--method", "dc", "--teacher.activation", "silu"],
         ["--method", "dc", "--guard.weight", "2", "--guard.every", "2"],
         ["--method", "dc", "--match.augment", "dsa", "--match.strategy", "color_crop"],
         ["--method", "sre2l", "--teacher", "foo", "--teacher.network", "resnet18"],

@@ -52,8 +52,11 @@ ELSEWHERE = {
     "evaluation.images": "chooses the images: tests/evaluation/test_attack_batch.py",
     "evaluation.eps": "chooses the radii: tests/host/test_attack_as_protocol.py",
     "evaluation.batch_size": "costs memory, changes no verdict: tests/evaluation/test_attack_batch.py",
+    "data.validation_per_class": "chooses the images that are attacked: tests/data/test_validation.py",
     "data.test_per_class": "chooses test images, which nothing here reads: tests/data",
     "data.skip_corrupt": "needs files: tests/data/test_skip_corrupt.py",
+    "data.split": "needs files: tests/data/images/test_deep_and_damaged.py",
+    "data.range": "needs files: tests/data/images/test_deep_and_damaged.py",
     "student.labels": "online and stored give the same students: tests/pipeline/test_stored_labels.py",
 }
 """Options whose effect is on something else than teacher, images and students, and who shows it."""
@@ -62,7 +65,12 @@ REFUSED: dict[str, set[str]] = {
     "sre2l": set(),
     "cda": set(),
     "dc": {
-        *(f"teacher.{name}" for name in TeacherConfig.model_fields if name not in ("network", "activation", "path")),
+        *(
+            f"teacher.{name}"
+            for name in TeacherConfig.model_fields
+            if name not in ("network", "activation", "path") and f"teacher.{name}" not in ELSEWHERE
+        ),
+        "teacher.network",
         "student.temperature",
     },
 }
@@ -82,6 +90,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 """What an option needs beside it to have anything to do."""
 
 VALUES: dict[str, Any] = {
+    "recover.batch": 8,
     "student.network": "convnet3", "student.protocol": "dc", "student.augment": "crop-flip", "teacher.augment": "crop",
     "teacher.network": "convnet3-bn", "match.network": "convnet3-bn", "match.strategy": "color", "guard.h": 0.5,
     "recover.precision": "bfloat16", "teacher.schedule": "cosine", "guard.penalty": "gradient", "data.image_size": 12,
@@ -90,6 +99,10 @@ VALUES: dict[str, Any] = {
     "student.batch_size": 7, "student.lr": 0.02, "student.temperature": 3.0, "teacher.training": "fgsm-rs",
     "teacher.rival_weight": 2.0, "recover.jitter": 1, "seed": 5, "match.distance": "mse", "curriculum.shape": "step",
 }  # fmt: skip
+
+
+SECOND = {"student.protocol": "one-cycle", "match.network": "convnet3", "student.network": "small-resnet"}
+"""What to take where the value above is in use already."""
 
 
 def options(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,8 +117,10 @@ def options(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]
 
 def other(name: str, value: Any) -> Any:
     """A value that differs from the one in use."""
-    if name in VALUES:
+    if name in VALUES and VALUES[name] != value:
         return VALUES[name]
+    if name in SECOND:
+        return SECOND[name]
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
