@@ -70,7 +70,7 @@ def test_equals_the_official_standard_evaluation(digits_net: nn.Module, digits: 
     reference = Reference(digits_net, eps=eps, seed=0, device="cpu")
     adversarial, _ = reference.run_standard_evaluation(images, labels, batch_size=80)
     theirs = digits_net(adversarial).argmax(1) == labels
-    assert 0 < ours.accuracy < ours.clean
+    assert 0 < ours.accuracy < float((digits_net(images).argmax(1) == labels).float().mean())
     assert int((ours.robust != theirs).sum()) <= 1  # another random start
 
 
