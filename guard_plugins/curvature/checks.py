@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from guard_plugins.curvature import input_messages, messages
-from guard_plugins.curvature.graph import Broken, Lean, ModuleCall
-from guard_plugins.curvature.ledger import Ledger
+from guard_plugins.curvature.graph import Lean, ModuleCall, Unrepeatable
+from guard_plugins.curvature.ledger import TensorLedger
 from guard_plugins.curvature.replay import Replay
 from guard_plugins.curvature.routes import reject_second_routes
 
 
-def reject_unfaithful(replay: Replay, ledger: Ledger, *, said: bool) -> None:
+def reject_unfaithful(replay: Replay, ledger: TensorLedger, *, said: bool) -> None:
     """Raise where the objective the replay would compute is not the one the loop asks for.
 
     Args:
@@ -21,7 +21,7 @@ def reject_unfaithful(replay: Replay, ledger: Ledger, *, said: bool) -> None:
         HookError: With what was seen and what to write instead.
     """
     for node in replay.nodes:
-        if isinstance(node, Broken):
+        if isinstance(node, Unrepeatable):
             raise messages.broken(node.why)
     if any(isinstance(node, Lean) for node in replay.nodes):
         raise input_messages.half_due()
@@ -35,7 +35,7 @@ def reject_unfaithful(replay: Replay, ledger: Ledger, *, said: bool) -> None:
     reject_second_routes(replay, ledger, said=said)
 
 
-def _reject_changed_model(call: ModuleCall, ledger: Ledger) -> None:
+def _reject_changed_model(call: ModuleCall, ledger: TensorLedger) -> None:
     name = type(call.module).__name__
     if call.module.training != call.training:
         raise messages.mode_changed(name, call.training)

@@ -149,10 +149,10 @@ class Call(Node):
         return self.needs
 
     @property
-    def spent(self) -> Broken | None:
+    def spent(self) -> Unrepeatable | None:
         """What stands in place of the arguments once they were forgotten."""
         first = self.needs[0] if self.needs else None
-        return first if isinstance(first, Broken) and first.why == SPENT else None
+        return first if isinstance(first, Unrepeatable) and first.why == SPENT else None
 
     def spend(self) -> None:
         """Forget the arguments, after a backward pass that freed the graph."""
@@ -160,7 +160,7 @@ class Call(Node):
             if isinstance(node, Source):
                 node.users.discard(self)
         self.args, self.kwargs, self.plain = (), {}, []
-        self.needs = [Broken(self.order, SPENT)]
+        self.needs = [Unrepeatable(self.order, SPENT)]
 
 
 @dataclass(eq=False, slots=True)
@@ -206,7 +206,7 @@ class Output(Node):
 
 
 @dataclass(eq=False, slots=True)
-class Written(Node):
+class WrittenInto(Node):
     """A tensor after ``call`` wrote into it."""
 
     call: Node
@@ -219,7 +219,7 @@ class Written(Node):
 
 
 @dataclass(eq=False, slots=True)
-class Broken(Node):
+class Unrepeatable(Node):
     """A tensor that cannot be made again, and why."""
 
     why: str
@@ -230,11 +230,11 @@ class Lean(Node):
     """A tensor of a step that is not regularised: nothing is kept but the fact that the model was reached."""
 
 
-def spent(node: Node) -> Broken | None:
+def spent(node: Node) -> Unrepeatable | None:
     """Return the mark of a tensor whose record was forgotten, None of one that can still be made again."""
-    if isinstance(node, Broken):
+    if isinstance(node, Unrepeatable):
         return node if node.why == SPENT else None
-    return node.call.spent if isinstance(node, (Output, Written)) and isinstance(node.call, Call) else None
+    return node.call.spent if isinstance(node, (Output, WrittenInto)) and isinstance(node.call, Call) else None
 
 
 def ancestry(roots: Sequence[Node]) -> list[Node]:

@@ -17,7 +17,7 @@ from guard_plugins.curvature.counters import HookSummary, Paces, StepRecord, Tal
 from guard_plugins.curvature.explicit import explicit_loss
 from guard_plugins.curvature.options import NormStats, Options, Penalty
 from guard_plugins.curvature.patch import Patch
-from guard_plugins.curvature.selfcheck import Checkpoints
+from guard_plugins.curvature.selfcheck import CheckSchedule
 from guard_plugins.curvature.session import Session
 from guard_plugins.curvature.suggest import Suggestion, suggest_h
 from guard_plugins.errors import ConfigError
@@ -82,7 +82,7 @@ class CurvatureHook:
             norm_stats=norm_stats,
         )  # fmt: skip
         self._tally, self._paces = Tally(), Paces()
-        self._checkpoints = Checkpoints()
+        self._checkpoints = CheckSchedule()
         self._session: Session | None = None
         self._patch: Patch | None = None
         self._entries = 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from guard_plugins.curvature.graph import Broken, Node, Token, Watched, now
+from guard_plugins.curvature.graph import Node, Token, Unrepeatable, Watched, now
 
 _VIEW_WRITE = "a tensor on the way to the loss was written through a view of it, or without gradients"
 
@@ -39,7 +39,7 @@ class Known:
         self.shadow: weakref.ref[Tensor] | None = None
 
 
-class Ledger:
+class TensorLedger:
     """The knowledge of one session."""
 
     def __init__(self) -> None:
@@ -72,8 +72,8 @@ class Ledger:
         known = self.get(tensor)
         if known is None or known.node is None:
             return None
-        if known.stamp != version_of(tensor) and not isinstance(known.node, Broken):
-            known.node = Broken(now(), _VIEW_WRITE)
+        if known.stamp != version_of(tensor) and not isinstance(known.node, Unrepeatable):
+            known.node = Unrepeatable(now(), _VIEW_WRITE)
         return known.node.source(tensor) if isinstance(known.node, Watched) else known.node
 
     def mark(self, tensor: Tensor, node: Node) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.optim import Optimizer
 
-from guard_plugins.curvature.engine import Engine
+from guard_plugins.curvature.autograd_engine import AutogradEngine
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.session import Session
 
@@ -27,7 +27,7 @@ class Patch:
         self._call, self._zero = nn.Module.__call__, Optimizer.zero_grad
         self._own_cast = Tensor.__dict__.get("as_subclass")
         self._apply = Function.__dict__["apply"]
-        self._engine = Engine(session.backward, session.quiet)
+        self._engine = AutogradEngine(session.backward, session.quiet)
         self._listening = session.listening
         nn.Module.__call__ = _calling(self._call, session)  # type: ignore[method-assign]
         Optimizer.zero_grad = _unheard(self._zero, session.listening)  # type: ignore[method-assign]

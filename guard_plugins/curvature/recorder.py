@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
 from guard_plugins.curvature.inputs import Found, find_x
-from guard_plugins.curvature.ledger import Ledger, version_of
+from guard_plugins.curvature.ledger import TensorLedger, version_of
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import contents_of, leaves_of, replace_leaves, tensors_of
@@ -46,7 +46,7 @@ class Recorder:
     def __init__(
         self,
         options: Options,
-        ledger: Ledger,
+        ledger: TensorLedger,
         tracer: Tracer,
         sources: Sources,
         listening: Listening,

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from guard_plugins.curvature import messages
 from guard_plugins.curvature.backward_call import BackwardCall, leaves_reached
 from guard_plugins.curvature.graph import (
-    Broken,
     Call,
     ModuleCall,
     Node,
     Operation,
     Output,
     Source,
-    Written,
+    Unrepeatable,
+    WrittenInto,
     ancestry,
 )
-from guard_plugins.curvature.ledger import Ledger
+from guard_plugins.curvature.ledger import TensorLedger
 from guard_plugins.curvature.pytree import contents_of, map_leaves
 from guard_plugins.curvature.snapshots import (
     Attributes,
@@ -51,7 +51,7 @@ class Replay:
         attached: Those with a graph of their own (a weight penalty, say).
     """
 
-    def __init__(self, call: BackwardCall, ledger: Ledger) -> None:
+    def __init__(self, call: BackwardCall, ledger: TensorLedger) -> None:
         self._call, self._ledger = call, ledger
         recipes = [ledger.node(root) for root in call.roots]
         self._recipes = {id(root): node for root, node in zip(call.roots, recipes, strict=True) if node is not None}
@@ -64,7 +64,7 @@ class Replay:
         self.plain = [t for node in self.nodes if isinstance(node, Call) for t in node.plain]
         self.plain += list(self._fixed.values())
         self.attached = [t for t in self.plain if t.grad_fn is not None]
-        self.regularised = bool(self.sources) or any(isinstance(node, Broken) for node in self.nodes)
+        self.regularised = bool(self.sources) or any(isinstance(node, Unrepeatable) for node in self.nodes)
         self.value = call.objective(call.roots) if self.regularised else call.roots[0]
 
     @property
@@ -177,7 +177,7 @@ def _execute(nodes: Sequence[Node], made: dict[int, Any]) -> dict[int, Any]:
                     made[id(node)] = without_ddp(node.module)(*args, **kwargs)
             case Output():
                 made[id(node)] = contents_of(made[id(node.call)])[node.index]
-            case Written():
+            case WrittenInto():
                 made[id(node)] = made[id(node.target)]
     return made
 

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.graph import ModuleCall, Source
-from guard_plugins.curvature.ledger import Ledger, base_of, is_data
+from guard_plugins.curvature.ledger import TensorLedger, base_of, is_data
 from guard_plugins.curvature.replay import Replay
 
 
-def reject_second_routes(replay: Replay, ledger: Ledger, *, said: bool) -> None:
+def reject_second_routes(replay: Replay, ledger: TensorLedger, *, said: bool) -> None:
     """Raise where data reach the loss beside the recorded inputs.
 
     Args:
@@ -40,7 +40,7 @@ def reject_second_routes(replay: Replay, ledger: Ledger, *, said: bool) -> None:
             _reject_fresh(call, ledger)
 
 
-def _reject_dependent(tensor: Tensor, source: Source, ledger: Ledger) -> None:
+def _reject_dependent(tensor: Tensor, source: Source, ledger: TensorLedger) -> None:
     known = ledger.get(tensor)
     shown = f"a tensor of shape {tuple(tensor.shape)}"
     view = source.base is not None and source.base() is base_of(tensor)
@@ -52,7 +52,7 @@ def _reject_dependent(tensor: Tensor, source: Source, ledger: Ledger) -> None:
         raise input_messages.derived(shown, source.name)
 
 
-def _reject_fresh(call: ModuleCall, ledger: Ledger) -> None:
+def _reject_fresh(call: ModuleCall, ledger: TensorLedger) -> None:
     if not any(call.trainable):
         return
     weights = {id(p) for p in call.parameters}

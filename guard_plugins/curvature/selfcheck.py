@@ -22,7 +22,7 @@ _KINDS: Final = 32  # a model with more shapes of losses than this is checked pe
 _REDUCED: Final = (torch.float16, torch.bfloat16)
 
 
-class Checkpoints:
+class CheckSchedule:
     """Remembers which kinds of computation of which models were checked, and when; lives as long as the hook."""
 
     def __init__(self) -> None:

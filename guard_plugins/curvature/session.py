@@ -16,14 +16,14 @@ from guard_plugins.curvature.checks import reject_unfaithful
 from guard_plugins.curvature.counters import Paces, Tally
 from guard_plugins.curvature.delivery import deliver
 from guard_plugins.curvature.graph import Lean, now
-from guard_plugins.curvature.ledger import Ledger
+from guard_plugins.curvature.ledger import TensorLedger
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.penalty import Outcome
 from guard_plugins.curvature.recorder import Recorder
 from guard_plugins.curvature.regularised_pass import Pass
 from guard_plugins.curvature.replay import Preserved, Replay
-from guard_plugins.curvature.selfcheck import Checkpoints, SelfCheck
+from guard_plugins.curvature.selfcheck import CheckSchedule, SelfCheck
 from guard_plugins.curvature.sources import Sources
 from guard_plugins.curvature.tracing import Tracer
 from guard_plugins.curvature.watchdog import Watchdog
@@ -39,9 +39,9 @@ class Session:
         checkpoints: What the hook's self-check has seen.
     """
 
-    def __init__(self, options: Options, tally: Tally, paces: Paces, checkpoints: Checkpoints) -> None:
+    def __init__(self, options: Options, tally: Tally, paces: Paces, checkpoints: CheckSchedule) -> None:
         self.options, self.tally, self.paces, self._checkpoints = options, tally, paces, checkpoints
-        self.ledger = Ledger()
+        self.ledger = TensorLedger()
         self.tracer = Tracer(self.ledger)
         self.sources = Sources(self.ledger)
         self.listening = Listening(self.tracer.run, self.quiet)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from guard_plugins.curvature import input_messages
 from guard_plugins.curvature.backward_call import mark_leaf
 from guard_plugins.curvature.graph import Source, Watched, now
-from guard_plugins.curvature.ledger import Known, Ledger, base_of, is_data
+from guard_plugins.curvature.ledger import Known, TensorLedger, base_of, is_data
 from guard_plugins.curvature.pytree import leaves_of, map_leaves
 from guard_plugins.errors import HookError
 
@@ -27,7 +27,7 @@ class Sources:
         said_by_watching: Whether the loop uses ``hook.watch``, so that nothing else is x.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: TensorLedger) -> None:
         self._ledger = ledger
         self.said_by_watching = False
         self._groups = itertools.count()
@@ -49,7 +49,7 @@ class Sources:
         features = "" if said else known.features
         if not features:
             self._fed.add(module)
-        title = f"the input {name} {tuple(x.shape)} of {type(module).__name__}"
+        title = f"argument {name} {tuple(x.shape)} of {type(module).__name__}"
         source = self._source(x, known, title)
         source.rows = not (listed and unbatched([x]))
         source.features = features if module not in self._fed else ""

@@ -18,8 +18,8 @@ from guard_plugins.curvature.functions import (
     WATCHING,
     may_write,
 )
-from guard_plugins.curvature.graph import Broken, Lean, Node, Operation, Output, Source, Written, now, spent
-from guard_plugins.curvature.ledger import Known, Ledger, version_of
+from guard_plugins.curvature.graph import Lean, Node, Operation, Output, Source, Unrepeatable, WrittenInto, now, spent
+from guard_plugins.curvature.ledger import Known, TensorLedger, version_of
 from guard_plugins.curvature.pytree import leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.snapshots import Autocast, RandomState
 
@@ -39,7 +39,7 @@ class Tracer:
         ledger: The notes of the session.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: TensorLedger) -> None:
         self._ledger = ledger
 
     def run(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -74,7 +74,7 @@ class Tracer:
         result = function(*args, **kwargs)
         for tensor in tensors_of(result):
             if tensor.grad_fn is not None:
-                self._ledger.mark(tensor, Broken(now(), _LATER_GRADIENT))
+                self._ledger.mark(tensor, Unrepeatable(now(), _LATER_GRADIENT))
         return result
 
     def _recorded(
@@ -135,7 +135,7 @@ class Tracer:
                 continue
             if id(leaf) in given and self._ledger.node(leaf) is not None:
                 continue
-            self._ledger.mark(leaf, call if isinstance(call, (Lean, Broken)) else Output(now(), call, place))
+            self._ledger.mark(leaf, call if isinstance(call, (Lean, Unrepeatable)) else Output(now(), call, place))
 
     def mark_written(self, call: Node, versions: list[tuple[Tensor, int]], nodes: dict[int, Node | None]) -> None:
         """Mark the tensors ``call`` wrote into: those whose version counter is not the one in ``versions`` any more."""
@@ -143,10 +143,12 @@ class Tracer:
             if version_of(target) == version:
                 continue
             node = nodes.get(id(target))
-            if isinstance(call, (Lean, Broken)):
+            if isinstance(call, (Lean, Unrepeatable)):
                 self._ledger.mark(target, call)
             else:
-                self._ledger.mark(target, Broken(now(), _PLAIN_WRITE) if node is None else Written(now(), call, node))
+                self._ledger.mark(
+                    target, Unrepeatable(now(), _PLAIN_WRITE) if node is None else WrittenInto(now(), call, node)
+                )
 
     def _plain(
         self,
@@ -207,7 +209,7 @@ class Tracer:
 
     def _break(self, tensor: Tensor, why: str) -> None:
         if self._ledger.node(tensor) is not None:
-            self._ledger.mark(tensor, Broken(now(), why))
+            self._ledger.mark(tensor, Unrepeatable(now(), why))
 
 
 def tensors_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

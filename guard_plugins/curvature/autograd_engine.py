@@ -10,7 +10,7 @@ from torch.autograd import Variable
 from guard_plugins.curvature.backward_call import BackwardCall
 
 
-class Engine:
+class AutogradEngine:
     """Stands before autograd's engine: ``backward``, ``autograd.backward`` and ``autograd.grad`` all end here.
 
     Args:
