@@ -41,6 +41,7 @@ class Header:
         height: Rows in pixels.
         width: Columns in pixels.
         deep: Whether a pixel is a number of more than 8 bits.
+        deep_colour: Whether the file has more than 8 bits a channel of which decoding keeps the upper 8.
         rotated: Whether its Exif data ask viewers to turn or mirror it, which is not done here.
     """
 
@@ -48,6 +49,7 @@ class Header:
     height: int
     width: int
     deep: bool = False
+    deep_colour: bool = False
     rotated: bool = False
 
 
@@ -85,21 +87,21 @@ def read_header(source: Path | bytes, name: str = "") -> Header:
         with _opened(source) as image:
             return Header(
                 grey=image.mode in _GREY, height=image.height, width=image.width, deep=image.mode in _DEEP,
-                rotated=_rotated(image),
+                deep_colour=_deep_colour(image), rotated=_rotated(image),
             )  # fmt: skip
     except _BROKEN as error:
         raise broken_image(name or str(source), error) from error
 
 
 def read_extremes(path: Path) -> tuple[float, float]:
-    """Return the smallest and the largest number an image holds.
+    """Return the smallest and the largest number an image holds, that of an alpha channel apart.
 
     Raises:
         DataError: If the file is broken.
     """
     try:
         with Image.open(path) as image:
-            values = np.asarray(image)
+            values = np.asarray(image)[..., :3] if image.mode == "RGBA" else np.asarray(image)
             return float(values.min()), float(values.max())
     except _BROKEN as error:
         raise broken_image(str(path), error) from error
@@ -142,6 +144,11 @@ def broken_image(name: str, error: BaseException) -> DataError:
 
 def _opened(source: Path | bytes) -> Image.Image:
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _deep_colour(image: Image.Image) -> bool:
+    # Pillow names the layout of the file's pixels in the last field of a tile, such as "RGB;16B".
+    return image.mode not in _DEEP and any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ()))
 
 
 def _rotated(image: Image.Image) -> bool:

@@ -31,8 +31,10 @@ def levels_of(
         asked: What the user says they are, or None.
 
     Raises:
-        DataError: If nobody says it and the images are not plainly of 16 bits; or somebody does and no image is deep.
+        DataError: If nobody says it and the images are not plainly of 16 bits; or somebody does and no image is deep;
+            or images of 16-bit colour use few of their bits.
     """
+    _refuse_dim_colour([path for path, header in zip(paths, headers, strict=True) if header.deep_colour])
     deep = [path for path, header in zip(paths, headers, strict=True) if header.deep]
     if not deep:
         if asked is not None:
@@ -52,3 +54,16 @@ def levels_of(
         seen=f"numbers from {low:g} to {high:g} in {len(deep)} files, such as {deep[0]}",
         do=f"Pass --data.range LOW HIGH, such as --data.range {min(low, 0):g} {white:g}; what lies outside is cut.",
     )
+
+
+def _refuse_dim_colour(paths: Sequence[Path]) -> None:
+    """Refuse colour of 10, 12 or 14 bits in files of 16, whose upper byte alone is decoded."""
+    if not paths:
+        return
+    _, high = read_all_extremes(paths)
+    if high * 256 + 255 < LEAST_OF_16_BITS:
+        raise DataError(
+            "Some colour images have 16 bits per channel and leave the upper ones empty; they would be nearly black.",
+            seen=f"at most {high * 256 + 255:g} of 65535 in {len(paths)} files, such as {paths[0]}",
+            do="Scale them and save them with 8 bits per channel.",
+        )

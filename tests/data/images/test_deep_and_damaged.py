@@ -67,6 +67,34 @@ def test_deep_images_need_a_range_and_keep_their_contrast_with_it(tmp_path, valu
     )
 
 
+def colour_of_16_bits(values: np.ndarray) -> bytes:
+    """A PNG of (H, W, C) values, C of 3 or 4, with 16 bits a channel; Pillow reads such files and does not write them."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("top", "read"), [(1023, False), (4095, False), (16383, False), (16640, True), (65535, True)])
+def test_colour_of_16_bits_that_uses_fewer_is_refused(tmp_path, channels, top, read):
+    root = deep_set(tmp_path, (RAMP * 255).astype(np.uint8))
+    values = np.repeat((RAMP * top).astype(np.uint16)[..., None], channels, axis=2)
+    values[..., 3:] = 65535  # an opaque alpha channel says nothing of the colours
+    for file in root.rglob("*.png"):
+        file.write_bytes(colour_of_16_bits(values))
+    if read:
+        assert float(every(load(root).train).max()) == pytest.approx(top // 256 / 255)
+    else:
+        with pytest.raises(DataError, match="16 bits per channel") as caught:
+            load(root)
+        assert f"at most {top // 256 * 256 + 255} of 65535" in caught.value.seen
+
+
 def test_the_remedy_names_the_usual_range(tmp_path):
     with pytest.raises(DataError) as caught:
         load(deep_set(tmp_path, (RAMP * 4000).astype(np.uint16)))
