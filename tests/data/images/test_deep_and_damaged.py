@@ -68,7 +68,7 @@ def test_deep_images_need_a_range_and_keep_their_contrast_with_it(tmp_path, valu
 
 
 def colour_of_16_bits(values: np.ndarray) -> bytes:
-    """A PNG of (H, W, C) values, C of 3 or 4, with 16 bits a channel; Pillow reads such files and does not write them."""
+    """A PNG of (H, W, C) values, C of 3 or 4, with 16 bits a channel; Pillow reads but does not write them."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
