@@ -335,7 +335,7 @@ def test_the_advice_to_read_a_file_unsafely_is_never_passed_on(
         assert ("holds more than weights" in weights) == (name not in ("script.pt", "cut.pt"))
         assert "torch.save(model.state_dict(), FILE)" in weights
         for said in (weights, complaint(capsys, "--distilled", tmp_path / name)):
-            assert f"seen: {seen}" in said
+            assert f"seen: {seen}" in said.replace("builtins.", "")  # older PyTorch names the module too
             assert "Re-running" not in said
             assert "Weights only load failed" not in said
 

@@ -185,7 +185,7 @@ def evaluation_inside(w: World, loss_at: LossAt) -> None:
 
 
 def lbfgs(w: World, loss_at: LossAt) -> None:
-    opt = torch.optim.LBFGS(w.net.parameters(), lr=0.2, max_iter=4, line_search_fn="strong_wolfe")
+    opt = torch.optim.LBFGS(w.net.parameters(), lr=0.2, max_iter=4)
     for x, y in w.data[:2]:
 
         def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
