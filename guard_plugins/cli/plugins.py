@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(options: argparse.Namespace) -> int:
     if options.command == "new":
-        return _new(options.name, options.into)
+        return _new_file(options.name, options.into) if options.file else _new(options.name, options.into)
     if options.command == "export":
         return export(options.run, options.format, options.output)
     return _list(as_json=options.json, check=options.check)
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument(
         "--into", type=path_argument, default=Path(), metavar="DIR", help="where to put guard-NAME (default: here)"
     )
+    new.add_argument("--file", action="store_true", help="write one file, NAME.py, for guard-run --plugin NAME.py")
     add_export(commands)
     return parser
 
@@ -59,6 +60,14 @@ def _new(name: str, into: Path) -> int:
     sys.stdout.write(
         f"{folder}\nnext: cd {folder} && pip install -e '.[test]' && pytest && guard-run --method {name}\n"
     )
+    return 0
+
+
+def _new_file(name: str, into: Path) -> int:
+    from guard_plugins.scaffold import write_file
+
+    path = write_file(name, into)
+    sys.stdout.write(f"{path}\nnext: guard-run --plugin {path} --method {name}\n")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from guard_plugins.artifacts.teacher import TeacherCard
 from guard_plugins.config import RunConfig
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.evaluation.assess import Assessed
+from guard_plugins.host.used import foreign_origins
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.preparation import Prepared
@@ -102,6 +104,10 @@ class RunContext:
     def settings(self, *names: str) -> dict[str, Any]:
         """Return these parts of the configuration, as a fingerprint takes them."""
         return self.config.model_dump(mode="json", include=set(names))
+
+    def origins(self, kinds: Collection[str]) -> list[str]:
+        """Return the plugins that bring the run's parts of these kinds, with their versions."""
+        return foreign_origins(self.prepared.parts, kinds)
 
     def earlier_files(self) -> list[Path]:
         """Return the files of the stages that are finished."""
