@@ -8,34 +8,29 @@ import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from guard_plugins._version import __version__
 from guard_plugins.host.discovery import Entry, catalogue
-from guard_plugins.host.plugin_file import file_entries, files_of_environment
+from guard_plugins.host.plugin_file import PluginFile, file_entries, files_of_environment
 from guard_plugins.host.plugin_host import PluginHost
 
-PARTS = ("datasets", "networks", "attacks")
+PARTS: Final = ("datasets", "networks", "attacks")
 
 
-def check_all(files: Sequence[Path] = ()) -> list[dict[str, Any]]:
+def check_all() -> list[dict[str, Any]]:
     """Return a row for every plugin: what it is, and for an enabled one its health and what it brings.
 
-    A row has ``health``: ``ok``, ``broken``, or ``careless`` where loading it changed the process for everybody; then
-    also a ``reason``. ``methods`` has summary and guarded functions by name; the other kinds have names.
-
-    Args:
-        files: Files that are plugins, besides those of ``GUARD_PLUGIN_FILES``.
+    ``health`` is ``ok``, ``broken``, or ``careless`` where loading it changed the process for everybody, with a
+    ``reason``. ``guards`` and ``summary`` are of its method; ``parts`` has the names of its other classes by kind.
 
     Raises:
-        ConfigError: If a file cannot be read.
+        ConfigError: If a file of ``GUARD_PLUGIN_FILES`` cannot be read.
     """
-    own = file_entries([*files, *files_of_environment()])
     rows = []
-    for entry in [*catalogue(), *own]:
+    for entry in [*catalogue(), *file_entries(files_of_environment())]:
         row = described(entry)
         if entry.status == "enabled":
-            row |= _checked(entry.name, [entry.point.path] if entry in own else [])
+            row |= _checked(entry.name, [entry.point.path] if isinstance(entry.point, PluginFile) else [])
         rows.append(row)
     return rows
 
@@ -79,22 +74,11 @@ def _load(name: str, files: Sequence[Path]) -> dict[str, Any]:
     found: dict[str, Any] = {"health": "ok"}
     if name in host.changes:
         found = {"health": "careless", "reason": "when it is loaded it " + "; ".join(host.changes[name])}
-    methods = {
-        key: {"summary": value.summary, "guards": list(value.guarded)}
-        for key, value in host.methods.items()
-        if host.methods.registered(key).plugin == name
-    }
-    parts = {kind: _names(getattr(host, kind), name) for kind in PARTS}
-    return {**found, "methods": methods, **parts}
+    for method in _names(host.methods, name):
+        value = host.methods[method]
+        found |= {"guards": list(value.guarded), "summary": value.summary}
+    return {**found, "parts": {kind: _names(getattr(host, kind), name) for kind in PARTS}}
 
 
 def _names(registry: Any, plugin: str) -> list[str]:
     return [name for name in registry if registry.registered(name).plugin == plugin]
-
-
-def built_in_parts() -> dict[str, list[str]]:
-    """Return the names of the data sets, networks and attacks that ship with the project, by kind."""
-    host = PluginHost(only=[])
-    own = f"guard-plugins {__version__}"
-    registries: dict[str, Any] = {kind: getattr(host, kind) for kind in PARTS}
-    return {kind: [n for n in known if known.registered(n).origin == own] for kind, known in registries.items()}

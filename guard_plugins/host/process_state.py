@@ -1,22 +1,15 @@
-"""What of the process all plugins share, compared around the loading of one and put back where it changed.
-
-PyTorch may be imported by the plugin itself. Then its part is looked at right after that import, before the plugin
-goes on.
-"""
+"""What of the process all plugins share, compared around the loading of one and put back where it changed."""
 
 from __future__ import annotations
 
 import builtins
-import importlib.util
 import os
 import random
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any, Final
 
 from guard_plugins.host.torch_state import Setting, numpy_settings, torch_settings
@@ -28,20 +21,12 @@ class ProcessState:
     """The state of the process when this object is made; :meth:`restore` puts it back."""
 
     def __init__(self) -> None:
-        self._before: list[tuple[Setting, Any]] = []
+        settings = [*_of_python(), *torch_settings(), *numpy_settings()]
+        self._before = [(setting, setting.read()) for setting in settings]
         self._filters = list(warnings.filters)
-        self._numpy = "numpy" in sys.modules  # otherwise its own import seeds its streams
-        self._finder = _AfterImport("torch", self._add_torch)
-        self._add(_of_python())
-        if "torch" in sys.modules:
-            self._add_torch()
-        else:
-            sys.meta_path.insert(0, self._finder)
 
     def restore(self) -> list[str]:
         """Put back what changed, and return what that was, in words."""
-        if self._finder in sys.meta_path:
-            sys.meta_path.remove(self._finder)
         changed = []
         for setting, before in self._before:
             now = setting.read()
@@ -53,13 +38,6 @@ class ProcessState:
         if self._filters_spoilt():
             changed.append("the warnings filters")
         return changed
-
-    def _add(self, settings: Iterable[Setting]) -> None:
-        self._before += [(setting, setting.read()) for setting in settings]
-
-    def _add_torch(self) -> None:
-        self._add(torch_settings())
-        self._add(numpy_settings(streams=self._numpy))
 
     def _filters_spoilt(self) -> bool:
         """Put the filters back where all warnings were silenced, or other filters removed.
@@ -104,33 +82,3 @@ def _reader(owner: Any, name: str) -> Callable[[], Any]:
 
 def _writer(owner: Any, name: str) -> Callable[[Any], None]:
     return lambda value: setattr(owner, name, value)
-
-
-class _AfterImport:
-    """Calls a function once a module is imported, before the code that imported it goes on."""
-
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
-        self._name, self._then = name, then
-        self._loader: Any = None
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return the module's spec with this object as its loader, None for any other module."""
-        if name != self._name:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None:
-            self._loader, spec.loader = spec.loader, self  # type: ignore[assignment]  # a loader by what it does
-        return spec
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Return what the module's own loader does."""
-        spec.loader = self._loader
-        found: ModuleType | None = self._loader.create_module(spec)
-        return found
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Run the module's code, then the function."""
-        module.__loader__ = self._loader
-        self._loader.exec_module(module)
-        self._then()

@@ -1,4 +1,4 @@
-"""The process-wide settings of PyTorch and NumPy that a plugin may change for everybody; imports neither by itself."""
+"""The process-wide settings of PyTorch and NumPy that a plugin may change for everybody."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Setting(NamedTuple):
 
 
 def torch_settings() -> Iterator[Setting]:
-    """Yield the settings of PyTorch, which is imported."""
+    """Yield the settings of PyTorch."""
     import torch
 
     yield Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype)
@@ -62,17 +62,12 @@ def torch_settings() -> Iterator[Setting]:
         yield from _members(module, module.__name__, root)
 
 
-def numpy_settings(*, streams: bool) -> Iterator[Setting]:
-    """Yield the settings of NumPy, which is imported.
-
-    Args:
-        streams: Whether its global random stream is one of them.
-    """
+def numpy_settings() -> Iterator[Setting]:
+    """Yield the settings of NumPy."""
     import numpy as np
 
     yield Setting("NumPy's error handling", np.geterr, lambda value: np.seterr(**value))
-    if streams:
-        yield Setting("NumPy's global random stream", _numpy_state, _set_numpy_state)
+    yield Setting("NumPy's global random stream", _numpy_state, _set_numpy_state)
 
 
 def _numpy_state() -> tuple[Any, ...]:

@@ -11,6 +11,8 @@ from typing import Final
 import torch
 
 from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.method import Method
+from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.plugin_calls import problem_with
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.loop import Keeper
@@ -84,30 +86,53 @@ def check_seed(first: Trial) -> None:
 
 
 def check_resume(first: Trial) -> None:
-    """Check: a run stopped half-way and taken up again gives the same set.
+    """Check: a distillation stopped half-way and taken up again gives the same set.
 
     Raises:
         BrokenPromiseError: If not.
     """
-    if first.steps < 2:
+    resumed = _resumed(first, first.steps, teacher=first.teacher)
+    difference = _difference(first.distilled, resumed.distilled) if resumed else ""
+    if difference:
+        raise _not_resumed(f"{difference} differ", first.steps, "images, optimiser, scheduler, what was chosen")
+
+
+def check_teacher_resume(first: Trial) -> None:
+    """Check: a teacher's training of the method's own, stopped half-way and taken up again, gives the same weights.
+
+    Raises:
+        BrokenPromiseError: If not.
+    """
+    if first.teacher is None or first.world.method.train_teacher is Method.train_teacher:
         return
+    resumed = _resumed(first, first.teacher_steps, teacher=None)
+    if resumed is None or resumed.teacher is None:
+        return
+    weights = resumed.teacher.state_dict()
+    if not all(torch.equal(value, weights[name]) for name, value in first.teacher.state_dict().items()):
+        raise _not_resumed("the teacher's weights differ", first.teacher_steps, "model, optimiser, scheduler")
+
+
+def _resumed(first: Trial, steps: int, *, teacher: Normalised | None) -> Trial | None:
+    """Return a trial that was stopped at half of ``steps`` and taken up again; None where that is not possible."""
+    if steps < 2:
+        return None
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), every=ALWAYS)
-        stopping = first.world.having(Keeper(checkpoints, _StopAfter(first.steps // 2)))
+        stopping = first.world.having(Keeper(checkpoints, _StopAfter(steps // 2)))
         try:
-            run_trial(stopping, ambient=4, teacher=copy.deepcopy(first.teacher))
+            run_trial(stopping, ambient=4, teacher=copy.deepcopy(teacher))
         except StoppedError:
             again = first.world.having(Keeper(Checkpoints(Path(folder), every=NEVER)))
-            resumed = run_trial(again, ambient=5, teacher=copy.deepcopy(first.teacher))
-        else:
-            return  # progress without task.steps: nothing is saved, and a resumed run begins anew
-    difference = _difference(first.distilled, resumed.distilled)
-    if difference:
-        raise BrokenPromiseError(
-            "resume",
-            f"{difference} differ after a stop at step {first.steps // 2} of {first.steps}",
-            "Give LoopState everything the loop changes: images, optimiser, scheduler, what was chosen.",
-        )
+            return run_trial(again, ambient=5, teacher=copy.deepcopy(teacher))
+    return None  # progress without task.steps: nothing is saved, and a resumed run begins anew
+
+
+def _not_resumed(what: str, steps: int, state: str) -> BrokenPromiseError:
+    return BrokenPromiseError(
+        "resume", f"{what} after a stop at step {steps // 2} of {steps}",
+        f"Give LoopState everything the loop changes: {state}.",
+    )  # fmt: skip
 
 
 def check_state(first: Trial) -> None:
