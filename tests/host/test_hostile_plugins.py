@@ -35,7 +35,7 @@ CARELESS = {
         "import torch; torch.set_grad_enabled(False)", "changed whether gradients are enabled (True to False)",
     ),
     "backward": (
-        "import functools, torch\nold = torch.Tensor.backward\n@functools.wraps(old)\ndef new(*a, **k): return old(*a, **k)"
+        "import functools, torch\nold = torch.Tensor.backward\n@functools.wraps(old)\ndef new(*a): return old(*a)"
         "\ntorch.Tensor.backward = new", "changed Tensor.backward",
     ),
     "stdout": ("import os; print('hello'); os.system('echo hello')", "printed to stdout, which went to stderr"),

@@ -392,7 +392,7 @@ class Experts(Toy):
         adam = torch.optim.SGD(expert.parameters(), lr=0.05, momentum=0.9)
         state = LoopState(expert=expert, adam=adam) if self.whole else LoopState(expert=expert)
         index = torch.arange(0, len(task.data.train), 4)
-        for step in task.steps("expert", 6, state=state):
+        for step in task.steps("expert", 7, state=state):
             x, y = task.data.train.images(index), task.data.train.labels[index]
             adam.zero_grad()
             loss = F.cross_entropy(expert(x), y)
@@ -406,7 +406,7 @@ def test_a_guarded_loop_inside_distill_resumes_with_the_state_of_the_hook() -> N
     # With every = 2 the hook must know on resuming whether an odd or an even step comes next.
     check_method(Experts, settings={"guard": {"every": 2}})
     forgetful = type("Forgetful", (Experts,), {"whole": False})
-    check_broken(forgetful, "resume", "images differ after a stop at step 4 of 9")
+    check_broken(forgetful, "resume", "images differ after a stop at step 5 of 10")
 
 
 class Schooled(Toy):
