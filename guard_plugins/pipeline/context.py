@@ -20,6 +20,7 @@ from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.preparation import Prepared
 from guard_plugins.pipeline.teacher_file import card_of
 from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.signals import StopRequest
@@ -87,7 +88,8 @@ class RunContext:
         checkpoints = Checkpoints(folder.checkpoints, every=prepared.config.checkpoint_every)
         # The hook counts steps, so its state is saved and restored with every loop.
         beside = {} if prepared.hook is None else {"hook": prepared.hook}
-        task = prepared.task(Monitor(folder.events), Keeper(checkpoints, stop, beside))
+        keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints))
+        task = prepared.task(Monitor(folder.events), keeper)
         card = card_of(prepared.config, prepared.data, guarded=prepared.hook is not None)
         return cls(prepared, folder, task, checkpoints, Ledger(folder.stages), Results(card))
 

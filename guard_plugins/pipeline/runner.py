@@ -54,13 +54,16 @@ def _do(run: RunContext, stage: Stage) -> None:
     if why:
         why = _changed_code(run, stage) or why
         run.task.monitor.say(f"{stage.name} is done again: {why}")
+    keepsakes = run.task.keeper.keepsakes
+    keepsakes.numbers = {}
     memory = memory_asked_by(stage.memory_option) if stage.memory_option else contextlib.nullcontext()
     timing = run.task.monitor.stage(stage.name) if stage.timed else contextlib.nullcontext()
     with timing, memory:
         written = stage.do(run)
     if written is not None:
-        notes = {**written.notes, "plugins": run.origins(stage.plugins)}
-        run.ledger.finish(stage.name, run.checkpoints.inputs, written.files, **notes)
+        own = {"plugins": run.origins(stage.plugins), "reported": keepsakes.numbers}
+        notes = {**written.notes, **{name: value for name, value in own.items() if value}}
+        run.ledger.finish(stage.name, run.checkpoints.inputs, [*written.files, *keepsakes.files()], **notes)
 
 
 def _fingerprint(run: RunContext, stage: Stage) -> str:

@@ -15,6 +15,7 @@ from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.plugin_calls import problem_with
 from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.testing.promises import BrokenPromiseError, expecting
@@ -92,9 +93,14 @@ def check_resume(first: Trial) -> None:
         BrokenPromiseError: If not.
     """
     resumed = _resumed(first, first.steps, teacher=first.teacher)
-    difference = _difference(first.distilled, resumed.distilled) if resumed else ""
+    if resumed is None:
+        return
+    difference = _difference(first.distilled, resumed.distilled)
     if difference:
         raise _not_resumed(f"{difference} differ", first.steps, "images, optimiser, scheduler, what was chosen")
+    if resumed.reported != first.reported:
+        what = f"the reported numbers are {resumed.reported}, not {first.reported},"
+        raise _not_resumed(what, first.steps, "what the numbers are computed from")
 
 
 def check_teacher_resume(first: Trial) -> None:
@@ -118,14 +124,18 @@ def _resumed(first: Trial, steps: int, *, teacher: Normalised | None) -> Trial |
     if steps < 2:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Checkpoints(Path(folder), every=ALWAYS)
-        stopping = first.world.having(Keeper(checkpoints, _StopAfter(steps // 2)))
+        stopping = first.world.having(_keeper(Path(folder), ALWAYS, _StopAfter(steps // 2)))
         try:
             run_trial(stopping, ambient=4, teacher=copy.deepcopy(teacher))
         except StoppedError:
-            again = first.world.having(Keeper(Checkpoints(Path(folder), every=NEVER)))
+            again = first.world.having(_keeper(Path(folder), NEVER, StopRequest()))
             return run_trial(again, ambient=5, teacher=copy.deepcopy(teacher))
     return None  # progress without task.steps: nothing is saved, and a resumed run begins anew
+
+
+def _keeper(folder: Path, every: float, stop: StopRequest) -> Keeper:
+    checkpoints = Checkpoints(folder / "checkpoints", every=every)
+    return Keeper(checkpoints, stop, keepsakes=Keepsakes(folder / "files", checkpoints))
 
 
 def _not_resumed(what: str, steps: int, state: str) -> BrokenPromiseError:

@@ -32,6 +32,7 @@ class Trial:
         regularised: Regularised steps in every guarded function that was called.
         teacher_steps: Units of progress ``train_teacher`` reported.
         steps: Units of progress ``distill`` reported.
+        reported: Numbers the method reported.
         streams: Digest of every global random stream at the end.
         damage: What was found changed after ``distill``, or an empty list.
     """
@@ -42,6 +43,7 @@ class Trial:
     regularised: dict[str, int] = field(default_factory=dict)
     teacher_steps: int = 0
     steps: int = 0
+    reported: dict[str, float] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
 
@@ -77,6 +79,7 @@ def run_trial(world: World, *, ambient: int, teacher: Normalised | None = None) 
     with expecting("distill"):
         trial.distilled = method.distill(world.task, trial.teacher)
     trial.steps, trial.streams = world.listener.steps - before, stream_states()
+    trial.reported = dict(keeper.keepsakes.numbers)
     trial.damage = surroundings.differences(Surroundings.of(world.task.data, trial.teacher))
     return trial
 

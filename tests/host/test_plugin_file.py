@@ -210,3 +210,28 @@ def test_the_new_file_runs_is_killed_and_ends_as_if_never_touched(tmp_path: Path
     whole, resumed = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "killed"))
     assert whole["guard"] is not None
     assert whole["models"] == resumed["models"]
+
+
+@pytest.mark.slow
+def test_files_and_numbers_of_a_method_are_part_of_its_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = toy(tmp_path / "mine.py")
+    keeping = """        folder = task.folder("experts")
+        print("kept:", list(folder))
+        folder.save("grey", torch.zeros(2))
+        task.report(grey=0.5)
+        labels = torch"""
+    path.write_text(path.read_text().replace("        labels = torch", keeping))
+    folder = tmp_path / "run"
+    report = run(configure("toy", plugin=[path], output=folder, **TINY))
+    assert report.reported == {"grey": 0.5}
+    assert "The method reports: grey 0.5." in (folder / "report.md").read_text()
+    stages = json.loads((folder / "stages.json").read_text())
+    kept = "files/experts/grey.safetensors"
+    assert kept in stages["distill"]["files"]
+    assert kept in stages["report"]["files"]
+    assert "kept: []" in capfd.readouterr().out
+    (folder / kept).unlink()
+    assert command.main(["--resume", str(folder)]) == 0
+    said = capfd.readouterr()
+    assert f"distill is done again: {kept} is missing" in said.err
+    assert json.loads((folder / "report.json").read_text())["reported"] == {"grey": 0.5}

@@ -428,3 +428,35 @@ def test_the_training_of_a_teacher_is_resumed_too() -> None:
     check_method(Schooled)
     forgetful = type("Forgetful", (Schooled,), {"whole": False})
     check_broken(forgetful, "resume", "the teacher's weights differ after a stop at step 2 of 4")
+
+
+# --- files and numbers of the method's own ----------------------------------------------------------------------------
+
+
+class Keeping(Toy):
+    """Keeps a file for every part of its work, and does not repeat what is there."""
+
+    honest: ClassVar[bool] = True
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        folder, made = task.folder("parts"), 0
+        parts = []
+        for number in range(3):
+            if f"part-{number}" not in folder:
+                part = torch.zeros(10, *task.data.image_shape)
+                for step in task.steps(f"part-{number}", 2, state=LoopState(part=part)):
+                    part += 0.1 * torch.rand(part.shape)
+                    task.report(brightness=part.mean())
+                    step.log(mean=part.mean())
+                folder.save(f"part-{number}", {"part": part, "labels": [*range(10)]})
+                made += 1
+            parts.append(folder.load(f"part-{number}"))
+        task.report(parts=len(list(folder)) if self.honest else made)
+        images = torch.cat([part["part"] for part in parts[: task.ipc]] * task.ipc)[: 10 * task.ipc]
+        return DistilledSet(images, torch.arange(10).repeat(task.ipc))
+
+
+def test_files_and_numbers_survive_a_stop() -> None:
+    check_method(Keeping)
+    dishonest = type("Dishonest", (Keeping,), {"honest": False})
+    check_broken(dishonest, "resume", "the reported numbers are .*'parts': 2.0.*, not .*'parts': 3.0")
