@@ -100,6 +100,11 @@ class RunFolder:
         return self.path / "labels"
 
     @property
+    def files(self) -> Path:
+        """Folders of the method's own."""
+        return self.path / "files"
+
+    @property
     def report(self) -> Path:
         """The results as JSON; the Markdown lies beside it."""
         return self.path / "report.json"

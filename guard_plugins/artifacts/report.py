@@ -205,6 +205,7 @@ class Report(Part):
         metrics: Summary metrics of the students.
         saves: What checkpoints cost.
         skipped: Images of the data set that were left out; None where there are none.
+        reported: Numbers that the method itself reported, by name.
     """
 
     method: str
@@ -223,6 +224,7 @@ class Report(Part):
     metrics: Metrics | None = None
     saves: Saves | None = None
     skipped: Skipped | None = None
+    reported: dict[str, float] = Field(default_factory=dict)
 
 
 def read_report(path: Path) -> Report:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
+from guard_plugins.cli.gone import require_files, uninstalled
 from guard_plugins.cli.paths import path_argument
 from guard_plugins.config.compose import preset_layer, run_config_class
 from guard_plugins.config.layers import Layer, merged
@@ -17,7 +20,9 @@ from guard_plugins.config.schema import RunConfig
 from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue, claims_of
-from guard_plugins.host.configure import resolve
+from guard_plugins.host.configure import files_of, resolve
+from guard_plugins.host.plugin_file import files_of_environment
+from guard_plugins.host.registry import UnknownNameError
 
 if TYPE_CHECKING:
     from guard_plugins.method import Method
@@ -60,7 +65,7 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     """
     early, rest = _early(argv)
     if early.resume:
-        return _resumed(early.resume, rest)
+        return _resumed(early.resume, rest, moved=bool(early.plugin))
     file = yaml_file(early.config) if early.config else Layer("", {})
     file = replace(file, may_be_idle="yes") if begun else file
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
@@ -70,14 +75,16 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     if asks_help and not name:
         parser.epilog = f"The defaults are those without a preset. {EPILOG}"
         command_line(RunConfig, ["--help"], parser)
+    files = files_of([file, *([environment(_Files)] if surroundings else []), Layer("", {"plugin": early.plugin})])
     if not name:
         raise ConfigError(
             "No method given (--method)",
             seen=f"installed: {', '.join(sorted({entry.name for entry in catalogue()})) or 'none'}",
             do=_misspelt(rest, file.values) + "Pick one, for example: guard-run --method sre2l",
         )
-    claims_of(str(name), catalogue())  # before anything is imported: a typing error gets a quick answer
-    method = PluginHost(only=[str(name)]).method(str(name))
+    if not files and not files_of_environment():
+        claims_of(str(name), catalogue())  # before anything is imported: a typing error gets a quick answer
+    method = PluginHost(only=[str(name)], files=files).method(str(name))
     model = run_config_class(method)
     if asks_help:
         _show_defaults(parser, method, file, rest)
@@ -110,29 +117,42 @@ def _misspelt(arguments: Sequence[str], file: Mapping[str, Any]) -> str:
     return f"Did you mean 'method' by {near!r} in the configuration file? " if near else ""
 
 
-def _resumed(path: Path, rest: Sequence[str]) -> Request:
+class _Files(BaseModel):
+    """The one setting that is asked for before the method is known."""
+
+    plugin: tuple[Path, ...] = ()
+
+
+def _resumed(path: Path, rest: Sequence[str], *, moved: bool) -> Request:
     config = path / "config.yaml"
     if not config.is_file():
         raise ConfigError(
             f"There is no run to resume in {path} (--resume)", seen=f"{config} is missing",
             do="Give the folder of an earlier run, such as runs/sre2l-digits-...",
         )  # fmt: skip
-    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith("--checkpoint-every")]
+    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith(("--checkpoint-every", "--plugin="))]
     if other:
         raise ConfigError(
             f"A resumed run keeps its configuration: {other[0]} cannot be given with --resume",
             do="Leave it out, or start a new run with --config and another --output.",
         )
-    yaml_file(config, "--resume")  # read here too, so that a damaged one is not blamed on --config
-    return Request(parse([f"--config={config}", *rest], surroundings=False, begun=True).config, resume=path)
+    stored = yaml_file(config, "--resume")  # read here too, so that a damaged one is not blamed on --config
+    if not moved:
+        require_files(path, stored.values)
+    try:
+        return Request(parse([f"--config={config}", *rest], surroundings=False, begun=True).config, resume=path)
+    except UnknownNameError as error:
+        raise uninstalled(path, error) from None
 
 
 def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
     parser = Parser(add_help=False, allow_abbrev=False)
     _command_options(parser)
     parser.add_argument("--method")
+    parser.add_argument("--plugin", action="append", default=None)
     early, rest = parser.parse_known_args(_joined_range(_short_teacher(_named_first(argv))))
-    return early, ([f"--method={early.method}"] if early.method else []) + rest
+    files = [f"--plugin={name}" for name in early.plugin or ()]
+    return early, ([f"--method={early.method}"] if early.method else []) + files + rest
 
 
 def _show_defaults(parser: Parser, method: type[Method], file: Layer, argv: Sequence[str]) -> None:
@@ -168,7 +188,7 @@ def _command_options(parser: Parser) -> None:
         "--resume",
         type=path_argument,
         metavar="DIR",
-        help="go on with a stopped run; --checkpoint-every may be given again",
+        help="go on with a stopped run; --checkpoint-every and --plugin may be given again",
     )
     group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     group.add_argument("--version", action="store_true", help="print the version and stop")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.cli.export import add_export, export
 from guard_plugins.cli.paths import path_argument
-from guard_plugins.host.discovery import Entry, catalogue
-
-if TYPE_CHECKING:
-    from guard_plugins.host import Registry
+from guard_plugins.host import PluginHost, Registry, catalogue
+from guard_plugins.host.checking import PARTS, check_all, described
+from guard_plugins.host.plugin_file import file_entries, files_of_environment
+from guard_plugins.host.plugin_host import BUILT_IN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(options: argparse.Namespace) -> int:
     if options.command == "new":
-        return _new(options.name, options.into)
+        return _new_file(options.name, options.into) if options.file else _new(options.name, options.into)
     if options.command == "export":
         return export(options.run, options.format, options.output)
     return _list(as_json=options.json, check=options.check)
@@ -36,11 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="guard-plugins",
         usage="%(prog)s [-h] [--json] [--check] [--version] [COMMAND ...]",  # argparse would have it required
-        description="List the installed plugins. GUARD_PLUGINS=a,b restricts them; GUARD_STRICT_PLUGINS=1 makes a "
+        description="List the installed plugins. GUARD_PLUGINS=a,b restricts them, and 'a@DISTRIBUTION,*' chooses "
+        "between two of one name; GUARD_PLUGIN_FILES names files that are plugins; GUARD_STRICT_PLUGINS=1 makes a "
         "broken one an error.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--check", action="store_true", help="load every plugin and say whether it works")
+    parser.add_argument(
+        "--check", action="store_true", help="load every plugin in a process of its own, and say whether it works"
+    )
     parser.add_argument("--version", action="version", version=f"guard-plugins {__version__}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND", prog=parser.prog)
     new = commands.add_parser("new", help="write a complete plugin to start from: guard-plugins new NAME")
@@ -48,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument(
         "--into", type=path_argument, default=Path(), metavar="DIR", help="where to put guard-NAME (default: here)"
     )
+    new.add_argument("--file", action="store_true", help="write one file, NAME.py, for guard-run --plugin NAME.py")
     add_export(commands)
     return parser
 
@@ -62,43 +66,36 @@ def _new(name: str, into: Path) -> int:
     return 0
 
 
+def _new_file(name: str, into: Path) -> int:
+    from guard_plugins.scaffold import write_file
+
+    path = write_file(name, into)
+    sys.stdout.write(f"{path}\nnext: guard-run --plugin {path} --method {name}\n")
+    return 0
+
+
 def _list(*, as_json: bool, check: bool) -> int:
-    rows = [_row(entry) for entry in catalogue()]
-    healthy, parts = _check(rows) if check else (True, [])
-    sys.stdout.write((json.dumps(rows, indent=2) if as_json else "\n".join([_text(rows), *parts])) + "\n")
-    return 0 if healthy else 1
+    if not check:
+        rows = [described(entry) for entry in [*catalogue(), *file_entries(files_of_environment())]]
+        sys.stdout.write((json.dumps(rows, indent=2) if as_json else _text(rows)) + "\n")
+        return 0
+    own = PluginHost(only=[])  # first, so that the processes that load the others inherit what it imports
+    rows = check_all()
+    lines = [_text(rows), *(_line(kind, getattr(own, kind), rows) for kind in PARTS)]
+    sys.stdout.write((json.dumps(rows, indent=2) if as_json else "\n".join(lines)) + "\n")
+    well = all(row.get("health", "ok") == "ok" and row["status"] != "clash" for row in rows)
+    return 0 if well else 1
 
 
-def _row(entry: Entry) -> dict[str, Any]:
-    return {
-        "name": entry.name, "distribution": entry.distribution, "version": entry.version, "status": entry.status,
-    }  # fmt: skip
-
-
-def _check(rows: list[dict[str, Any]]) -> tuple[bool, list[str]]:
-    """Complete every enabled row; return whether all are well, and one line for every other kind of part."""
-    from guard_plugins.host import PluginHost
-
-    host = PluginHost()
-    for row in rows:
-        name = row["name"]
-        if name in host.broken:
-            row |= {"health": "broken", "reason": host.broken[name].reason}
-        elif row["status"] == "enabled":
-            row["health"] = "ok"
-            if name in host.methods:
-                method = host.methods[name]
-                row |= {"guards": list(method.guarded), "summary": method.summary}
-    healthy = not host.broken and all(row["status"] != "clash" for row in rows)
-    return healthy, [_line(registry) for registry in (host.datasets, host.networks, host.attacks)]
-
-
-def _line(registry: Registry[Any]) -> str:
-    """Return the names of one kind; those of other distributions with where they come from."""
-    own = f"guard-plugins {__version__}"
-    origins = {name: registry.registered(name).origin for name in sorted(registry)}
-    names = [name if origin == own else f"{name} ({origin})" for name, origin in origins.items()]
-    return f"{registry.kind}s: {', '.join(names)}"
+def _line(kind: str, own: Registry[Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the names of one kind; those of plugins with where they come from."""
+    found = {
+        name: f"{name} ({row['distribution']} {row['version']})"
+        for row in rows
+        for name in row.get("parts", {}).get(kind, ())
+    }
+    names = {name: name for name in own if own.registered(name).plugin in BUILT_IN} | found
+    return f"{own.kind}s: {', '.join(names[name] for name in sorted(names))}"
 
 
 def _text(rows: list[dict[str, Any]]) -> str:

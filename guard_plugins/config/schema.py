@@ -14,6 +14,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     field_validator,
     model_validator,
 )
@@ -205,6 +206,9 @@ class RunConfig(Section):
     teacher: TeacherConfig = Field(TeacherConfig(), description="the teacher")
     student: StudentConfig = Field(StudentConfig(), description="the students")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="the attacks")
+    plugin: tuple[Path, ...] = Field(
+        (), description="file of Python code that brings a method, data set, network or attack; may be given repeatedly"
+    )
     checkpoint_every: PositiveFloat = Field(
         300.0, description="seconds between two saves of a running loop, from which --resume goes on", exclude=True
     )
@@ -213,6 +217,8 @@ class RunConfig(Section):
     )
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    _given: type[Any] | None = PrivateAttr(None)  # the method's class, where it was not given by name
 
     @property
     def guarded(self) -> bool:
@@ -225,6 +231,11 @@ class RunConfig(Section):
         if self.data.validation_per_class and self.data.train_per_class:
             asked["train_per_class"] += self.data.validation_per_class
         return DataRequest(root=self.data_root, download=self.download, **asked)
+
+    @field_validator("plugin", mode="after")
+    @classmethod
+    def _found_from_anywhere(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(usable_path(path).absolute() for path in paths))
 
     @field_validator("data_root", "output", mode="after")
     @classmethod

@@ -102,9 +102,10 @@ def find_protocol(
 
 def _with_steps(name: str, attacks: Mapping[str, type[Attack]]) -> tuple[type[Attack] | None, int | None]:
     """Return the attack and the steps that a label such as ``pgd-100`` names, None for what it does not name."""
-    if name in attacks:
-        return attacks[name], None
     label = re.fullmatch(r"(.+)-(\d+)", name)
+    known = set(attacks)  # asked for before the names that another plugin would have to be loaded for
+    if not (label and label[1] in known and name not in known) and name in attacks:
+        return attacks[name], None
     attack = attacks.get(label[1]) if label else None
     if label is None or attack is None or not hasattr(attack, "steps"):
         return None, None

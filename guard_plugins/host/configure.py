@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from guard_plugins.config import RunConfig
 from guard_plugins.config.compose import compose
 from guard_plugins.config.layers import Layer
-from guard_plugins.evaluation.protocols import PROTOCOLS, find_protocol
 from guard_plugins.host.effects import refuse_idle
+from guard_plugins.host.plugin_file import files_of_environment, source_file
 from guard_plugins.host.plugin_host import PluginHost
+from guard_plugins.host.registry import HASHED
+from guard_plugins.host.used import Used, used_parts
+from guard_plugins.method import Method
 
 
-def configure(method: str, **settings: Any) -> RunConfig:
+def configure(method: str | type[Method], **settings: Any) -> RunConfig:
     """Return a run's configuration from Python, as ``guard-run --method METHOD`` would build it.
 
     Args:
-        method: Name of an installed method.
+        method: Name of an installed method, or of one in a file (``plugin=["mine.py"]``); or a method's class.
         **settings: Options by field name; sections are mappings (``guard={"weight": 2.0}``).
 
     Returns:
@@ -26,34 +30,61 @@ def configure(method: str, **settings: Any) -> RunConfig:
     Raises:
         ConfigError: If the method is unknown or a value is wrong.
     """
-    return resolve(method, [Layer("configure()", settings, may_be_idle="no")])
+    layer = Layer("configure()", settings, may_be_idle="no")
+    return resolve(method, [layer]) if isinstance(method, str) else resolve(method.name, [layer], given=method)
 
 
-def resolve(method: str, layers: Sequence[Layer]) -> RunConfig:
-    """Return the configuration that ``layers`` give for a method, checked against everything that is installed.
+def resolve(method: str, layers: Sequence[Layer], *, given: type[Method] | None = None) -> RunConfig:
+    """Return the configuration that ``layers`` give for a method, checked against the plugins.
 
     Args:
-        method: Name of an installed method.
+        method: Name of a method.
         layers: Where settings come from, weakest first.
+        given: The method's class, where it shall not be looked up by its name.
 
     Raises:
         ConfigError: If a name is unknown, a value is wrong, or a setting would do nothing.
         PluginError: If the method's plugin is broken.
     """
-    host = PluginHost(only=[method])
-    found = host.method(method)
-    config = compose(found, layers)
-    if not _names_of(config, host):
-        host = PluginHost()  # other plugins bring data sets and networks, too
-    for name in filter(None, (config.teacher.network, config.student.network)):
-        host.networks[name]
-    find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
-    refuse_idle(config, found, host.datasets[config.dataset], layers)
-    return config
+    files = files_of(layers)
+    host = PluginHost(only=[method], files=files)
+    if given is not None and (method not in host.methods or host.methods[method] is not given):
+        host = PluginHost(only=[], files=files, given=given)
+    else:
+        given = None
+    config = compose(host.method(method), layers)
+    parts = used_parts(config, host)
+    refuse_idle(config, host.methods[method], host.datasets[config.dataset], layers)
+    return _recorded(config, parts, given)
 
 
-def _names_of(config: RunConfig, host: PluginHost) -> bool:
-    """Say whether everything the configuration names is among what ``host`` has loaded."""
-    networks = filter(None, (config.teacher.network, config.student.network))
-    known = config.dataset in host.datasets and all(name in host.networks for name in networks)
-    return known and (config.evaluation.protocol in PROTOCOLS or config.evaluation.protocol in host.attacks)
+def host_of(config: RunConfig) -> PluginHost:
+    """Return a host that holds what a run needs.
+
+    Args:
+        config: From :func:`resolve`.
+
+    Raises:
+        ConfigError: If a file that is a plugin is gone.
+    """
+    return PluginHost(only=[config.method], files=config.plugin, given=config._given)
+
+
+def files_of(layers: Sequence[Layer]) -> list[Path]:
+    """Return the files that ``--plugin`` names in the strongest of some layers."""
+    values = [layer.values["plugin"] for layer in layers if layer.values.get("plugin") is not None]
+    last = values[-1] if values else []
+    names = [last] if isinstance(last, str | Path) else last
+    return [Path(name).expanduser() for name in names] if isinstance(names, list | tuple) else []
+
+
+def _recorded(config: RunConfig, parts: Sequence[Used], given: type[Method] | None) -> RunConfig:
+    """Return the configuration with the files of the environment, or of the class, that the run uses."""
+    names = {part.plugin for part in parts if part.origin.split()[-1].startswith(HASHED)}
+    source = None if given is None else source_file(given)
+    others = [path.absolute() for path in files_of_environment() if path.name in names]
+    others += [] if source is None else [source]
+    files = tuple(dict.fromkeys((*config.plugin, *others)))
+    recorded = config.model_copy(update={"plugin": files}) if files != config.plugin else config
+    recorded._given = given
+    return recorded

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from guard_plugins.errors import ConfigError
+from guard_plugins.host.plugin_file import version_of
 from guard_plugins.host.registry import Registered, Registry
 from guard_plugins.networks.base import Network
 
@@ -35,7 +36,9 @@ class NetworkRegistry(Registry[Network]):
             ConfigError: If the code of one's own cannot be imported, or has no such function or class.
         """
         if SEPARATOR in name and name not in set(self):
-            self.add(_network_class(name), name, "your own code")
+            place, _, attribute = name.rpartition(SEPARATOR)
+            module = _imported(place, name)
+            self.add(_network_class(name, place, getattr(module, attribute, None)), name, _origin(module))
         return super().registered(name)
 
 
@@ -44,12 +47,15 @@ def is_own_network(name: str) -> bool:
     return SEPARATOR in name
 
 
-def _network_class(name: str) -> type[Network]:
-    place, _, attribute = name.rpartition(SEPARATOR)
-    factory = getattr(_imported(place, name), attribute, None)
+def _origin(module: ModuleType) -> str:
+    path = Path(module.__file__ or "")
+    return f"{path.name} {version_of(path)}" if path.is_file() else "your own code"
+
+
+def _network_class(name: str, place: str, factory: Any) -> type[Network]:
     if not callable(factory):
         raise ConfigError(
-            f"There is no function or class {attribute!r} in {place} (network {name!r})",
+            f"There is no function or class {name.rpartition(SEPARATOR)[2]!r} in {place} (network {name!r})",
             do="Name one that returns a torch.nn.Module.",
         )
     if isinstance(factory, type) and issubclass(factory, Network):
@@ -58,7 +64,7 @@ def _network_class(name: str) -> type[Network]:
     def build(self: Network, request: NetworkRequest) -> nn.Module:
         return _built(name, factory, request)
 
-    return type("OwnNetwork", (Network,), {"name": name, "summary": f"{attribute} of {place}", "build": build})
+    return type("OwnNetwork", (Network,), {"name": name, "summary": name, "build": build})
 
 
 def _imported(place: str, name: str) -> ModuleType:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from guard_plugins.config.nearest import nearest
 from guard_plugins.errors import ConfigError, PluginError
 
 T = TypeVar("T")
+
+HASHED: Final = "sha256:"
+"""Begins the version of a plugin that is a file."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,17 @@ class Broken:
         )
 
     def _general_remedy(self) -> str:
-        return f"Update or uninstall {self.origin.split()[0]}, or tell its authors. Other methods still work."
+        return f"{whom_to_ask(self.origin)}. Other methods still work."
+
+
+def whom_to_ask(origin: str) -> str:
+    """Return what a user does about faulty code.
+
+    Args:
+        origin: Its distribution and version, or its file and hash.
+    """
+    name, _, version = origin.partition(" ")
+    return f"Correct {name}" if version.startswith(HASHED) else f"Update or uninstall {name}, or tell its authors"
 
 
 class UnknownNameError(ConfigError, KeyError):
@@ -53,10 +66,11 @@ class Registry(Mapping[str, type[T]]):
     Args:
         kind: What users call them (``data set``); used in messages.
         option: The flag that names one; used in messages.
+        seek: Called with a name that is asked for and not there, to register it after all; may do nothing.
     """
 
-    def __init__(self, kind: str, option: str) -> None:
-        self.kind, self.option = kind, option
+    def __init__(self, kind: str, option: str, seek: Callable[[str], None] = lambda name: None) -> None:
+        self.kind, self.option, self._seek = kind, option, seek
         self._entries: dict[str, Registered[T]] = {}
 
     def __getitem__(self, name: str) -> type[T]:
@@ -68,6 +82,7 @@ class Registry(Mapping[str, type[T]]):
         return self.registered(name).value
 
     def __iter__(self) -> Iterator[str]:
+        """Yield the names that are registered so far."""
         return iter(self._entries)
 
     def __len__(self) -> int:
@@ -79,6 +94,8 @@ class Registry(Mapping[str, type[T]]):
         Raises:
             UnknownNameError: If there is none; the nearest name is offered.
         """
+        if name not in self._entries:
+            self._seek(name)
         if name not in self._entries:
             raise unknown_name(self.kind, self.option, name, self)
         return self._entries[name]
@@ -93,11 +110,11 @@ class Registry(Mapping[str, type[T]]):
         Raises:
             PluginError: If another plugin already registered one of the names.
         """
-        for name in (_name(value) for value in classes):
+        for name in (name_of(value) for value in classes):
             if name in self._entries:
                 raise PluginError(
                     f"{origin} registers the {self.kind} {name!r}, which {self._entries[name].origin} already provides",
-                    do=f"Uninstall one of the two, or ask the authors of {origin.split()[0]} to rename theirs.",
+                    do=_rename(origin),
                 )
 
     def add(self, value: type[T], plugin: str, origin: str) -> None:
@@ -108,10 +125,18 @@ class Registry(Mapping[str, type[T]]):
             plugin: Name of the plugin's entry point.
             origin: The distribution and version it came from.
         """
-        self._entries[_name(value)] = Registered(value, plugin, origin)
+        self._entries[name_of(value)] = Registered(value, plugin, origin)
 
 
-def _name(value: type[object]) -> str:
+def _rename(origin: str) -> str:
+    name, _, version = origin.partition(" ")
+    if version.startswith(HASHED):
+        return f"Rename it in {name}."
+    return f"Uninstall one of the two, or ask the authors of {name} to rename theirs."
+
+
+def name_of(value: type[object]) -> str:
+    """Return the name of a registered class."""
     name: str = value.name  # type: ignore[attr-defined]
     return name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from guard_plugins.artifacts.teacher import TeacherCard
 from guard_plugins.config import RunConfig
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.evaluation.assess import Assessed
+from guard_plugins.host.used import foreign_origins
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.preparation import Prepared
 from guard_plugins.pipeline.teacher_file import card_of
 from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.signals import StopRequest
@@ -85,7 +88,8 @@ class RunContext:
         checkpoints = Checkpoints(folder.checkpoints, every=prepared.config.checkpoint_every)
         # The hook counts steps, so its state is saved and restored with every loop.
         beside = {} if prepared.hook is None else {"hook": prepared.hook}
-        task = prepared.task(Monitor(folder.events), Keeper(checkpoints, stop, beside))
+        keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints))
+        task = prepared.task(Monitor(folder.events), keeper)
         card = card_of(prepared.config, prepared.data, guarded=prepared.hook is not None)
         return cls(prepared, folder, task, checkpoints, Ledger(folder.stages), Results(card))
 
@@ -102,6 +106,10 @@ class RunContext:
     def settings(self, *names: str) -> dict[str, Any]:
         """Return these parts of the configuration, as a fingerprint takes them."""
         return self.config.model_dump(mode="json", include=set(names))
+
+    def origins(self, kinds: Collection[str]) -> list[str]:
+        """Return the plugins that bring the run's parts of these kinds, with their versions."""
+        return foreign_origins(self.prepared.parts, kinds)
 
     def earlier_files(self) -> list[Path]:
         """Return the files of the stages that are finished."""

@@ -17,16 +17,20 @@ from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.artifacts.reading import read_json
 from guard_plugins.errors import DamagedError
 from guard_plugins.host import Entry
+from guard_plugins.host.used import Used
 from guard_plugins.pipeline.git import git_state
 
 PACKAGES: Final = ("torch", "torchvision", "accelerate", "numpy", "pydantic", "pluggy", "pyautoattack", "scikit-learn")
+USED: Final = "used"
+"""Key of the plugins whose code the run uses, in the versions it uses."""
 RESUMED: Final = "resumed"
 """Key of the processes that went on with a run under other versions, plugins or machines than the one before."""
 
 
 def record_process(
-    path: Path, *, seed: int, entries: Sequence[Entry], device: Mapping[str, Any], attacks: Mapping[str, str]
-) -> str:
+    path: Path, *, seed: int, entries: Sequence[Entry], device: Mapping[str, Any], attacks: Mapping[str, str],
+    parts: Sequence[Used] = (),
+) -> str:  # fmt: skip
     """Record this process in the manifest of a run: a new one, or one that is resumed.
 
     The manifest of the first process is kept. One that resumes the run is added to it where versions, plugins, machine
@@ -38,6 +42,7 @@ def record_process(
         entries: The plugins that are installed.
         device: Where the run computes.
         attacks: How reports write the names of attacks, by name.
+        parts: Whose code the run uses.
 
     Returns:
         A sentence on what changed since the process before; empty for a new run, and where nothing did.
@@ -46,7 +51,7 @@ def record_process(
         DamagedError: If there is a manifest that cannot be read.
         ArtifactError: If the file cannot be written.
     """
-    now = _facts(entries, device)
+    now = {**_facts(entries, device), USED: [part._asdict() for part in parts]}
     if not path.exists():
         _write(path, {**_when(), "seed": seed, **now, "attacks": dict(attacks)})
         return ""
@@ -55,7 +60,7 @@ def record_process(
     if not isinstance(later, list) or not all(isinstance(process, dict) for process in later):
         raise DamagedError(f"{path} is no manifest of a run", do="Delete it: a new one is then written.")
     before = later[-1] if later else manifest
-    changed = [name for name in now if before.get(name) != now[name]]
+    changed = [name for name in now if before.get(name, [] if name == USED else None) != now[name]]
     if changed:
         _write(path, {**manifest, RESUMED: [*later, {**_when(), **now}]})
     return _sentence(before, now, changed)
@@ -85,7 +90,7 @@ def _sentence(before: Mapping[str, Any], now: Mapping[str, Any], changed: Sequen
         for name, value in now["versions"].items()
         if old.get(name) != value
     ]
-    others = [name for name in changed if name not in ("versions", "git")]
+    others = ["code of plugins" if name == USED else name for name in changed if name not in ("versions", "git")]
     if not versions and not others:
         return ""
     parts = [*versions, *(f"other {name if name != 'machine' else 'machine or device'}" for name in others)]

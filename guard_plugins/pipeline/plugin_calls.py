@@ -15,6 +15,7 @@ from torch import Tensor
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import GuardError, PluginError
 from guard_plugins.host import Registered
+from guard_plugins.host.registry import whom_to_ask
 from guard_plugins.runtime.memory import out_of_memory
 from guard_plugins.runtime.task import Task
 
@@ -49,7 +50,7 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
         raise PluginError(
             f"{plugin.value.name!r} of {plugin.origin} failed in {doing}: {type(error).__name__}: {error}",
             seen="".join(traceback.format_exception(error)).strip(),
-            do=f"Update {plugin.origin.split()[0]}, or tell its authors; other methods still work.{kept}",
+            do=f"{whom_to_ask(plugin.origin)}; other methods still work.{kept}",
         ) from error
 
 
@@ -70,7 +71,7 @@ def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> Disti
         return distilled
     raise PluginError(
         f"The distilled set of {plugin.value.name!r} of {plugin.origin} is not what `distill` must return: {problem}",
-        do=f"Update {plugin.origin.split()[0]}, or tell its authors; other methods still work.",
+        do=f"{whom_to_ask(plugin.origin)}; other methods still work.",
     )
 
 

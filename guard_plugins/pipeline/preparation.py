@@ -11,6 +11,7 @@ from guard_plugins.data.validation import with_validation
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.host import PluginHost, Registered
+from guard_plugins.host.used import Used, used_parts
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.guard import build_hook, wrap_guarded
@@ -37,6 +38,7 @@ class Prepared:
         protocol: The attacks of the evaluation.
         engine: Device and backward pass.
         data: The real data.
+        parts: Whose code it uses.
     """
 
     config: RunConfig
@@ -47,6 +49,7 @@ class Prepared:
     protocol: Protocol
     engine: Engine
     data: Data
+    parts: list[Used]
 
     @property
     def own_options(self) -> list[str]:
@@ -82,7 +85,8 @@ def prepare(config: RunConfig, host: PluginHost) -> Prepared:
     method, hook = build_method(config, host)
     protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
     plugin, engine = host.methods.registered(config.method), Engine(config.device)
-    prepared = Prepared(config, host, plugin, method, hook, protocol, engine, _load(config, host))
+    parts = used_parts(config, host)
+    prepared = Prepared(config, host, plugin, method, hook, protocol, engine, _load(config, host), parts)
     _require_soft_labels(config, method)
     _try_networks(prepared)
     return prepared

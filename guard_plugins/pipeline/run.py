@@ -13,8 +13,8 @@ from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.lock import locked
 from guard_plugins.artifacts.report import Report
 from guard_plugins.config import RunConfig
-from guard_plugins.host import PluginHost
-from guard_plugins.host.configure import configure
+from guard_plugins.host.configure import configure, host_of
+from guard_plugins.method import Method
 from guard_plugins.pipeline.console import announce_estimate, conclude, introduce
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, prepare
@@ -25,13 +25,15 @@ from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 
-def run(config: RunConfig | Mapping[str, Any]) -> Report:
+def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -> Report:
     """Do the whole job and leave its artifacts in ``config.output``.
 
     The caller's random streams are left as found.
 
     Args:
-        config: From :func:`guard_plugins.configure`, or a mapping of its arguments (``{"method": "sre2l"}``).
+        config: From :func:`guard_plugins.configure`, or a mapping of its arguments (``{"method": "sre2l"}``), or a
+            method's class.
+        **settings: Of a class: its run's options, as for :func:`guard_plugins.configure`.
 
     Returns:
         What ``report.json`` holds.
@@ -39,9 +41,12 @@ def run(config: RunConfig | Mapping[str, Any]) -> Report:
     Raises:
         GuardError: If anything is wrong; the message says what, what was seen, and what to do.
     """
-    config = config if isinstance(config, RunConfig) else configure(**config)
+    if isinstance(config, type):
+        config = configure(config, **settings)
+    elif not isinstance(config, RunConfig):
+        config = configure(**config, **settings)
     with preserved_streams(), repeatable():
-        prepared = prepare(config, PluginHost())
+        prepared = prepare(config, host_of(config))
         folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
         write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         return _work(prepared, folder)
@@ -58,7 +63,7 @@ def resume(path: Path, config: RunConfig) -> Report:
         GuardError: If there is no run, another process is at work on it, or anything else is wrong.
     """
     with preserved_streams(), repeatable():
-        return _work(prepare(config, PluginHost()), RunFolder(path))
+        return _work(prepare(config, host_of(config)), RunFolder(path))
 
 
 def _work(prepared: Prepared, folder: RunFolder) -> Report:

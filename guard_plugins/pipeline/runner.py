@@ -52,14 +52,28 @@ def _do(run: RunContext, stage: Stage) -> None:
         stage.restore(run)
         return
     if why:
+        why = _changed_code(run, stage) or why
         run.task.monitor.say(f"{stage.name} is done again: {why}")
+    keepsakes = run.task.keeper.keepsakes
+    keepsakes.numbers = {}
     memory = memory_asked_by(stage.memory_option) if stage.memory_option else contextlib.nullcontext()
     timing = run.task.monitor.stage(stage.name) if stage.timed else contextlib.nullcontext()
     with timing, memory:
         written = stage.do(run)
     if written is not None:
-        run.ledger.finish(stage.name, run.checkpoints.inputs, written.files, **written.notes)
+        own = {"plugins": run.origins(stage.plugins), "reported": keepsakes.numbers}
+        notes = {**written.notes, **{name: value for name, value in own.items() if value}}
+        run.ledger.finish(stage.name, run.checkpoints.inputs, [*written.files, *keepsakes.files()], **notes)
 
 
 def _fingerprint(run: RunContext, stage: Stage) -> str:
-    return fingerprint(stage.name, *stage.inputs(run))
+    return fingerprint(stage.name, *stage.inputs(run), *run.origins(stage.plugins))
+
+
+def _changed_code(run: RunContext, stage: Stage) -> str:
+    """Say which plugins are not those that a finished stage was done with; empty where all are."""
+    before, now = run.ledger.notes(stage.name).get("plugins"), run.origins(stage.plugins)
+    if not isinstance(before, list) or before == now:
+        return ""
+    gone, new = [origin for origin in before if origin not in now], [origin for origin in now if origin not in before]
+    return f"the plugin's code changed ({', '.join(gone) or 'none'} before, {', '.join(new) or 'none'} now)"

@@ -30,11 +30,13 @@ class Stage(ABC):
         name: What ``stages.json``, progress and the report's times call it.
         memory_option: The option to lower where the stage runs out of memory; empty where there is none.
         timed: Whether its time is shown and reported.
+        plugins: The kinds of plugins whose code it runs.
     """
 
     name: ClassVar[str]
     memory_option: ClassVar[str] = ""
     timed: ClassVar[bool] = True
+    plugins: ClassVar[tuple[str, ...]] = ("methods", "datasets", "networks")
 
     def needed(self, run: RunContext) -> bool:
         """Return whether this run has such a stage."""

@@ -45,6 +45,7 @@ def markdown(report: Report) -> str:
         *report.notes,
         f"The run {report.skipped.sentence()}." if report.skipped else "",
         _hook(report),
+        _reported(report),
         _drops(report),
         *(_curvature(KINDS[kind], found) for kind, found in report.curvature.items()),
         "\n".join(line for kind, items in report.gate.items() for line in gate_lines(KINDS[kind], items)),
@@ -70,6 +71,11 @@ def _guard(report: Report) -> str:
         return f"No curvature hook.{rival}"
     length = f"h_rms = {guard['h_rms'] * 255:.3g}/255" if guard.get("h_rms") else f"h = {guard['h']}"
     return f"Curvature hook: {length}, weight {guard['weight']}, {guard['penalty']} penalty, every {guard['every']}."
+
+
+def _reported(report: Report) -> str:
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in report.reported.items())
+    return f"The method reports: {numbers}." if numbers else ""
 
 
 def _curvature(label: str, found: CurvatureReport) -> str:

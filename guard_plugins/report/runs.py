@@ -49,6 +49,10 @@ class Run:
         for plugin in plugins if isinstance(plugins, list) else ():
             if isinstance(plugin, dict) and plugin.get("name") == self.report.method:
                 found.append(f"{plugin.get('distribution')} {plugin.get('version')}")
+        later = self.manifest.get("resumed")
+        for process in (self.manifest, *(later if isinstance(later, list) else ())):
+            used = process.get("used") if isinstance(process, dict) else None
+            found += [str(part.get("origin")) for part in used or () if isinstance(part, dict)]
         return ", ".join(dict.fromkeys(found))
 
     @property

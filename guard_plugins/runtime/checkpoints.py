@@ -23,7 +23,7 @@ class Checkpoints:
     Attributes:
         count: Number of saves by this process.
         seconds: Time they took, from taking the state to the file on disk.
-        inputs: Fingerprint of what the running stage depends on; a state saved under another one is not used.
+        known: Fingerprints of what the stages so far depend on.
 
     Args:
         folder: Where the files go; made when the first is saved. None saves nothing.
@@ -31,8 +31,17 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path | None, *, every: float) -> None:
-        self.folder, self.every, self.count, self.seconds, self.inputs = folder, every, 0, 0.0, ""
+        self.folder, self.every, self.count, self.seconds, self.known = folder, every, 0, 0.0, [""]
         self._last = time.monotonic()
+
+    @property
+    def inputs(self) -> str:
+        """Fingerprint of what the running stage depends on; a state saved under another one is not used."""
+        return self.known[-1]
+
+    @inputs.setter
+    def inputs(self, fingerprint: str) -> None:
+        self.known.append(fingerprint)
 
     def load(self, loop: str) -> tuple[int, dict[str, Any]] | None:
         """Return (steps done, state) of a loop, or None where nothing was saved, or from other inputs.

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from guard_plugins.errors import TrainingError
 from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.signals import StopRequest
 
+NUMBERS: Final = "numbers:reported"
+"""Part of a saved state that holds the numbers the method has reported, where there are any."""
 CHECK_EVERY: Final = 25
 """Steps between two looks at the metrics on a GPU, where each look waits for the device."""
 
@@ -108,11 +111,13 @@ class Keeper:
         checkpoints: Where states are saved.
         stop: Tells when to stop.
         riders: State besides the loop's own that changes with it (the curvature hook's), by name.
+        keepsakes: Files and numbers of the method's own; in memory where nothing else is given.
     """
 
     checkpoints: Checkpoints
     stop: StopRequest = field(default_factory=StopRequest)
     riders: Mapping[str, Stateful] = field(default_factory=dict)
+    keepsakes: Keepsakes = field(default_factory=lambda: Keepsakes(None, Checkpoints(None, every=math.inf)))
 
     def begin(self, loop: str, state: LoopState) -> int:
         """Take over the saved state of a loop, if there is one, and return the number of steps it has done.
@@ -125,7 +130,7 @@ class Keeper:
             return 0
         done, captured = saved
         try:
-            self._whole(state).restore(captured)
+            self._whole(state, numbers=NUMBERS in captured).restore(captured)
         except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise self.checkpoints.unusable(loop, f"{type(error).__name__}: {error}".splitlines()[0]) from error
         return done
@@ -137,11 +142,12 @@ class Keeper:
             StoppedError: If the run was asked to stop; the state is saved.
         """
         if last or self.checkpoints.due or self.stop.number is not None:
-            self.checkpoints.save(loop, done, self._whole(state).capture)
+            self.checkpoints.save(loop, done, self._whole(state, numbers=bool(self.keepsakes.numbers)).capture)
         self.stop.check()
 
-    def _whole(self, state: LoopState) -> LoopState:
-        return LoopState(**state.parts, **{f"rider:{name}": rider for name, rider in self.riders.items()})
+    def _whole(self, state: LoopState, *, numbers: bool) -> LoopState:
+        beside: dict[str, Stateful] = {f"rider:{name}": rider for name, rider in self.riders.items()}
+        return LoopState(**state.parts, **beside, **({NUMBERS: self.keepsakes} if numbers else {}))
 
 
 def steps(

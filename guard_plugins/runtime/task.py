@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.runtime.engine import Engine
+from guard_plugins.runtime.keepsakes import MethodFolder
 from guard_plugins.runtime.loop import Keeper, LoopState, Step, steps
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
@@ -90,6 +92,25 @@ class Task:
         return steps(
             stage, total, state=state, seeds=self.seeds, monitor=self.monitor, device=self.device, keeper=self.keeper
         )
+
+    def folder(self, name: str) -> MethodFolder:
+        """Return a folder for files of the method's own, such as ``task.folder("experts")``; see its ``save``.
+
+        A resumed run finds what was saved there.
+
+        Raises:
+            ConfigError: If the name cannot be that of a folder.
+            DamagedError: If what an earlier process left there is damaged.
+        """
+        return self.keeper.keepsakes.folder(name)
+
+    def report(self, **numbers: Tensor | float) -> None:
+        """Have numbers of the method's own in ``report.json``, such as ``task.report(experts=3)``.
+
+        Raises:
+            TrainingError: If one is not finite.
+        """
+        self.keeper.keepsakes.report(numbers)
 
     def child(self, *path: str | int) -> Task:
         """Return the same task with randomness of its own, for one of several like parts (students, say)."""

@@ -29,6 +29,9 @@ FILES: Final = {
 }
 """Files of the distribution, by the templates they are made from."""
 
+ONE_FILE: Final = "file.py.tmpl"
+"""Template of a method that is one file."""
+
 NOT_TEXT: Final = frozenset({"null", "none", "true", "false", "yes", "no", "on", "off", "y", "n", "list"})
 """Words that YAML reads as something else than text, or that `guard-run` is asked for by habit."""
 
@@ -62,29 +65,65 @@ def write_plugin(name: str, into: Path) -> Path:
     return folder
 
 
+def write_file(name: str, into: Path) -> Path:
+    """Write ``into/<name>.py``, a method in one file that needs no installation.
+
+    Args:
+        name: Name of the method.
+        into: An existing folder.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: If the name cannot be used or the file cannot be written; nothing is overwritten.
+    """
+    _require_usable(name)
+    words = _words_of(name)
+    path = into / words["module_file"]
+    text = Template(_template(ONE_FILE)).substitute(words)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(
+            f"The file {path} cannot be made", seen=error.strerror or str(error),
+            do="Choose another name, or another folder with --into; nothing is overwritten.",
+        ) from error  # fmt: skip
+    return path
+
+
 def rendered(name: str) -> dict[str, str]:
     """Return the text of every file of the distribution by its path within it.
 
     Args:
         name: Name of the method.
     """
+    words = _words_of(name)
+    made = {
+        Template(path).substitute(words): Template(_template(source)).substitute(words)
+        for path, source in FILES.items()
+    }
+    return {**made, f"src/{words['module']}/py.typed": ""}
+
+
+def _words_of(name: str) -> dict[str, str]:
     section = name.replace("-", "_")
-    words = {
+    return {
         "name": name,
         "distribution": f"guard-{name}",
         "module": f"guard_{section}",
+        "module_file": f"{section}.py",
         "section": section,
         "cls": _class_name(name),
         "api": str(API_VERSION),
         "core": ".".join(__version__.split(".")[:2]),
         "next_major": str(int(__version__.split(".")[0]) + 1),
     }
-    templates = resources.files("guard_plugins.scaffold") / "template"
-    made = {
-        Template(path).substitute(words): Template((templates / source).read_text(encoding="utf-8")).substitute(words)
-        for path, source in FILES.items()
-    }
-    return {**made, f"src/{words['module']}/py.typed": ""}
+
+
+def _template(name: str) -> str:
+    return (resources.files("guard_plugins.scaffold") / "template" / name).read_text(encoding="utf-8")
 
 
 def _require_usable(name: str) -> None:

@@ -11,8 +11,11 @@ from typing import Final
 import torch
 
 from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.method import Method
+from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.plugin_calls import problem_with
 from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.testing.promises import BrokenPromiseError, expecting
@@ -84,30 +87,62 @@ def check_seed(first: Trial) -> None:
 
 
 def check_resume(first: Trial) -> None:
-    """Check: a run stopped half-way and taken up again gives the same set.
+    """Check: a distillation stopped half-way and taken up again gives the same set.
 
     Raises:
         BrokenPromiseError: If not.
     """
-    if first.steps < 2:
+    resumed = _resumed(first, first.steps, teacher=first.teacher)
+    if resumed is None:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Checkpoints(Path(folder), every=ALWAYS)
-        stopping = first.world.having(Keeper(checkpoints, _StopAfter(first.steps // 2)))
-        try:
-            run_trial(stopping, ambient=4, teacher=copy.deepcopy(first.teacher))
-        except StoppedError:
-            again = first.world.having(Keeper(Checkpoints(Path(folder), every=NEVER)))
-            resumed = run_trial(again, ambient=5, teacher=copy.deepcopy(first.teacher))
-        else:
-            return  # progress without task.steps: nothing is saved, and a resumed run begins anew
     difference = _difference(first.distilled, resumed.distilled)
     if difference:
-        raise BrokenPromiseError(
-            "resume",
-            f"{difference} differ after a stop at step {first.steps // 2} of {first.steps}",
-            "Give LoopState everything the loop changes: images, optimiser, scheduler, what was chosen.",
-        )
+        raise _not_resumed(f"{difference} differ", first.steps, "images, optimiser, scheduler, what was chosen")
+    if resumed.reported != first.reported:
+        what = f"the reported numbers are {resumed.reported}, not {first.reported},"
+        raise _not_resumed(what, first.steps, "what the numbers are computed from")
+
+
+def check_teacher_resume(first: Trial) -> None:
+    """Check: a teacher's training of the method's own, stopped half-way and taken up again, gives the same weights.
+
+    Raises:
+        BrokenPromiseError: If not.
+    """
+    if first.teacher is None or first.world.method.train_teacher is Method.train_teacher:
+        return
+    resumed = _resumed(first, first.teacher_steps, teacher=None)
+    if resumed is None or resumed.teacher is None:
+        return
+    weights = resumed.teacher.state_dict()
+    if not all(torch.equal(value, weights[name]) for name, value in first.teacher.state_dict().items()):
+        raise _not_resumed("the teacher's weights differ", first.teacher_steps, "model, optimiser, scheduler")
+
+
+def _resumed(first: Trial, steps: int, *, teacher: Normalised | None) -> Trial | None:
+    """Return a trial that was stopped at half of ``steps`` and taken up again; None where that is not possible."""
+    if steps < 2:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        stopping = first.world.having(_keeper(Path(folder), ALWAYS, _StopAfter(steps // 2)))
+        try:
+            run_trial(stopping, ambient=4, teacher=copy.deepcopy(teacher))
+        except StoppedError:
+            again = first.world.having(_keeper(Path(folder), NEVER, StopRequest()))
+            return run_trial(again, ambient=5, teacher=copy.deepcopy(teacher))
+    return None  # progress without task.steps: nothing is saved, and a resumed run begins anew
+
+
+def _keeper(folder: Path, every: float, stop: StopRequest) -> Keeper:
+    checkpoints = Checkpoints(folder / "checkpoints", every=every)
+    return Keeper(checkpoints, stop, keepsakes=Keepsakes(folder / "files", checkpoints))
+
+
+def _not_resumed(what: str, steps: int, state: str) -> BrokenPromiseError:
+    return BrokenPromiseError(
+        "resume", f"{what} after a stop at step {steps // 2} of {steps}",
+        f"Give LoopState everything the loop changes: {state}.",
+    )  # fmt: skip
 
 
 def check_state(first: Trial) -> None:

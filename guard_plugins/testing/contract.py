@@ -36,6 +36,7 @@ def check_method(method: type[Method], *, settings: Mapping[str, Any] | None = N
         behaviour.check_progress(first, instant=instant)
         behaviour.check_state(first)
         behaviour.check_seed(first)
+        behaviour.check_teacher_resume(first)
         behaviour.check_resume(first)
         behaviour.check_streams(first)
         behaviour.check_errors(first)

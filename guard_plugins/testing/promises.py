@@ -16,7 +16,7 @@ PROMISES: Final[Mapping[str, str]] = {
     "set": "`distill` returns `task.ipc` images of every class in [0, 1], with labels",
     "seed": "the same seed gives the same set, whatever the state of the global random streams",
     "progress": "`distill` reports progress through `task.steps` or `task.monitor.track`",
-    "resume": "a distillation that is stopped half-way goes on to the same set",
+    "resume": "a teacher's training and a distillation that are stopped half-way go on to the same weights and set",
     "state": "teacher, data, global random streams and PyTorch's settings are left as they were found",
     "errors": "whatever goes wrong is one of the errors of guard_plugins.errors",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,9 @@ class Trial:
         teacher: The trained teacher as ``distill`` got it, or None.
         distilled: What ``distill`` returned.
         regularised: Regularised steps in every guarded function that was called.
+        teacher_steps: Units of progress ``train_teacher`` reported.
         steps: Units of progress ``distill`` reported.
+        reported: Numbers the method reported.
         streams: Digest of every global random stream at the end.
         damage: What was found changed after ``distill``, or an empty list.
     """
@@ -39,7 +41,9 @@ class Trial:
     teacher: Normalised | None = None
     distilled: DistilledSet | Any = None
     regularised: dict[str, int] = field(default_factory=dict)
+    teacher_steps: int = 0
     steps: int = 0
+    reported: dict[str, float] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
 
@@ -57,6 +61,9 @@ def run_trial(world: World, *, ambient: int, teacher: Normalised | None = None) 
     """
     trial, method = Trial(world, teacher), world.instance()
     hook = build_hook(world.task.config.guard)
+    # As in a run: the hook counts steps, so its state is saved and restored with every loop.
+    keeper = replace(world.task.keeper, riders={"hook": hook} if method.guarded else {})
+    world = replace(world, task=replace(world.task, keeper=keeper))
     if method.guarded:
         wrap_guarded(method, hook)
         _count(method, hook, trial.regularised)
@@ -65,12 +72,14 @@ def run_trial(world: World, *, ambient: int, teacher: Normalised | None = None) 
     elif not method.uses_teacher:
         with expecting("check"):
             method.check(world.task, None)
+    trial.teacher_steps = world.listener.steps
     surroundings = Surroundings.of(world.task.data, trial.teacher)
     before = world.listener.steps
     _seed_streams(ambient)
     with expecting("distill"):
         trial.distilled = method.distill(world.task, trial.teacher)
     trial.steps, trial.streams = world.listener.steps - before, stream_states()
+    trial.reported = dict(keeper.keepsakes.numbers)
     trial.damage = surroundings.differences(Surroundings.of(world.task.data, trial.teacher))
     return trial
 

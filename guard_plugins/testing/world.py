@@ -116,8 +116,10 @@ class World:
         """Return the same world with other settings (nesting as in the YAML file), or another keeper of its state."""
         values = merged(self.task.config.model_dump(), changes)
         config = type(self.task.config).model_validate(values)
-        task = replace(self.task, config=config, seeds=Seeds(config.seed), monitor=Listener())
-        return replace(self, task=replace(task, keeper=keeper) if keeper else task)
+        # A keeper of its own, so that nothing an earlier trial kept is found again.
+        keeper = keeper or Keeper(Checkpoints(None, every=1e9))
+        task = replace(self.task, config=config, seeds=Seeds(config.seed), monitor=Listener(), keeper=keeper)
+        return replace(self, task=task)
 
     @property
     def listener(self) -> Listener:

@@ -126,7 +126,7 @@ def test_a_command_that_is_none_is_named_with_the_one_there_is(capsys: pytest.Ca
     assert re.search("argument COMMAND: invalid choice: 'nwe' .choose from '?new'?", said)
     with pytest.raises(SystemExit):
         plugins.main(["new"])
-    assert capsys.readouterr().err.startswith("usage: guard-plugins new [-h] [--into DIR] NAME\n")
+    assert capsys.readouterr().err.startswith("usage: guard-plugins new [-h] [--into DIR] [--file] NAME\n")
 
 
 @pytest.mark.parametrize(

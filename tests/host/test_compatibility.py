@@ -93,15 +93,18 @@ def test_a_method_that_contradicts_itself_is_refused_at_loading(install: Install
     assert host.broken["toy"].remedy
 
 
-def test_a_strangers_entry_point_with_a_built_in_name_is_a_clash_that_names_both(install: Install) -> None:
+def test_a_strangers_entry_point_with_a_built_in_name_is_named_and_not_used(
+    install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     install("sre2l", toy("sre2l"), distribution="guard-imposter")
     host = PluginHost()
     assert host.method("cda").name == "cda"
-    with pytest.raises(PluginError, match="Two distributions provide a method called 'sre2l'") as caught:
-        host.method("sre2l")
-    assert "guard-imposter 1.0" in caught.value.seen
-    assert "guard-plugins" in caught.value.seen
-    assert caught.value.do == "Uninstall one of them."
+    assert host.methods.registered(host.method("sre2l").name).origin.startswith("guard-plugins ")
+    assert "warning: guard-imposter 1.0 claims the name 'sre2l', too; it is not used" in capsys.readouterr().err
+    monkeypatch.setenv("GUARD_PLUGINS", "sre2l@guard-imposter,*")
+    chosen = PluginHost()
+    assert chosen.methods.registered(chosen.method("sre2l").name).origin == "guard-imposter 1.0"
+    assert chosen.method("cda").name == "cda"
 
 
 def test_a_method_with_a_built_in_name_behind_another_entry_point_is_refused(install: Install) -> None:

@@ -80,7 +80,7 @@ def test_a_foreign_error_half_way_names_the_plugin_and_keeps_the_work(install: I
         go(folder)
     assert isinstance(caught.value.__cause__, KeyError)
     assert "in distill" in caught.value.seen
-    assert "Update guard-toy" in caught.value.do
+    assert "Update or uninstall guard-toy" in caught.value.do
     assert f"`guard-run --resume {folder}` goes on" in caught.value.do
     teacher = (folder / "teacher.safetensors").stat().st_mtime_ns
     assert {path.name.split("-")[0] for path in (folder / "checkpoints").iterdir()} == {"teacher", "toy"}
@@ -192,7 +192,7 @@ def test_the_loop_state_is_saved_before_the_failure(install: Install, tmp_path: 
     with pytest.raises(PluginError, match=r"'toy' of guard-late 1\.0 failed in distill: RuntimeError: late") as caught:
         go(tmp_path / "run")
     assert isinstance(caught.value.__cause__, RuntimeError)
-    assert "Update guard-late" in caught.value.do
+    assert "Update or uninstall guard-late" in caught.value.do
     assert "does not apply to the method 'toy'" in (tmp_path / "run" / "events.jsonl").read_text()
     (path,) = (tmp_path / "run" / "checkpoints").iterdir()
     saved = load_tree(path)

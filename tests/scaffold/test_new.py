@@ -14,7 +14,7 @@ from guard_plugins.cli.plugins import main
 from guard_plugins.errors import ConfigError
 from guard_plugins.hookspecs import API_VERSION
 from guard_plugins.scaffold import write_plugin
-from guard_plugins.scaffold.write import FILES, rendered
+from guard_plugins.scaffold.write import FILES, ONE_FILE, rendered, write_file
 from tests.distributions import command, installed
 
 
@@ -22,7 +22,7 @@ def test_every_template_is_used_and_every_word_filled_in() -> None:
     from importlib import resources
 
     there = {path.name for path in (resources.files("guard_plugins.scaffold") / "template").iterdir()}
-    assert there == set(FILES.values())
+    assert there == {*FILES.values(), ONE_FILE}
     for path, text in rendered("my-method").items():
         assert "$" not in path + text
         if path.endswith(".py"):
@@ -82,6 +82,20 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "nothing is overwritten" in capsys.readouterr().err
     assert readme.read_text() == "my own words"
     assert main(["new", "mine", "--into", str(tmp_path / "nowhere")]) == 2
+
+
+def test_a_method_in_one_file_has_at_most_40_lines_and_is_never_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new", "my-own", "--file", "--into", str(tmp_path)]) == 0
+    path = tmp_path / "my_own.py"
+    assert f"guard-run --plugin {path} --method my-own" in capsys.readouterr().out
+    assert "$" not in path.read_text()
+    assert len(path.read_text().splitlines()) <= 40
+    with pytest.raises(ConfigError, match="cannot be made"):
+        write_file("my-own", tmp_path)
+    with pytest.raises(ConfigError, match="There already is a method called 'sre2l'"):
+        write_file("sre2l", tmp_path)
 
 
 def test_the_command_does_not_import_torch(tmp_path: Path) -> None:

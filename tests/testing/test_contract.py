@@ -366,3 +366,97 @@ def test_the_tiny_task() -> None:
     task = tiny_task(Toy, settings={"ipc": 3})
     assert (task.ipc, task.classes, task.data.image_shape) == (3, 10, (1, 8, 8))
     assert len(task.data.train) == 120
+
+
+# --- loops inside guarded functions -----------------------------------------------------------------------------------
+
+
+class Experts(Toy):
+    """Trains networks on real data in a guarded function that holds the loop itself, as trajectory matching does."""
+
+    name = "toy-experts"
+    guarded = ("expert",)
+    uses_teacher, labels = False, "hard"
+    whole: ClassVar[bool] = True
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        expert = self.expert(task)
+        labels = torch.arange(task.classes).repeat(task.ipc)
+        images = torch.rand((len(labels), *task.data.image_shape), generator=task.seeds.generator("toy", "start"))
+        for _ in task.steps("images", 3, state=LoopState(images=images)):
+            images.copy_(self.step(task, expert.eval(), images, labels))
+        return DistilledSet(images, labels)
+
+    def expert(self, task: Task) -> Normalised:
+        expert = task.network("convnet3", stage="expert")
+        adam = torch.optim.SGD(expert.parameters(), lr=0.05, momentum=0.9)
+        state = LoopState(expert=expert, adam=adam) if self.whole else LoopState(expert=expert)
+        index = torch.arange(0, len(task.data.train), 4)
+        for step in task.steps("expert", 7, state=state):
+            x, y = task.data.train.images(index), task.data.train.labels[index]
+            adam.zero_grad()
+            loss = F.cross_entropy(expert(x), y)
+            loss.backward()
+            adam.step()
+            step.log(loss=loss)
+        return expert
+
+
+def test_a_guarded_loop_inside_distill_resumes_with_the_state_of_the_hook() -> None:
+    # With every = 2 the hook must know on resuming whether an odd or an even step comes next.
+    check_method(Experts, settings={"guard": {"every": 2}})
+    forgetful = type("Forgetful", (Experts,), {"whole": False})
+    check_broken(forgetful, "resume", "images differ after a stop at step 5 of 10")
+
+
+class Schooled(Toy):
+    """Trains its teacher in a loop of its own."""
+
+    whole: ClassVar[bool] = True
+
+    def train_teacher(self, task: Task, model: Normalised) -> None:
+        adam = torch.optim.Adam(model.parameters(), lr=0.01)
+        state = LoopState(model=model, adam=adam) if self.whole else LoopState(model=model)
+        index = torch.arange(0, len(task.data.train), 4)
+        for _ in task.steps("school", 4, state=state):
+            adam.zero_grad()
+            F.cross_entropy(model(task.data.train.images(index)), task.data.train.labels[index]).backward()
+            adam.step()
+
+
+def test_the_training_of_a_teacher_is_resumed_too() -> None:
+    check_method(Schooled)
+    forgetful = type("Forgetful", (Schooled,), {"whole": False})
+    check_broken(forgetful, "resume", "the teacher's weights differ after a stop at step 2 of 4")
+
+
+# --- files and numbers of the method's own ----------------------------------------------------------------------------
+
+
+class Keeping(Toy):
+    """Keeps a file for every part of its work, and does not repeat what is there."""
+
+    honest: ClassVar[bool] = True
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        folder, made = task.folder("parts"), 0
+        parts = []
+        for number in range(3):
+            if f"part-{number}" not in folder:
+                part = torch.zeros(10, *task.data.image_shape)
+                for step in task.steps(f"part-{number}", 2, state=LoopState(part=part)):
+                    part += 0.1 * torch.rand(part.shape)
+                    task.report(brightness=part.mean())
+                    step.log(mean=part.mean())
+                folder.save(f"part-{number}", {"part": part, "labels": [*range(10)]})
+                made += 1
+            parts.append(folder.load(f"part-{number}"))
+        task.report(parts=len(list(folder)) if self.honest else made)
+        images = torch.cat([part["part"] for part in parts[: task.ipc]] * task.ipc)[: 10 * task.ipc]
+        return DistilledSet(images, torch.arange(10).repeat(task.ipc))
+
+
+def test_files_and_numbers_survive_a_stop() -> None:
+    check_method(Keeping)
+    dishonest = type("Dishonest", (Keeping,), {"honest": False})
+    check_broken(dishonest, "resume", "the reported numbers are .*'parts': 2.0.*, not .*'parts': 3.0")

@@ -14,7 +14,7 @@ import guard_plugins
 from guard_plugins import Method, Task, hookspecs
 from guard_plugins.host import PluginHost
 from guard_plugins.host.validation import BASES
-from guard_plugins.scaffold.write import rendered
+from guard_plugins.scaffold.write import rendered, write_file
 from guard_plugins.testing import PROMISES
 
 ROOT = Path(__file__).parents[2]
@@ -35,16 +35,23 @@ def public_modules() -> set[str]:
 
 
 @pytest.mark.parametrize("snippet", blocks("python") + blocks("toml"), ids=lambda text: text.strip().splitlines()[0])
-def test_every_snippet_is_cut_from_what_the_scaffold_writes(snippet: str) -> None:
-    assert any(snippet in text for text in rendered("mine").values())
+def test_every_snippet_is_cut_from_what_the_scaffold_writes(snippet: str, tmp_path: Path) -> None:
+    texts = [*rendered("mine").values(), write_file("mine", tmp_path).read_text()]
+    assert any(snippet in text for text in texts)
 
 
 def test_there_are_snippets_of_every_part() -> None:
-    assert (len(blocks("python")), len(blocks("toml")), len(blocks("sh"))) == (4, 1, 1)
+    assert (len(blocks("python")), len(blocks("toml")), len(blocks("sh"))) == (5, 1, 2)
+
+
+def test_the_path_of_one_file_is_the_scaffolds() -> None:
+    commands = [shlex.split(line) for line in blocks("sh")[0].splitlines()]
+    assert commands[0] == ["guard-plugins", "new", "mine", "--file"]
+    assert all(command[:5] == ["guard-run", "--plugin", "mine.py", "--method", "mine"] for command in commands[1:])
 
 
 def test_the_authors_path_is_that_of_the_new_readme_and_runs_in_ci() -> None:
-    commands = [shlex.split(line) for line in blocks("sh")[0].splitlines()]
+    commands = [shlex.split(line) for line in blocks("sh")[1].splitlines()]
     assert commands[0] == ["guard-plugins", "new", "mine"]
     readme = rendered("mine")["README.md"]
     for command in commands[2:-1]:
@@ -101,6 +108,6 @@ def test_the_environment_variables_and_the_api_version_are_the_codes() -> None:
     source = inspect.getsource(inspect.getmodule(PluginHost)) + inspect.getsource(  # type: ignore[arg-type]
         importlib.import_module("guard_plugins.host.discovery")
     )
-    for name in re.findall(r"GUARD_\w+PLUGINS|GUARD_PLUGINS", TEXT):
+    for name in re.findall(r"GUARD_\w+PLUGINS|GUARD_PLUGINS|GUARD_PLUGIN_FILES", TEXT):
         assert name in source
     assert f"guard_api = {hookspecs.API_VERSION}" in TEXT

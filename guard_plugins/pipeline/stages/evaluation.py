@@ -13,11 +13,12 @@ class EvaluationStage(Stage):
     """Attacks teacher and students; an interrupted process's finished attacks are kept with the checkpoints."""
 
     name = "evaluation"
+    plugins = ("methods", "datasets", "networks", "attacks")
     memory_option = "--evaluation.batch-size"
 
     def inputs(self, run: RunContext) -> list[Any]:
         """Return what the students and the attacks depend on."""
-        settings = run.config.model_dump(mode="json", exclude={"preset"})
+        settings = run.config.model_dump(mode="json", exclude={"preset", "plugin"})
         return [run.ledger.hashes("teacher"), run.ledger.hashes("distill"), settings, run.device_type]
 
     def do(self, run: RunContext) -> None:

@@ -15,11 +15,12 @@ class ReportStage(Stage):
     """Leaves ``report.json``, ``report.md`` and ``report.html``; its record covers the other stages' files too."""
 
     name = "report"
+    plugins = ("methods", "datasets", "networks", "attacks")
     timed = False  # it holds the times of the others, and cannot hold its own
 
     def inputs(self, run: RunContext) -> list[Any]:
         """Return the whole configuration."""
-        return [run.config.model_dump(mode="json")]
+        return [run.config.model_dump(mode="json", exclude={"plugin"})]
 
     def do(self, run: RunContext) -> Written:
         """Gather what the stages found."""
@@ -45,4 +46,5 @@ def _report(run: RunContext) -> Report:
         curvature={kind: found.summary() for kind, found in findings.items()},
         seconds=run.task.monitor.total_seconds(), saves=run.checkpoints.cost(run.task.monitor.seconds),
         skipped=Skipped.of(prepared.data.skipped),
+        reported={k: v for stage in run.finished for k, v in run.ledger.notes(stage).get("reported", {}).items()},
     )  # fmt: skip

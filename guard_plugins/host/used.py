@@ -1,0 +1,61 @@
+"""Whose code a run uses, and in which version: what its stages depend on besides settings and files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from guard_plugins.config import RunConfig
+from guard_plugins.evaluation.protocols import find_protocol
+from guard_plugins.host.discovery import OWN
+from guard_plugins.host.plugin_host import PluginHost
+from guard_plugins.host.registry import Registered
+
+
+class Used(NamedTuple):
+    """A part of a run that a plugin brings.
+
+    Attributes:
+        kind: ``methods``, ``datasets``, ``networks`` or ``attacks``.
+        name: Name of the part.
+        plugin: Name of the plugin.
+        origin: Its distribution and version, or its file and hash.
+    """
+
+    kind: str
+    name: str
+    plugin: str
+    origin: str
+
+
+def used_parts(config: RunConfig, host: PluginHost) -> list[Used]:
+    """Return every part that the configuration names.
+
+    Args:
+        config: The resolved configuration.
+        host: The plugins.
+
+    Raises:
+        ConfigError: If a part is not there.
+    """
+    networks = filter(None, dict.fromkeys((config.teacher.network, config.student.network)))
+    protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
+    found: list[tuple[str, str, Registered[Any]]] = [
+        ("methods", config.method, host.methods.registered(config.method)),
+        ("datasets", config.dataset, host.datasets.registered(config.dataset)),
+    ]
+    found += [("networks", name, host.networks.registered(name)) for name in networks]
+    attacks = dict.fromkeys(attack.attack for attack in protocol.attacks)
+    found += [("attacks", name, host.attacks.registered(name)) for name in attacks]
+    return [Used(kind, name, part.plugin, part.origin) for kind, name, part in found]
+
+
+def foreign_origins(parts: Sequence[Used], kinds: Collection[str]) -> list[str]:
+    """Return where the parts of some kinds come from, but for the project itself: a run's manifest has its version.
+
+    Args:
+        parts: The parts of a run.
+        kinds: The kinds that matter.
+    """
+    origins = (part.origin for part in parts if part.kind in kinds)
+    return sorted({origin for origin in origins if origin.split()[0] != OWN})

@@ -1,0 +1,193 @@
+"""Plugins that harm others when they are loaded: each is named, and neither another method nor the output suffers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from guard_plugins import configure
+from guard_plugins import run as guarded_run
+from guard_plugins.cli import plugins, run
+from guard_plugins.errors import PluginError
+from guard_plugins.host import PluginHost
+from guard_plugins.host.plugin_file import FILES
+from tests.host.test_isolation import GOOD
+
+Install = Callable[..., None]
+
+CARELESS = {
+    "default dtype": ("import torch; torch.set_default_dtype(torch.float64)", "changed the default dtype"),
+    "grad mode": (
+        "import torch; torch.set_grad_enabled(False)", "changed whether gradients are enabled (True to False)",
+    ),
+    "backward": (
+        "import functools, torch\nold = torch.Tensor.backward\n@functools.wraps(old)\ndef new(*a): return old(*a)"
+        "\ntorch.Tensor.backward = new", "changed Tensor.backward",
+    ),
+    "stdout": ("import os; print('hello'); os.system('echo hello')", "printed to stdout, which went to stderr"),
+    "threads": ("import torch; torch.set_num_threads(3)", "changed the number of threads"),
+    "deterministic": ("import torch; torch.use_deterministic_algorithms(True)", "changed deterministic algorithms"),
+    "torch's stream": ("import torch; torch.manual_seed(0)", "changed PyTorch's global random stream"),
+    "numpy's stream": ("import numpy; numpy.random.seed(0)", "changed NumPy's global random stream"),
+    "warnings": ("import warnings; warnings.simplefilter('ignore')", "changed the warnings filters"),
+    "signals": ("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)", "changed the handler of SIGTERM"),
+    "the stream": ("import io, sys; sys.stdout = io.StringIO()", "changed sys.stdout"),
+    "functional": ("import torch.nn.functional as F; F.relu = lambda x: x", "changed torch.nn.functional.relu"),
+}  # fmt: skip
+BROKEN = {
+    "Ctrl-C": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "sys.exit": ("import sys; sys.exit(0)", "SystemExit: 0"),
+    "os._exit": ("import os; os._exit(0)", "SystemExit: os._exit(0)"),
+    "its own": ("class Rude(BaseException): ...\nraise Rude('no')", "Rude: no"),
+}
+
+
+def state() -> list[Any]:
+    numpy_state: Any = np.random.get_state()
+    return [
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.Tensor.backward,
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_rng_state().sum().item(),
+        random.getstate(),
+        numpy_state[1].tobytes(),
+        ("ignore", None, Warning, None, 0) in warnings.filters,
+        signal.getsignal(signal.SIGTERM),
+        signal.getsignal(signal.SIGINT),
+        sys.stdout,
+        torch.nn.functional.relu,
+        os._exit,
+    ]
+
+
+@pytest.mark.parametrize("kind", CARELESS)
+def test_what_a_plugin_changes_for_everybody_is_put_back_and_it_is_named(
+    kind: str, install: Install, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(5)
+    np.random.seed(5)
+    source, said = CARELESS[kind]
+    install("toy", f"{source}\n{GOOD.format(name='toy')}")
+    before = state()
+    host = PluginHost(only=["toy"])
+    assert state() == before
+    assert host.method("toy").name == "toy"
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "warning: plugin 'toy' of guard-toy 1.0, when it was loaded, " in err
+    assert said in err
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_plugin_that_ends_the_process_ends_nothing(kind: str, install: Install) -> None:
+    source, reason = BROKEN[kind]
+    install("toy", f"{source}\n{GOOD.format(name='toy')}")
+    host = PluginHost()
+    assert host.broken["toy"].reason == reason
+    assert host.method("sre2l").name == "sre2l"
+    with pytest.raises(PluginError, match=r"The plugin 'toy' of guard-toy 1\.0 is broken"):
+        host.method("toy")
+
+
+def test_a_real_interruption_still_ends_the_loading(install: Install) -> None:
+    install("toy", "import os, signal; os.kill(os.getpid(), signal.SIGINT)\nwhile True: pass")
+    with pytest.raises(KeyboardInterrupt):
+        PluginHost(only=["toy"])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_does_not_load_what_it_does_not_need(
+    install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark = tmp_path / "loaded"
+    install("toy", f"open({str(mark)!r}, 'w').close()\n{GOOD.format(name='toy')}")
+    asked = ["--method=noise", "--evaluation.protocol=pgd-7", "--student.network=convnet3", "--print-config"]
+    assert run.main(asked) == 0
+    assert not mark.exists()
+    assert run.main([*asked, "--dataset=nowhere"]) == 2
+    assert mark.exists()
+    assert "Unknown data set 'nowhere'" in capsys.readouterr().err
+
+
+def test_output_for_programs_is_whole_whatever_a_plugin_prints(
+    install: Install, capfd: pytest.CaptureFixture[str]
+) -> None:
+    install("toy", f"import os; print('{{'); os.system('echo {{')\n{GOOD.format(name='toy')}")
+    install("zoo", "raise KeyboardInterrupt")
+    assert plugins.main(["--check", "--json"]) == 1
+    rows = {row["name"]: row for row in json.loads(capfd.readouterr().out)}
+    assert (rows["toy"]["health"], rows["zoo"]["health"], rows["sre2l"]["health"]) == ("careless", "broken", "ok")
+    assert rows["toy"]["reason"] == "when it is loaded it printed to stdout, which went to stderr"
+    assert run.main(["--method=toy", "--print-config"]) == 0
+    assert yaml.safe_load(capfd.readouterr().out)["method"] == "toy"
+
+
+def test_a_resumed_run_names_the_distribution_that_is_gone(
+    install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("toy", GOOD.format(name="toy"), distribution="guard-toy", version="2.5")
+    small: dict[str, Any] = {"data": {"train_per_class": 20}, "teacher": {"epochs": 1}}
+    config = configure("toy", ipc=1, device="cpu", output=tmp_path / "run", **small)
+    with pytest.raises(PluginError, match="failed in distill: NotImplementedError"):
+        guarded_run(config)
+    monkeypatch.setattr(importlib.import_module("guard_plugins.host.discovery"), "entry_points", lambda group: ())
+    assert run.main(["--resume", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "Unknown method 'toy' (--method): it is not installed any more" in said
+    assert "seen: this run was made with guard-toy 2.5" in said
+    assert "pip install 'guard-toy==2.5'" in said
+
+
+def test_a_check_survives_a_plugin_that_kills_its_process(install: Install, capfd: pytest.CaptureFixture[str]) -> None:
+    install("toy", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert plugins.main(["--check", "--json"]) == 1
+    rows = {row["name"]: row for row in json.loads(capfd.readouterr().out)}
+    assert rows["toy"]["reason"] == "it ended the process (exit code -9)"
+    assert rows["sre2l"]["health"] == "ok"
+
+
+def test_the_choice_between_two_distributions_of_one_name(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("twin", GOOD.format(name="twin"), distribution="guard-a")
+    install("twin", GOOD.format(name="twin"), distribution="guard-b")
+    with pytest.raises(PluginError) as caught:
+        PluginHost().method("twin")
+    assert "GUARD_PLUGINS='twin@guard-a,*'" in caught.value.do
+    for choice, origin in (("twin@guard-a,*", "guard-a 1.0"), ("noise,twin@guard-b", "guard-b 1.0")):
+        monkeypatch.setenv("GUARD_PLUGINS", choice)
+        host = PluginHost()
+        assert host.methods.registered(host.method("twin").name).origin == origin
+        assert ("sre2l" in host.methods) == ("*" in choice)
+
+
+@pytest.mark.slow
+def test_a_hostile_file_in_the_environment_changes_no_bit_of_another_method(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("\n".join(source for source, _ in CARELESS.values()) + "\n" + GOOD.format(name="bad"))
+    asked = ["--method=noise", "--ipc=1", "--device=cpu", "--data.train-per-class=20", "--teacher.epochs=1"]
+    asked += ["--student.epochs=1", "--evaluation.protocol=fgsm", "--evaluation.images=10"]
+    reports = []
+    for name, extra in (("clean", {}), ("harmed", {FILES: str(bad)})):
+        done = subprocess.run(
+            [sys.executable, "-m", "guard_plugins.cli.run", *asked, f"--output={tmp_path / name}"],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **extra}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert ("plugin 'bad.py' of bad.py" in done.stderr) == bool(extra)
+        reports.append((tmp_path / name / "teacher.safetensors").read_bytes())
+        assert done.stdout.startswith("| model |")
+    assert reports[0] == reports[1]
