@@ -177,6 +177,9 @@ class EvaluationConfig(Section):
     eps: tuple[PositiveFloat, ...] | None = Field(
         None, description="radii where the protocol is an attack's name: over 255 in L-inf, in pixels in L2; as 1,2"
     )
+    gate: Literal["on", "off"] = Field(
+        "on", description="off: leave out the checks that numbers must pass to be quoted"
+    )
     batch_size: PositiveInt | None = Field(
         None, description="images attacked at a time (default: 500; on a CPU as many as have 131,072 pixels together)"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from guard_plugins.artifacts.report import Skipped
 from guard_plugins.attacks.base import display_names
 from guard_plugins.config.presets import PRESETS
@@ -70,8 +72,13 @@ def announce_estimate(run: RunContext) -> None:
 def conclude(run: RunContext) -> None:
     """Say what the gate found, what is missing from the data, what the checkpoints cost, and where the report is."""
     report, say = run.results.report, run.task.monitor.say
-    for line in failures(report):
+    failed = failures(report)
+    for line in failed:
         say(line)
+    if failed:
+        say(next_step(run))
+    if run.config.evaluation.gate == "off":
+        say("release gate: not run (--evaluation.gate off), so the numbers are not checked")
     for kind, items in report.gate.items():
         say(f"release gate, {KINDS[kind].lower()}: {tally(items)}")
     if report.skipped is not None:
@@ -79,3 +86,15 @@ def conclude(run: RunContext) -> None:
     if report.saves is not None:
         say(report.saves.sentence())
     say(f"report: {run.folder.report.with_suffix('.html')}")
+
+
+def next_step(run: RunContext) -> str:
+    """Return what to do after the release gate failed: the same run under stronger attacks, where there are any."""
+    if run.config.evaluation.protocol != "quick":
+        return "  do:    find the cause before you quote the numbers: docs/evaluation.md, The release gate"
+    folder = shlex.quote(str(run.folder.path))
+    teacher = f" --teacher {folder}" if run.prepared.method.uses_teacher else ""
+    return (
+        "  do:    attack the same run more strongly (minutes on digits): "
+        f"guard-run --config {folder}/config.yaml{teacher} --evaluation.protocol standard"
+    )

@@ -51,6 +51,7 @@ ELSEWHERE = {
     "evaluation.protocol": "chooses the attacks: tests/evaluation/test_protocols.py",
     "evaluation.images": "chooses the images: tests/evaluation/test_attack_batch.py",
     "evaluation.eps": "chooses the radii: tests/host/test_attack_as_protocol.py",
+    "evaluation.gate": "leaves checks out: tests/report/test_runs.py",
     "evaluation.batch_size": "costs memory, changes no verdict: tests/evaluation/test_attack_batch.py",
     "data.validation_per_class": "chooses the images that are attacked: tests/data/test_validation.py",
     "data.test_per_class": "chooses test images, which nothing here reads: tests/data",

@@ -52,7 +52,7 @@ def _attacked(subject: Subject, images: torch.Tensor, labels: torch.Tensor) -> t
     x, y = images.to(device), labels.to(device)
     generator = subject.seeds.generator("bound", device=device)
     with borrowed(subject.model), torch.no_grad():
-        attack = PGD(steps=subject.steps)
+        attack = PGD(steps=subject.attack.steps)
         adversarial = attack.perturb(subject.model, x, y, eps=subject.eps, generator=generator)
         here, there = (F.cross_entropy(subject.model(at), y, reduction="none") for at in (x, adversarial))
     return (there - here).cpu(), (adversarial - x).flatten(1).norm(dim=1).cpu()
