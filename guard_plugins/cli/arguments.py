@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guard_plugins.cli.extras import add_extras
 from guard_plugins.cli.paths import path_argument
 from guard_plugins.config.compose import preset_layer, run_config_class
 from guard_plugins.config.layers import Layer, merged
@@ -66,7 +67,7 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
     name = early.method or named or file.values.get("method")
     asks_help = any(flag in rest for flag in ("-h", "--help"))
-    parser = _parser()
+    parser = command_parser()
     if asks_help and not name:
         parser.epilog = f"The defaults are those without a preset. {EPILOG}"
         command_line(RunConfig, ["--help"], parser)
@@ -150,12 +151,14 @@ def _names(argv: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in vars(parser.parse_known_args(argv)[0]).items() if value is not None}
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return a parser of the options that are no settings of a run."""
     parser = Parser(
         prog="guard-run", description="Train a robust teacher, distil a data set from it, train students, attack them.",
         epilog=EPILOG, allow_abbrev=False, formatter_class=Help,
     )  # fmt: skip
     _command_options(parser)
+    add_extras(parser)
     return parser
 
 
@@ -168,7 +171,7 @@ def _command_options(parser: Parser) -> None:
         "--resume",
         type=path_argument,
         metavar="DIR",
-        help="go on with a stopped run; --checkpoint-every may be given again",
+        help="go on with a stopped run (default: the newest in runs/); --checkpoint-every may be given again",
     )
     group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     group.add_argument("--version", action="store_true", help="print the version and stop")

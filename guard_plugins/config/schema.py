@@ -24,6 +24,7 @@ from guard_plugins.config.presets import PRESETS
 from guard_plugins.data.base import DataRequest
 
 Activation = Literal["relu", "silu", "gelu"]
+Level = Literal["quiet", "normal", "verbose"]
 Augment = Literal["none", "crop-flip", "crop", "resized-crop-flip"]
 DEFAULT_H_RMS = 3.4 / 255
 """The paper's h = 3 in normalised space at 3x32x32, as a root mean square per pixel in [0, 1], with CIFAR-10's own

@@ -74,17 +74,19 @@ def conclude(run: RunContext) -> None:
     report, say = run.results.report, run.task.monitor.say
     failed = failures(report)
     for line in failed:
-        say(line)
+        say(line, at="quiet")
     if failed:
-        say(next_step(run))
+        say(next_step(run), at="quiet")
     if run.config.evaluation.gate == "off":
         say("release gate: not run (--evaluation.gate off), so the numbers are not checked")
     for kind, items in report.gate.items():
-        say(f"release gate, {KINDS[kind].lower()}: {tally(items)}")
+        say(f"release gate, {KINDS[kind].lower()}: {tally(items) or 'not run'}")
+        for item in items:
+            say(f"  {item.verdict}: {item.name}: {item.figure}", at="verbose")
     if report.skipped is not None:
         say(report.skipped.sentence())
     if report.saves is not None:
-        say(report.saves.sentence())
+        say(report.saves.sentence(), at="verbose")
     say(f"report: {run.folder.report.with_suffix('.html')}")
 
 
