@@ -18,6 +18,7 @@ from guard_plugins.config.schema import RunConfig
 from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue, claims_of
+from guard_plugins.host.by_size import chosen_note
 from guard_plugins.host.configure import resolve
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
 def _notes(config: RunConfig, method: type[Method], layers: Sequence[Layer]) -> tuple[str, ...]:
     """Say where a preset for other images than the data set's changes their size."""
     given = merged(*(layer.values for layer in layers))
+    if config.preset is not None and given.get("preset") is None:
+        return (chosen_note(config),)
     size = preset_layer(method, given).values.get("data", {}).get("image_size")
     own = preset_layer(method, {**given, "preset": None}).values.get("data", {}).get("image_size")
     if size is None or size == own or config.data.image_size != size:

@@ -9,6 +9,7 @@ from guard_plugins.config import RunConfig
 from guard_plugins.config.compose import compose
 from guard_plugins.config.layers import Layer
 from guard_plugins.evaluation.protocols import PROTOCOLS, find_protocol
+from guard_plugins.host.by_size import sized
 from guard_plugins.host.effects import refuse_idle
 from guard_plugins.host.plugin_host import PluginHost
 
@@ -45,6 +46,9 @@ def resolve(method: str, layers: Sequence[Layer]) -> RunConfig:
     config = compose(found, layers)
     if not _names_of(config, host):
         host = PluginHost()  # other plugins bring data sets and networks, too
+    by_size = sized(config, found, host.datasets[config.dataset], layers)
+    if by_size is not None:
+        config = compose(found, [by_size, *layers])
     for name in filter(None, (config.teacher.network, config.student.network)):
         host.networks[name]
     find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
