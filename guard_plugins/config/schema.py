@@ -208,6 +208,9 @@ class RunConfig(Section):
     data: DataConfig = Field(DataConfig(), description="reading the images")
     teacher: TeacherConfig = Field(TeacherConfig(), description="the teacher")
     student: StudentConfig = Field(StudentConfig(), description="the students")
+    keep_students: CliToggleFlag[bool] = Field(
+        False, description="leave the students' weights in the run's folder, below students/"
+    )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="the attacks")
     checkpoint_every: PositiveFloat = Field(
         300.0, description="seconds between two saves of a running loop, from which --resume goes on", exclude=True

@@ -20,6 +20,7 @@ from guard_plugins.host.configure import configure
 from guard_plugins.pipeline.console import announce_estimate, conclude, introduce
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, prepare
+from guard_plugins.pipeline.result import Run
 from guard_plugins.pipeline.runner import do_stages, restored
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.pipeline.stages import STAGES
@@ -28,7 +29,7 @@ from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 
-def run(config: RunConfig | Mapping[str, Any]) -> Report:
+def run(config: RunConfig | Mapping[str, Any]) -> Run:
     """Do the whole job and leave its artifacts in ``config.output``.
 
     The caller's random streams are left as found.
@@ -37,7 +38,7 @@ def run(config: RunConfig | Mapping[str, Any]) -> Report:
         config: From :func:`guard_plugins.configure`, or a mapping of its arguments (``{"method": "sre2l"}``).
 
     Returns:
-        What ``report.json`` holds.
+        What ``report.json`` holds, with the run's folder, images and models.
 
     Raises:
         GuardError: If anything is wrong; the message says what, what was seen, and what to do.
@@ -45,10 +46,10 @@ def run(config: RunConfig | Mapping[str, Any]) -> Report:
     config = config if isinstance(config, RunConfig) else configure(**config)
     done = start(config)
     assert done.report is not None  # no stage was named to stop after
-    return done.report
+    return Run.of(done.report, done.folder)
 
 
-def resume(path: Path, config: RunConfig) -> Report:
+def resume(path: str | Path, config: RunConfig) -> Run:
     """Go on with a run that was stopped or killed; a finished one only returns its report.
 
     Args:
@@ -58,9 +59,9 @@ def resume(path: Path, config: RunConfig) -> Report:
     Raises:
         GuardError: If there is no run, another process is at work on it, or anything else is wrong.
     """
-    done = start(config, resumed=path)
+    done = start(config, resumed=Path(path))
     assert done.report is not None
-    return done.report
+    return Run.of(done.report, done.folder)
 
 
 @dataclass(frozen=True)

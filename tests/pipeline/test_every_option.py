@@ -44,6 +44,7 @@ ELSEWHERE = {
     "preset": "only gives other options values",
     "checkpoint_every": "costs time, changes no number: tests/pipeline/test_resume.py",
     "output": "says where files go",
+    "keep_students": "leaves files, changes no number: tests/pipeline/test_result.py",
     "teacher.path": "replaces the teacher: tests/pipeline/test_run.py",
     "teacher.mean": "for weights of other code bases: tests/artifacts/weights/test_foreign.py",
     "teacher.std": "for weights of other code bases: tests/artifacts/weights/test_foreign.py",
