@@ -9,6 +9,7 @@ from guard_plugins._version import __version__
 from guard_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from guard_plugins.artifacts.open_set import load_distilled
     from guard_plugins.artifacts.report import Report
     from guard_plugins.config import RunConfig
     from guard_plugins.curvature import CurvatureHook
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from guard_plugins.host.configure import configure
     from guard_plugins.method import Method, MethodConfig
     from guard_plugins.networks.normalised import Normalised
+    from guard_plugins.pipeline.result import Run
     from guard_plugins.pipeline.run import run
     from guard_plugins.pipeline.standalone.load_data import load_data
     from guard_plugins.pipeline.standalone.own_model import evaluate
@@ -31,6 +33,7 @@ __all__ = [
     "MethodConfig",
     "Normalised",
     "Report",
+    "Run",
     "RunConfig",
     "Task",
     "__version__",
@@ -38,6 +41,7 @@ __all__ = [
     "evaluate",
     "hookimpl",
     "load_data",
+    "load_distilled",
     "run",
     "save_teacher",
 ]
@@ -51,11 +55,13 @@ _LAZY: Final = {
     "MethodConfig": "guard_plugins.method",
     "Normalised": "guard_plugins.networks.normalised",
     "Report": "guard_plugins.artifacts.report",
+    "Run": "guard_plugins.pipeline.result",
     "RunConfig": "guard_plugins.config",
     "Task": "guard_plugins.runtime.task",
     "configure": "guard_plugins.host.configure",
     "evaluate": "guard_plugins.pipeline.standalone.own_model",
     "load_data": "guard_plugins.pipeline.standalone.load_data",
+    "load_distilled": "guard_plugins.artifacts.open_set",
     "run": "guard_plugins.pipeline.run",
     "save_teacher": "guard_plugins.pipeline.standalone.own_teacher",
 }

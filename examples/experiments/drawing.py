@@ -41,7 +41,7 @@ def curves(path: Path, title: str, rows: Mapping[str, Sequence[ModelReport | Non
         axes.set_xticks([0, 1, 2, 4, 8, 16, 32], labels=["0", "1", "2", "4", "8", "16", "32"])
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
-        _save(figure, path)
+        save(figure, path)
 
 
 def accuracy_against_cost(path: Path, points: Mapping[str, tuple[float, float]]) -> None:
@@ -62,7 +62,7 @@ def accuracy_against_cost(path: Path, points: Mapping[str, tuple[float, float]])
         axes.margins(y=0.2)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
         axes.grid(alpha=0.3)
-        _save(figure, path)
+        save(figure, path)
 
 
 def landscapes(path: Path, rows: Mapping[str, Mapping[str, Landscape]]) -> None:
@@ -83,10 +83,11 @@ def landscapes(path: Path, rows: Mapping[str, Mapping[str, Landscape]]) -> None:
             axes.set(title=f"{kind}s", xlabel="L2 distance along the gradient, pixels in [0, 1]", ylabel="loss")
             axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
-        _save(figure, path)
+        save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG, the same bytes for the same figure."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     path.parent.mkdir(parents=True, exist_ok=True)

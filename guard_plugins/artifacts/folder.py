@@ -84,6 +84,10 @@ class RunFolder:
         """The trained teacher."""
         return self.path / "teacher.safetensors"
 
+    def student(self, number: int, *, hard: bool) -> Path:
+        """A student that was kept: the first is number 0."""
+        return self.path / "students" / f"student{'-hard' if hard else ''}-{number}.safetensors"
+
     @property
     def distilled(self) -> Path:
         """The distilled set."""

@@ -29,6 +29,11 @@ def change(difference: float) -> str:
     return f"{100 * difference:+.1f}"
 
 
+def points(difference: float) -> str:
+    """Return the size of a difference of two shares in percentage points: ``4``, ``0.5``."""
+    return f"{100 * abs(difference):.1f}".removesuffix(".0")
+
+
 def radius(eps: float, norm: str = "Linf") -> str:
     """Return a radius as papers write it: ``8/255`` in L-infinity, ``0.5`` in L2."""
     return f"{255 * eps:.4g}/255" if norm == "Linf" else f"{eps:g}"

@@ -78,6 +78,7 @@ class GateItem(Part):
         figure: The numbers in a sentence; why, where it was not run.
         value: The number the verdict rests on; None where there is none.
         suggests: What a failure or warning means and what to do about it.
+        finding: What a failure found, as a title; empty for others.
     """
 
     name: str
@@ -85,6 +86,12 @@ class GateItem(Part):
     figure: str
     value: float | None = None
     suggests: str = ""
+    finding: str = ""
+
+    @property
+    def title(self) -> str:
+        """What was found, or the name of the check."""
+        return self.finding or self.name
 
 
 class CurvatureReport(Part):

@@ -9,7 +9,7 @@ import torch
 
 from guard_plugins.attacks.ascent import ascend, falling_steps, input_gradient, random_start, still_correct
 from guard_plugins.attacks.base import Attack, Norm
-from guard_plugins.attacks.losses import LOSSES, LossName
+from guard_plugins.attacks.losses import LOSSES, LossName, margin
 from guard_plugins.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class PGD(Attack):
         random_start: Whether to start from a uniform point of the ball instead of the image.
         step_size: Constant step in pixel units, as published, or None for steps that fall from 2 · eps to almost 0, of
             which far fewer are needed.
+        near: Restart on an image only if the first start left less than this share of its margin, the true logit's
+            lead over the best other. 1 restarts on every image that is left.
     """
 
     name: ClassVar[str] = "pgd"
@@ -40,12 +42,13 @@ class PGD(Attack):
     restarts: int = 1
     random_start: bool = True
     step_size: float | None = None
+    near: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.restarts < 1:
+        if self.steps < 1 or self.restarts < 1 or not self.near > 0:
             raise ConfigError(
-                f"{self.name} needs at least one step and one restart.",
-                seen=f"steps={self.steps}, restarts={self.restarts}",
+                f"{self.name} needs at least one step and one restart, and a positive share of the margin.",
+                seen=f"steps={self.steps}, restarts={self.restarts}, near={self.near}",
                 do="give positive numbers",
             )
 
@@ -70,6 +73,8 @@ class PGD(Attack):
             adversarial[left] = self._climb(model, images[left], labels[left], start=start[left], eps=eps)
             if restart + 1 < self.restarts:
                 left = left[still_correct(model, adversarial[left], labels[left])]
+                if restart == 0 and self.near < 1:
+                    left = left[_share_left(model, images[left], adversarial[left], labels[left]) < self.near]
             if not len(left):
                 break
         return adversarial
@@ -81,3 +86,10 @@ class PGD(Attack):
     def gradient(self, model: nn.Module) -> Gradient:
         """Return the gradient the ascent follows on ``model``."""
         return input_gradient(model, LOSSES[self.loss])
+
+
+@torch.no_grad()
+def _share_left(model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Tensor:
+    """Return the share of every image's margin that an attack left, shape (B,)."""
+    before, after = (-margin(model(x), labels) for x in (images, adversarial))
+    return after / before.clamp_min(torch.finfo(before.dtype).tiny)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from guard_plugins.cli.extras import add_extras
 from guard_plugins.cli.gone import require_files, uninstalled
 from guard_plugins.cli.paths import path_argument
 from guard_plugins.config.compose import preset_layer, run_config_class
@@ -20,6 +21,7 @@ from guard_plugins.config.schema import RunConfig
 from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue, claims_of
+from guard_plugins.host.by_size import chosen_note
 from guard_plugins.host.configure import files_of, resolve
 from guard_plugins.host.plugin_file import files_of_environment
 from guard_plugins.host.registry import UnknownNameError
@@ -71,7 +73,7 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
     name = early.method or named or file.values.get("method")
     asks_help = any(flag in rest for flag in ("-h", "--help"))
-    parser = _parser()
+    parser = command_parser()
     if asks_help and not name:
         parser.epilog = f"The defaults are those without a preset. {EPILOG}"
         command_line(RunConfig, ["--help"], parser)
@@ -97,6 +99,8 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
 def _notes(config: RunConfig, method: type[Method], layers: Sequence[Layer]) -> tuple[str, ...]:
     """Say where a preset for other images than the data set's changes their size."""
     given = merged(*(layer.values for layer in layers))
+    if config.preset is not None and given.get("preset") is None:
+        return (chosen_note(config),)
     size = preset_layer(method, given).values.get("data", {}).get("image_size")
     own = preset_layer(method, {**given, "preset": None}).values.get("data", {}).get("image_size")
     if size is None or size == own or config.data.image_size != size:
@@ -170,12 +174,14 @@ def _names(argv: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in vars(parser.parse_known_args(argv)[0]).items() if value is not None}
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return a parser of the options that are no settings of a run."""
     parser = Parser(
         prog="guard-run", description="Train a robust teacher, distil a data set from it, train students, attack them.",
         epilog=EPILOG, allow_abbrev=False, formatter_class=Help,
     )  # fmt: skip
     _command_options(parser)
+    add_extras(parser)
     return parser
 
 
@@ -188,7 +194,7 @@ def _command_options(parser: Parser) -> None:
         "--resume",
         type=path_argument,
         metavar="DIR",
-        help="go on with a stopped run; --checkpoint-every and --plugin may be given again",
+        help="go on with a stopped run (default: the newest); --checkpoint-every and --plugin may be given again",
     )
     group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     group.add_argument("--version", action="store_true", help="print the version and stop")

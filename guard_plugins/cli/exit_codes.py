@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from guard_plugins.errors import GuardError
+from guard_plugins.runtime.signals import StoppedError
 
 FAILED: Final = 1
 """Exit code of errors that are not the input's."""
@@ -31,6 +32,8 @@ def exit_code(command: Callable[[], int]) -> int:
             return command()
         finally:
             sys.stdout.flush()
+    except StoppedError as error:
+        return _said(f"Stopped. {error.how}", error.exit_code)
     except GuardError as error:
         return _said(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:

@@ -48,21 +48,12 @@ def _report(options: argparse.Namespace) -> int:
             do="The same numbers go beside it as .json and .md.",
         )  # fmt: skip
     # Imported here: matplotlib takes a second, and help and errors should not.
-    from guard_plugins.artifacts.atomic import write_text
-    from guard_plugins.report.comparison import compare
-    from guard_plugins.report.json_export import as_json, as_markdown
-    from guard_plugins.report.page import page
-    from guard_plugins.report.runs import load_run
+    from guard_plugins.report.write import write_comparison
 
     repeated = [path for n, path in enumerate(paths) if path.resolve() in {other.resolve() for other in paths[:n]}]
     if repeated:
         raise ConfigError(f"The run {repeated[0]} was given twice", do="Give every run once.")
-    comparison = compare([load_run(path) for path in paths])
-    if not output.parent.is_dir():
-        raise ConfigError(f"There is no folder {output.parent} (--output)", do="Make it first, or choose another.")
-    write_text(output, page(comparison))
-    write_text(output.with_suffix(".json"), as_json(comparison))
-    write_text(output.with_suffix(".md"), as_markdown(comparison))
+    write_comparison(paths, output)
     sys.stdout.write(f"{output}\n")
     return 0
 

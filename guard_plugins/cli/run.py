@@ -20,9 +20,20 @@ def _run(arguments: Sequence[str]) -> int:
     if "--version" in arguments:
         sys.stdout.write(f"guard-run {__version__}\n")
         return 0
+    from guard_plugins.cli.extras import take
+
+    extras, rest = take(arguments)
+    if extras.listing or extras.completion:
+        sys.stdout.write(_listing() if extras.listing else _completion(str(extras.completion)))
+        return 0
+    _announce(rest, quiet=extras.level == "quiet")
+    if extras.series:
+        from guard_plugins.cli.series import run_series
+
+        return run_series(rest, extras)
     from guard_plugins.cli.arguments import parse
 
-    request = parse(arguments)
+    request = parse(rest)
     for note in request.notes:
         sys.stderr.write(note + "\n")
     if request.print_only:
@@ -32,12 +43,39 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
-    from guard_plugins.pipeline.run import resume, run
-    from guard_plugins.report.markdown import table
+    from guard_plugins.cli.show import show
+    from guard_plugins.pipeline.run import start
 
-    report = resume(request.resume, request.config) if request.resume else run(request.config)
-    sys.stdout.write(table(report) + "\n")
+    show(start(request.config, resumed=request.resume, until=extras.stop_after, level=extras.level), request.config)
     return 0
+
+
+def _announce(arguments: Sequence[str], *, quiet: bool) -> None:
+    """Say that something happens while torch is imported, where that is about to be."""
+    silent = {"-h", "--help", "--print-config"} & set(arguments)
+    named = any(word.split("=")[0] in ("--method", "--config", "--resume") for word in arguments)
+    first = bool(arguments) and not arguments[0].startswith("-")
+    if not quiet and not silent and (named or first) and "torch" not in sys.modules:
+        sys.stderr.write("loading PyTorch ...\n")
+        sys.stderr.flush()
+
+
+def _listing() -> str:
+    from guard_plugins.config.presets import PRESETS
+    from guard_plugins.host import catalogue
+
+    methods = sorted({entry.name for entry in catalogue()})
+    return (
+        f"methods: {', '.join(methods) or 'none'}\npresets: {', '.join(PRESETS)}\n"
+        "guard-plugins --check lists data sets, networks and attacks; guard-run METHOD --help the options of a method\n"
+    )
+
+
+def _completion(shell: str) -> str:
+    from guard_plugins.cli.arguments import command_parser
+    from guard_plugins.cli.completion import script
+
+    return script(shell, command_parser())
 
 
 if __name__ == "__main__":

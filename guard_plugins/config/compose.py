@@ -17,7 +17,10 @@ from guard_plugins.config.presets import PRESETS
 from guard_plugins.config.schema import RunConfig
 from guard_plugins.errors import ConfigError, PluginError
 
-COMMAND_FLAGS: Final = frozenset({"config", "resume", "print_config", "version", "help"})
+COMMAND_FLAGS: Final = frozenset({
+    "config", "resume", "print_config", "version", "help", "list", "quiet", "verbose", "stop_after", "seeds", "compare",
+    "completion",
+})  # fmt: skip
 """Flags of the command that are no settings of the run; a method's option cannot have their names either."""
 
 

@@ -25,6 +25,7 @@ from guard_plugins.config.presets import PRESETS
 from guard_plugins.data.base import DataRequest
 
 Activation = Literal["relu", "silu", "gelu"]
+Level = Literal["quiet", "normal", "verbose"]
 Augment = Literal["none", "crop-flip", "crop", "resized-crop-flip"]
 DEFAULT_H_RMS = 3.4 / 255
 """The paper's h = 3 in normalised space at 3x32x32, as a root mean square per pixel in [0, 1], with CIFAR-10's own
@@ -178,6 +179,9 @@ class EvaluationConfig(Section):
     eps: tuple[PositiveFloat, ...] | None = Field(
         None, description="radii where the protocol is an attack's name: over 255 in L-inf, in pixels in L2; as 1,2"
     )
+    gate: Literal["on", "off"] = Field(
+        "on", description="off: leave out the checks that numbers must pass to be quoted"
+    )
     batch_size: PositiveInt | None = Field(
         None, description="images attacked at a time (default: 500; on a CPU as many as have 131,072 pixels together)"
     )
@@ -205,6 +209,9 @@ class RunConfig(Section):
     data: DataConfig = Field(DataConfig(), description="reading the images")
     teacher: TeacherConfig = Field(TeacherConfig(), description="the teacher")
     student: StudentConfig = Field(StudentConfig(), description="the students")
+    keep_students: CliToggleFlag[bool] = Field(
+        False, description="leave the students' weights in the run's folder, below students/"
+    )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="the attacks")
     plugin: tuple[Path, ...] = Field(
         (), description="file of Python code that brings a method, data set, network or attack; may be given repeatedly"

@@ -43,6 +43,18 @@ class HookSummary:
     mean_curvature: float | None
     seconds: float
 
+    def __str__(self) -> str:
+        """Write it as a short table."""
+        known = {
+            "regularised steps": f"{self.regularised_steps} of {self.steps}",
+            "mean loss": self.mean_loss, "mean term": self.mean_term, "mean ‖g‖": self.mean_gradient_norm,
+            "mean κ": self.mean_curvature, "seconds": self.seconds,
+        }  # fmt: skip
+        rows = [(name, "–" if value is None else value) for name, value in known.items()]
+        cells = [(name, f"{value:.4g}" if isinstance(value, float) else str(value)) for name, value in rows]
+        width = max(len(text) for _, text in cells)
+        return "\n".join(f"{name:<19}{text:>{width}}" for name, text in cells)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:

@@ -140,6 +140,16 @@ class DataSet(ABC):
     needs_root: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ()
 
+    def side(self, request: DataRequest) -> int | None:
+        """Return the pixels of the shorter side of the images as they are stored; None where that is not known.
+
+        Settings that nobody chose follow from it. By default, it is not known.
+
+        Args:
+            request: What the user asked for; nothing is downloaded.
+        """
+        return None
+
     @abstractmethod
     def load(self, request: DataRequest) -> Data:
         """Read the data set.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport
+from guard_plugins.attacks.pgd import PGD
 from guard_plugins.evaluation.curvature import Curvature, measure_curvature
 from guard_plugins.evaluation.gate.examine import Subject, examine, review
 from guard_plugins.evaluation.measure import Measured, attack_batch, attacked_images, averaged, measure
@@ -88,7 +89,9 @@ def assess(
     report = averaged([found.report() for found in measured])
     curvature = _curvature(task, models[0], h=h, name=name)
     clean, results = measured[0].clean, measured[0].results
-    if probed:
+    if task.config.evaluation.gate == "off":
+        items = []
+    elif probed:
         subject = _subject(task, models[0], measured[0], protocol, source=source, teacher=teacher, name=name)
         work = WorkList(task.keeper, f"gate/{name}", read=GateItem.model_validate, write=GateItem.model_dump)
         with _watched(task, f"gate {name}", work) as progress:
@@ -145,12 +148,16 @@ def _subject(
     teacher: nn.Module | None,
     name: str,
 ) -> Subject:
-    images, labels = attacked_images(task, protocol.probe_images)
-    return Subject(
-        model=model, images=images, labels=labels, eps=probe_radius(measured), source=source, teacher=teacher,
-        seeds=task.seeds.child("gate", name), batch_size=attack_batch(task),
-        steps=protocol.probe_steps,
-    )  # fmt: skip
+    def chosen(most: int, *, last: bool) -> Subject:
+        images, labels = attacked_images(task, most)
+        return Subject(
+            model=model, images=images, labels=labels, eps=probe_radius(measured), source=source, teacher=teacher,
+            seeds=task.seeds.child("gate", name), batch_size=attack_batch(task), attack=PGD(**protocol.probe),
+            spare=2 if last else 1, confirm=None if last else lambda: chosen(protocol.confirm_images, last=True),
+        )  # fmt: skip
+
+    measured_on = min(task.config.evaluation.images or len(task.data.test), len(task.data.test))
+    return chosen(protocol.probe_images, last=measured_on <= protocol.probe_images)
 
 
 def _curvature(task: Task, model: nn.Module, *, h: float, name: str) -> Curvature:

@@ -9,6 +9,7 @@ from typing import Any
 from guard_plugins.config import RunConfig
 from guard_plugins.config.compose import compose
 from guard_plugins.config.layers import Layer
+from guard_plugins.host.by_size import sized
 from guard_plugins.host.effects import refuse_idle
 from guard_plugins.host.plugin_file import files_of_environment, source_file
 from guard_plugins.host.plugin_host import PluginHost
@@ -52,9 +53,13 @@ def resolve(method: str, layers: Sequence[Layer], *, given: type[Method] | None 
         host = PluginHost(only=[], files=files, given=given)
     else:
         given = None
-    config = compose(host.method(method), layers)
+    found = host.method(method)
+    config = compose(found, layers)
+    by_size = sized(config, found, host.datasets[config.dataset], layers)
+    if by_size is not None:
+        config = compose(found, [by_size, *layers])
     parts = used_parts(config, host)
-    refuse_idle(config, host.methods[method], host.datasets[config.dataset], layers)
+    refuse_idle(config, found, host.datasets[config.dataset], layers)
     return _recorded(config, parts, given)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from guard_plugins.artifacts.report import Skipped
 from guard_plugins.attacks.base import display_names
 from guard_plugins.config.presets import PRESETS
@@ -70,12 +72,31 @@ def announce_estimate(run: RunContext) -> None:
 def conclude(run: RunContext) -> None:
     """Say what the gate found, what is missing from the data, what the checkpoints cost, and where the report is."""
     report, say = run.results.report, run.task.monitor.say
-    for line in failures(report):
-        say(line)
+    failed = failures(report)
+    for line in failed:
+        say(line, at="quiet")
+    if failed:
+        say(next_step(run), at="quiet")
+    if run.config.evaluation.gate == "off":
+        say("release gate: not run (--evaluation.gate off), so the numbers are not checked")
     for kind, items in report.gate.items():
-        say(f"release gate, {KINDS[kind].lower()}: {tally(items)}")
+        say(f"release gate, {KINDS[kind].lower()}: {tally(items) or 'not run'}")
+        for item in items:
+            say(f"  {item.verdict}: {item.name}: {item.figure}", at="verbose")
     if report.skipped is not None:
         say(report.skipped.sentence())
     if report.saves is not None:
-        say(report.saves.sentence())
+        say(report.saves.sentence(), at="verbose")
     say(f"report: {run.folder.report.with_suffix('.html')}")
+
+
+def next_step(run: RunContext) -> str:
+    """Return what to do after the release gate failed: the same run under stronger attacks, where there are any."""
+    if run.config.evaluation.protocol != "quick":
+        return "  do:    find the cause before you quote the numbers: docs/evaluation.md, The release gate"
+    folder = shlex.quote(str(run.folder.path))
+    teacher = f" --teacher {folder}" if run.prepared.method.uses_teacher else ""
+    return (
+        "  do:    attack the same run more strongly (minutes on digits): "
+        f"guard-run --config {folder}/config.yaml{teacher} --evaluation.protocol standard"
+    )

@@ -12,6 +12,7 @@ from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.report import Report
 from guard_plugins.artifacts.teacher import TeacherCard
 from guard_plugins.config import RunConfig
+from guard_plugins.config.schema import Level
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.evaluation.assess import Assessed
 from guard_plugins.host.used import foreign_origins
@@ -74,13 +75,14 @@ class RunContext:
     finished: list[str] = field(default_factory=list)
 
     @classmethod
-    def start(cls, prepared: Prepared, folder: RunFolder, stop: StopRequest) -> RunContext:
+    def start(cls, prepared: Prepared, folder: RunFolder, stop: StopRequest, *, level: Level = "normal") -> RunContext:
         """Return the context of a run in ``folder``, new or resumed.
 
         Args:
             prepared: What the run was prepared with.
             folder: Where its artifacts are.
             stop: Whether a signal asked to stop.
+            level: How much is said on the terminal.
 
         Raises:
             ArtifactError: If the record of finished stages is damaged.
@@ -89,7 +91,7 @@ class RunContext:
         # The hook counts steps, so its state is saved and restored with every loop.
         beside = {} if prepared.hook is None else {"hook": prepared.hook}
         keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints))
-        task = prepared.task(Monitor(folder.events), keeper)
+        task = prepared.task(Monitor(folder.events, level=level), keeper)
         card = card_of(prepared.config, prepared.data, guarded=prepared.hook is not None)
         return cls(prepared, folder, task, checkpoints, Ledger(folder.stages), Results(card))
 

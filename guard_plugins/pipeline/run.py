@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,22 @@ from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.lock import locked
 from guard_plugins.artifacts.report import Report
 from guard_plugins.config import RunConfig
+from guard_plugins.config.schema import Level
 from guard_plugins.host.configure import configure, host_of
 from guard_plugins.method import Method
 from guard_plugins.pipeline.console import announce_estimate, conclude, introduce
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, prepare
+from guard_plugins.pipeline.result import Run
 from guard_plugins.pipeline.runner import do_stages, restored
+from guard_plugins.pipeline.stage import Stage
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 
-def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -> Report:
+def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -> Run:
     """Do the whole job and leave its artifacts in ``config.output``.
 
     The caller's random streams are left as found.
@@ -36,7 +40,7 @@ def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -
         **settings: Of a class: its run's options, as for :func:`guard_plugins.configure`.
 
     Returns:
-        What ``report.json`` holds.
+        What ``report.json`` holds, with the run's folder, images and models.
 
     Raises:
         GuardError: If anything is wrong; the message says what, what was seen, and what to do.
@@ -45,14 +49,12 @@ def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -
         config = configure(config, **settings)
     elif not isinstance(config, RunConfig):
         config = configure(**config, **settings)
-    with preserved_streams(), repeatable():
-        prepared = prepare(config, host_of(config))
-        folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
-        write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        return _work(prepared, folder)
+    done = start(config)
+    assert done.report is not None  # no stage was named to stop after
+    return Run.of(done.report, done.folder)
 
 
-def resume(path: Path, config: RunConfig) -> Report:
+def resume(path: str | Path, config: RunConfig) -> Run:
     """Go on with a run that was stopped or killed; a finished one only returns its report.
 
     Args:
@@ -62,21 +64,65 @@ def resume(path: Path, config: RunConfig) -> Report:
     Raises:
         GuardError: If there is no run, another process is at work on it, or anything else is wrong.
     """
+    done = start(config, resumed=Path(path))
+    assert done.report is not None
+    return Run.of(done.report, done.folder)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did.
+
+    Attributes:
+        folder: The run's folder.
+        report: Its results; None where it stopped before there were any.
+    """
+
+    folder: Path
+    report: Report | None
+
+
+def start(config: RunConfig, *, resumed: Path | None = None, until: str | None = None, level: Level = "normal") -> Done:
+    """Do a run, new or resumed, to its end or to the end of a stage.
+
+    Args:
+        config: The resolved configuration.
+        resumed: The folder of a run to go on with.
+        until: Name of the last stage to do.
+        level: How much is said on the terminal.
+
+    Raises:
+        GuardError: If anything is wrong.
+    """
     with preserved_streams(), repeatable():
-        return _work(prepare(config, host_of(config)), RunFolder(path))
+        prepared = prepare(config, host_of(config))
+        if resumed is not None:
+            return _work(prepared, RunFolder(resumed), until, level)
+        folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
+        write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        return _work(prepared, folder, until, level)
 
 
-def _work(prepared: Prepared, folder: RunFolder) -> Report:
+def _work(prepared: Prepared, folder: RunFolder, until: str | None, level: Level) -> Done:
     with locked(folder.path), StopRequest().listening() as stop:
         try:
-            run = RunContext.start(prepared, folder, stop)
+            run = RunContext.start(prepared, folder, stop, level=level)
             if restored(run, STAGES):
                 run.task.monitor.say(f"the run in {folder.path} was finished before; nothing is done again")
             else:
                 introduce(run)
                 announce_estimate(run)
-                do_stages(run, STAGES)
+                do_stages(run, stages_until(until))
+                if until is not None:
+                    run.task.monitor.say(f"stopped after {until}; the rest: guard-run --resume {folder.path}")
+                    return Done(folder.path, None)
             conclude(run)
         except StoppedError as error:
-            raise StoppedError(error.number, do=f"Go on with: guard-run --resume {folder.path}") from None
-        return run.results.report
+            raise StoppedError(error.number, resume=folder.path) from None
+        return Done(folder.path, run.results.report)
+
+
+def stages_until(name: str | None) -> Sequence[Stage]:
+    """Return the stages up to the one named, that one included; all where none is named."""
+    last = next((n for n, stage in enumerate(STAGES) if stage.name == name), len(STAGES))
+    return STAGES[: last + 1]

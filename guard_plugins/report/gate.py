@@ -55,17 +55,23 @@ def tally(items: Sequence[GateItem]) -> str:
 
 
 def failures(report: Report) -> list[str]:
-    """Return one line for every failed item of a run."""
+    """Return a few lines for every failed item of a run."""
     return [line for kind, items in report.gate.items() for line in failed_lines(KINDS[kind].lower(), items)]
 
 
 def failed_lines(label: str, items: Sequence[GateItem]) -> list[str]:
-    """Return one line for every failed item of a model; if there are any, its numbers must not be quoted."""
+    """Return a few lines for every failed item of a model; if there are any, its numbers must not be quoted."""
     return [
-        f"RELEASE GATE FAILED for the {label}: {item.name}: {item.figure}. It suggests: {item.suggests}"
+        f"Do not quote the numbers of the {label} yet. {sentence(item.title)}\n"
+        f"  seen:  {item.name}: {item.figure}\n  means: {item.suggests}"
         for item in items
         if item.verdict == "failed"
     ]
+
+
+def sentence(text: str) -> str:
+    """Return a finding as a sentence: with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _against_baseline(entry: Experiment, kind: str, comparison: Comparison) -> list[GateItem]:

@@ -60,7 +60,7 @@ def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
     loud = [item for item in items if item.verdict in ("failed", "warning")]
     return [
         f"* Release gate, {label}: {tally(items)}{f' ({unseen})' if unseen else ''}",
-        *(f"  * **{item.verdict}** {item.name}: {item.figure}. {item.suggests}" for item in loud),
+        *(f"  * **{item.verdict}** {item.title}: {item.figure}. {item.suggests}" for item in loud),
     ]
 
 

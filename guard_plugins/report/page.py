@@ -33,7 +33,8 @@ def page(comparison: Comparison) -> str:
     return _rendered(
         "report.html.j2", comparison.experiments, KINDS, verdicts(comparison), [name for name, _ in SECTIONS],
         title=summary.title(comparison), subtitle=summary.subtitle(comparison), notes=summary.notes(comparison),
-        findings=summary.findings(comparison), sheets=panels.sheets(comparison),
+        findings=summary.findings(comparison), lead=summary.lead(comparison), rows=panels.class_names(comparison),
+        sheets=panels.sheets(comparison),
         examples=panels.examples(comparison), slices=panels.slices(comparison),
         histograms=panels.histograms(comparison), curvature_caption=panels.caption(comparison),
         metrics=summary.metrics(comparison), cost=summary.cost(comparison),
@@ -57,7 +58,7 @@ def evaluation_page(found: Evaluation, *, command: str, facts: str, names: Mappi
     return _rendered(
         "evaluation.html.j2", [(found.subject, {found.kind: found.model})], {found.kind: heading},
         [Verdicts(found.subject, heading, found.gate)], ["accuracy", "curves", "gate", "commands"],
-        title=f"{heading} {found.subject} on {found.dataset}", notes=found.notes, findings=[], command=command,
+        title=f"{heading} {found.subject} on {found.dataset}", notes=found.notes, findings=[], lead="", command=command,
         subtitle=f"{models}protocol {found.protocol} on {images} test images, seed {found.seed}", facts=facts,
         source="one evaluation", names=names,
     )  # fmt: skip

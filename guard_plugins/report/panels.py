@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from guard_plugins.artifacts.contact_sheet import ROWS
 from guard_plugins.artifacts.figures import Array, Figures
 from guard_plugins.artifacts.formatting import attack_name, radius
 from guard_plugins.artifacts.report import ModelReport
@@ -67,6 +68,13 @@ def sheets(comparison: Comparison) -> list[Picture]:
     """Return the contact sheets."""
     found = [(entry.label, sheet_uri(entry.first.sheet)) for entry in comparison.entries if entry.first.sheet]
     return [(label, uri) for label, uri in found if uri is not None]
+
+
+def class_names(comparison: Comparison) -> str:
+    """Return the names of the rows of a contact sheet, where the runs stored them."""
+    figures = next((entry.first.figures for entry in comparison.entries if entry.first.figures), None)
+    names = figures.about.classes[:ROWS] if figures is not None else []
+    return ", ".join(names)
 
 
 def examples(comparison: Comparison) -> Examples | None:

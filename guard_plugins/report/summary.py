@@ -61,6 +61,31 @@ def subtitle(comparison: Comparison) -> str:
     )
 
 
+def lead(comparison: Comparison) -> str:
+    """Return what came out of a single run, in two sentences; empty for several, which have findings."""
+    if len(comparison.entries) != 1:
+        return ""
+    entry = comparison.entries[0]
+    student = entry.models["student"]
+    column = half_broken(student)
+    under = accuracy(student, column) if column else None
+    attacked = ""
+    if column is not None and under is not None:
+        attacked = (
+            f", and {percent(*under)} % under {attack_name(column[0], comparison.attack_names)} at ε = "
+            f"{radius(column[2], column[1])}"
+        )
+    images = student.robust[0].images if student.robust else None
+    counted = f" of {images:,} test images" if images else " of the test images"
+    failed = sum(item.verdict == "failed" for items in entry.report.gate.values() for item in items)
+    asked = any(entry.report.gate.values())
+    checks = f"{failed} of its checks failed" if failed else "no check of the release gate failed"
+    return (
+        f"Students of {entry.report.ipc} images per class are right on {percent(student.clean, student.sd)} %{counted}"
+        f"{attacked}. {checks[:1].upper() + checks[1:] if asked else 'The release gate was not run'}."
+    )
+
+
 def findings(comparison: Comparison) -> list[str]:
     """Return what the hook, or another robust objective, gained and cost the students, in a sentence per experiment."""
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,10 @@ Labelled = Sequence[tuple[str, Mapping[str, ModelReport]]]
 
 @dataclass(frozen=True)
 class Cell:
-    """One number, and whether it is the best of its column and kind of model."""
+    """One number, and whether it is among the best of its column and kind of model.
+
+    Among the best are all that noise may separate from the highest; none is where that are all of them.
+    """
 
     text: str
     value: float | None
@@ -123,17 +127,40 @@ def _table(
     for kind, heading in kinds.items():
         models = [(label, known[kind]) for label, known in experiments if kind in known]
         measured = [[accuracy(model, column) for column in columns] for _, model in models]
-        best = [max((found[0] for found in column if found), default=None) for column in zip(*measured, strict=True)]
+        images = min((entry.images for _, model in models for entry in model.robust), default=1)
+        best = [_best(column, images) for column in zip(*measured, strict=True)]
         rows = [
-            Row(label, [_cell(found, top if len(models) > 1 else None) for found, top in zip(line, best, strict=True)])
-            for (label, _), line in zip(models, measured, strict=True)
+            Row(label, [_cell(found, best[n][number]) for n, found in enumerate(line)])
+            for number, ((label, _), line) in enumerate(zip(models, measured, strict=True))
         ]
         if rows:
             sections.append(TableSection(heading, kind, rows))
     return Table(title, columns, heads, sections)
 
 
-def _cell(found: tuple[float, float | None] | None, best: float | None) -> Cell:
-    if found is None:
-        return Cell("–", None)
-    return Cell(percent(*found), found[0], best is not None and round(found[0], 3) >= round(best, 3))
+Measured = tuple[float, float | None] | None
+"""Mean and sd of a cell."""
+
+
+def _best(column: Sequence[Measured], images: int) -> list[bool]:
+    """Return which cells noise alone may separate from the highest; none if that holds for all of them."""
+    top = max((found for found in column if found), key=lambda found: found[0], default=None)
+    near = [
+        top is not None and found is not None and top[0] - found[0] <= _noise(top, found, images) for found in column
+    ]
+    known = [found is not None for found in column]
+    return near if near != known else [False] * len(near)
+
+
+def _noise(one: tuple[float, float | None], other: tuple[float, float | None], images: int) -> float:
+    """Return the largest difference of two shares that noise explains with 95 % confidence.
+
+    It is that of drawing the test images, or of the seeds where an sd is known, whichever is larger.
+    """
+    drawn = sum(share * (1 - share) / images for share, _ in (one, other))
+    seeds = sum((sd or 0.0) ** 2 for _, sd in (one, other))
+    return 1.96 * math.sqrt(max(drawn, seeds))
+
+
+def _cell(found: Measured, best: bool) -> Cell:
+    return Cell("–", None) if found is None else Cell(percent(*found), found[0], best)

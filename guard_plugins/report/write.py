@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guard_plugins.artifacts.atomic import write_text
+from guard_plugins.errors import ConfigError
 from guard_plugins.report.comparison import compare
+from guard_plugins.report.json_export import as_json, as_markdown
 from guard_plugins.report.markdown import markdown
 from guard_plugins.report.page import page
 from guard_plugins.report.runs import load_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from guard_plugins.artifacts.folder import RunFolder
     from guard_plugins.artifacts.report import Report
 
@@ -24,3 +29,22 @@ def publish(folder: RunFolder, report: Report) -> None:
     write_text(folder.report, report.model_dump_json(indent=2) + "\n")
     write_text(folder.report.with_suffix(".md"), markdown(report))
     write_text(folder.report.with_suffix(".html"), page(compare([load_run(folder.path)])))
+
+
+def write_comparison(runs: Sequence[Path], output: Path) -> None:
+    """Write the page that compares runs, and the same numbers beside it as JSON and Markdown.
+
+    Args:
+        runs: Folders of finished runs.
+        output: The page.
+
+    Raises:
+        ArtifactError: If a run is damaged, or something cannot be written.
+        ConfigError: If the runs cannot be compared.
+    """
+    comparison = compare([load_run(path) for path in runs])
+    if not output.parent.is_dir():
+        raise ConfigError(f"There is no folder {output.parent} (--output)", do="Make it first, or choose another.")
+    write_text(output, page(comparison))
+    write_text(output.with_suffix(".json"), as_json(comparison))
+    write_text(output.with_suffix(".md"), as_markdown(comparison))

@@ -13,10 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from guard_plugins.artifacts.atomic import append_text
+from guard_plugins.config.schema import Level
 from guard_plugins.runtime.signals import StoppedError
 
 PLAIN_EVERY: Final = 20.0
 """Seconds between two progress lines where stderr is not a terminal."""
+
+
+LEVELS: Final[tuple[Level, ...]] = ("quiet", "normal", "verbose")
+"""How much is said, least first."""
 
 
 class Tracker:
@@ -59,9 +64,11 @@ class Monitor:
     Args:
         events: File to append events to, or None.
         quiet: Write nothing to the terminal (every process but the main one).
+        level: How much of the rest is written: quiet leaves failures only.
     """
 
-    def __init__(self, events: Path | None = None, *, quiet: bool = False) -> None:
+    def __init__(self, events: Path | None = None, *, quiet: bool = False, level: Level = "normal") -> None:
+        self._level: Level = level
         self.seconds: dict[str, float] = {}
         self._events, self._before = events, _seconds(events)
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
@@ -76,9 +83,10 @@ class Monitor:
             line = json.dumps({"time": round(time.time(), 3), "event": kind, **values})
             append_text(self._events, line + "\n")
 
-    def say(self, text: str) -> None:
-        """Print one line for the person at the terminal, and keep it as an event."""
-        self._console.print(text, markup=False)
+    def say(self, text: str, *, at: Level = "normal") -> None:
+        """Print a line for the person at the terminal who asked for at least so much, and keep it as an event."""
+        if LEVELS.index(at) <= LEVELS.index(self._level):
+            self._console.print(text, markup=False)
         self.event("message", text=text)
 
     @contextlib.contextmanager
@@ -92,7 +100,8 @@ class Monitor:
             self._timed("stage stopped", name, start)
             raise
         self._timed("stage ends", name, start)
-        self._console.print(f"{name}: {self.seconds[name]:.1f} s", markup=False)
+        if self._level != "quiet":
+            self._console.print(f"{name}: {self.seconds[name]:.1f} s", markup=False)
 
     def total_seconds(self) -> dict[str, float]:
         """Return the duration of every stage in all processes of the run, but for what killed ones had not finished."""
@@ -107,8 +116,9 @@ class Monitor:
     def track(self, label: str, total: int, *, done: int = 0) -> Iterator[Tracker]:
         """Show the progress of a loop of ``total`` units, ``done`` of them already, while the context is open."""
         with contextlib.ExitStack() as stack:
-            bar = stack.enter_context(self._bar()) if self._console.is_terminal and not self._console.quiet else None
-            tracker = Tracker(label, total, done, self._console, bar)
+            hidden = self._console.quiet or self._level == "quiet"
+            bar = stack.enter_context(self._bar()) if self._console.is_terminal and not hidden else None
+            tracker = Tracker(label, total, done, Console(quiet=True) if hidden else self._console, bar)
             yield tracker
             self.event("loop ends", loop=label, units=tracker.done, **tracker.metrics)
 

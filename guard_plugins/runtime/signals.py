@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 from guard_plugins.errors import GuardError
@@ -16,11 +18,15 @@ class StoppedError(GuardError):
 
     Args:
         number: The signal.
-        do: How to go on.
+        resume: The folder of the run that was stopped, or None outside of runs.
+        do: How to go on; from the folder if empty.
     """
 
-    def __init__(self, number: int, *, do: str = "Go on with: guard-run --resume FOLDER") -> None:
+    def __init__(self, number: int, *, resume: Path | None = None, do: str = "") -> None:
         self.number = number
+        folder = shlex.quote(str(resume)) if resume is not None else "FOLDER"
+        do = do or f"Continue with: guard-run --resume {folder}"
+        self.how = do
         super().__init__(f"Stopped by {signal.Signals(number).name}", do=do)
         self.exit_code = 128 + number  # type: ignore[misc]
 

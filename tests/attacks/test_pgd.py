@@ -84,6 +84,30 @@ def test_more_restarts_never_break_fewer(digits_net: nn.Module, digits: tuple[Te
     assert broken[1].sum() > broken[0].sum()
 
 
+def test_only_images_that_came_near_are_started_on_again(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """The twin: a first start, then those whose margin it left less than a quarter of; the others keep its iterate."""
+    images, labels = digits[0][1300:1500], digits[1][1300:1500]
+
+    def attacked(**settings: float) -> Tensor:
+        attack = PGD(steps=5, **settings)  # type: ignore[arg-type]
+        return attack.perturb(digits_net, images, labels, eps=32 / 255, generator=generator())
+
+    def lead(x: Tensor) -> Tensor:
+        logits = digits_net(x)
+        others = logits.scatter(1, labels[:, None], -torch.inf)
+        return logits.gather(1, labels[:, None]).squeeze(1) - others.amax(1)
+
+    with torch.no_grad():
+        once, often, near = attacked(), attacked(restarts=4), attacked(restarts=4, near=0.25)
+        left = lead(once) / lead(images)
+        again = (left > 0) & (left < 0.25)
+        broken = [int((lead(x) <= 0).sum()) for x in (once, near, often)]
+    assert torch.equal(near[~again], once[~again])
+    assert torch.equal(near[again], often[again])
+    assert 0 < int(again.sum()) < int((left > 0).sum())
+    assert broken[0] < broken[1] <= broken[2]
+
+
 def test_without_random_start_and_with_its_own_step(linear: Linear, linear_data: tuple[Tensor, Tensor]) -> None:
     images, labels = linear_data
     attack = PGD(steps=1, random_start=False, step_size=0.01)
@@ -113,7 +137,7 @@ def test_leaves_gradients_alone_and_works_under_no_grad(linear: Linear, linear_d
 def test_label_and_repr_show_the_settings() -> None:
     assert PGD().label == "pgd-20"
     assert PGD(steps=100, restarts=5).label == "pgd-100x5"
-    assert repr(PGD()) == "PGD(steps=20, restarts=1, random_start=True, step_size=None)"
+    assert repr(PGD()) == "PGD(steps=20, restarts=1, random_start=True, step_size=None, near=1.0)"
 
 
 def test_refuses_no_steps() -> None:

@@ -46,7 +46,7 @@ def test_a_run_s_teacher_is_measured_as_the_run_measured_it(
     assert (found.kind, found.model) == ("teacher", teacher)  # every attack, from the same random starts
     assert found.guard is not None
     rows = table(capsys.readouterr().out)
-    assert rows[0][:3] == ["model", "clean", "pgd-20 Linf 1/255"]
+    assert rows[0][:3] == ["model", "clean", "pgd-20x5 Linf 1/255"]
     assert rows[2][:2] == ["teacher", f"{100 * teacher.clean:.1f}"]
     html = output.read_text()
     assert "Release gate" in html

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.artifacts.report import GateItem
+from guard_plugins.attacks.pgd import PGD
 from guard_plugins.evaluation.gate import eligibility, probes
 from guard_plugins.evaluation.gate.bound import loss_rise_within_bound
 from guard_plugins.evaluation.gate.examine import Subject, examine, probe
@@ -89,11 +90,14 @@ def test_optimisation_inside_the_forward_pass_is_caught(digits_net: nn.Module, d
 
 def test_a_loss_that_has_not_converged_is_caught(robust_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     images, labels = digits[0][1300:1500], digits[1][1300:1500]
-    few = Subject(model=robust_net, images=images, labels=labels, eps=48 / 255, seeds=Seeds(0), steps=2)
+    few = Subject(model=robust_net, images=images, labels=labels, eps=48 / 255, seeds=Seeds(0), attack=PGD(steps=2))
     item = probes.converged(few)
     assert item.verdict == "failed"
     assert item.value is not None
     assert item.value > 0.05  # 2.5 points would be enough
+    assert item.finding == f"PGD-2 is too weak at 48/255: {100 * item.value:.1f}".removesuffix(".0") + (
+        " points too high on 200 images"
+    )
 
 
 def test_without_a_source_transfer_is_not_run(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
@@ -182,3 +186,51 @@ def test_the_whole_gate_lists_every_item_once(digits_net: nn.Module, digits: tup
     unseen = {item.name for item in items if item.verdict == "not run"}
     assert "Square not below white-box" in unseen
     assert "clean accuracy kept" in unseen
+
+
+def test_a_failure_counts_only_if_more_images_confirm_it(digits: tuple[Tensor, Tensor]) -> None:
+    class Blocked(nn.Module):
+        """No gradient reaches the first images, which a dark corner marks."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            x = images.flatten(1)
+            passed = torch.where(x[:, :1] > 0.5, x, x.detach())
+            return torch.stack([passed.mean(1), 1 - passed.mean(1)], dim=1)
+
+    images, labels = torch.rand(400, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(400).long()
+    images[:, 0, 0, 0] = 1.0
+    images[:3, 0, 0, 0] = 0.0
+
+    def zero_gradients(blocked_of_many: int, *, confirm: bool) -> GateItem:
+        many = images.clone()
+        many[:blocked_of_many, 0, 0, 0] = 0.0
+        larger = Subject(model=Blocked(), images=many, labels=labels, eps=0.1, seeds=Seeds(0), spare=2)
+        few = Subject(
+            model=Blocked(), images=images[:48], labels=labels[:48], eps=0.1, seeds=Seeds(0),
+            confirm=(lambda: larger) if confirm else None,
+        )  # fmt: skip
+        (item,) = [item for item in probe(few, h=0.1) if item.name == "input gradients are not zero"]
+        return item
+
+    assert zero_gradients(3, confirm=False).finding == "no gradient reaches the pixels of 3 of 48 images"
+    passed, failed = zero_gradients(3, confirm=True), zero_gradients(5, confirm=True)
+    assert (passed.verdict, failed.verdict) == ("passed", "failed")
+    assert passed.figure.endswith("(400 images, after a failure on 48)")
+    assert failed.finding == "no gradient reaches the pixels of 5 of 400 images"
+
+
+def test_two_images_never_decide_on_the_last_look(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    few = Subject(model=digits_net, images=digits[0][:48], labels=digits[1][:48], eps=0.1, seeds=Seeds(0), spare=2)
+    assert 2 / 48 < few.slack(0.01) < 3 / 48
+    assert few.slack(0.2) == 0.2
+
+
+def test_only_the_images_among_those_asked_are_attacked(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    gated, among = subject(digits_net, digits), torch.arange(200) % 4 == 0
+    sizes: list[int] = []
+    handle = digits_net.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
+    left = gated.left_by(PGD(steps=3), among)
+    handle.remove()
+    assert max(sizes) == 50
+    assert not left[~among].any()
+    assert 0 < int(left.sum()) < 50

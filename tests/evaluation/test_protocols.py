@@ -9,9 +9,9 @@ from guard_plugins.host.builtin import register_attacks
 REGISTRY = {attack.name: attack for attack in register_attacks()}
 
 
-def test_quick_is_pgd_20_along_the_curve() -> None:
+def test_quick_is_pgd_20_with_restarts_along_the_curve() -> None:
     ((attack, eps),) = find_protocol("quick").build(REGISTRY)
-    assert attack.label == "pgd-20"
+    assert attack.label == "pgd-20x5"
     assert [round(e * 255, 6) for e in eps] == [0, 1, 2, 4, 8, 16, 32]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from examples.experiments import front
 from examples.experiments.plan import Experiment, Run, load
 from examples.experiments.record import Record, landscape, machine
 from examples.experiments.results import Results, difference, table, write_results
@@ -305,3 +306,13 @@ def test_the_gpu_of_a_machine_is_named_where_runs_can_use_it(monkeypatch: pytest
     assert machine().startswith("Some GPU, ")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "GPU" not in machine()
+
+
+def test_the_picture_of_the_readme_is_drawn_from_the_records(tmp_path: Path) -> None:
+    rows = front.students(front.HERE / "raw")
+    assert {row: len(models) for row, models in rows.items()} == {"hook": 5, "no hook": 5}
+    front.draw(rows, tmp_path / "picture.svg")
+    text = (tmp_path / "picture.svg").read_text()
+    assert all(word in text for word in ("no hook", "accuracy, %", "mean ± sd over 5 seeds"))
+    assert len(text) < 40_000
+    assert front.PICTURE.is_file()

@@ -209,7 +209,7 @@ def test_a_run_ends_with_the_gate_s_tally_and_where_its_report_is(whole: Path) -
     assert re.search(r"\* Release gate, student: .*not run \(FGSM ≥ PGD-20 ≥ PGD-100 ≥ AutoAttack; ", page)
 
 
-def test_a_data_set_without_a_preset_is_told_of(tmp_path: Path) -> None:
+def test_a_data_set_without_a_preset_has_one_by_the_size_of_its_images(tmp_path: Path) -> None:
     for part in ("train", "test"):
         for name in ("one", "two"):
             (tmp_path / part / name).mkdir(parents=True)
@@ -219,7 +219,8 @@ def test_a_data_set_without_a_preset_is_told_of(tmp_path: Path) -> None:
     small = {**TINY, "teacher": {"network": "small-resnet", "epochs": 1, "batch_size": 4}}
     run(configure("noise", dataset="folder", data_root=tmp_path, output=tmp_path / "run", **small))
     said = (tmp_path / "run/events.jsonl").read_text()
-    assert "There is no preset for the data set 'folder': options you did not set have the defaults of noise" in said
+    assert "no preset" not in said
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["preset"] == "digits"
     request = parse(["--config", str(tmp_path / "run/config.yaml"), "--output", str(tmp_path / "again")])
     run(request.config)
     assert "no preset" not in (tmp_path / "again/events.jsonl").read_text()  # the file sets everything

@@ -89,3 +89,23 @@ def test_models_that_several_runs_share_are_drawn_once(tmp_path: Path) -> None:
         for found in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", html_of(*shared))
     ]
     assert any("sre2l, hook, shared by 2: median" in svg for svg in svgs)
+
+
+def test_a_single_run_begins_with_what_came_out(tmp_path: Path) -> None:
+    html = html_of(write_run(tmp_path / "a", gate=[item("failed", "the check")]))
+    assert (
+        "Students of 10 images per class are right on 90.0 % of 100 test images, and 60.0 % under PGD-20 at ε = 4/255. "
+        "1 of its checks failed." in html
+    )
+    assert "The release gate was not run." in html_of(write_run(tmp_path / "b"))
+
+
+def test_on_a_phone_every_cell_says_its_column(tmp_path: Path) -> None:
+    html = html_of(write_run(tmp_path / "a"))
+    assert '<td data-head="clean">90.0</td>' in html
+    assert '<td data-head="ε = 16/255">30.0</td>' in html
+    assert ".stack tr { display: grid;" in html
+
+
+def test_the_rows_of_the_images_have_names(tmp_path: Path) -> None:
+    assert "From the top: zero, one." in html_of(write_run(tmp_path / "a", classes=("zero", "one")))

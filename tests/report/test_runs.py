@@ -56,7 +56,7 @@ def test_metrics_are_in_the_report(done: tuple[Report, Path]) -> None:
     assert [drop.value for drop in report.metrics.drops] == pytest.approx(expected)
     assert (report.metrics.ratios, report.metrics.hlr) == ([], None)
     assert (
-        f"percent of its clean accuracy: {100 * expected[0]:.1f} (pgd-20, 1/255), "
+        f"percent of its clean accuracy: {100 * expected[0]:.1f} (pgd-20x5, 1/255), "
         in (folder / "report.md").read_text()
     )
 
@@ -79,7 +79,20 @@ def test_a_failed_item_is_loud(
 
     monkeypatch.setattr(assess, "review", failing)
     _, folder = do_tiny_run(tmp_path / "run", "noise")
-    assert "RELEASE GATE FAILED for the student, hard labels: accuracy under attack never" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Do not quote the numbers of the student, hard labels yet. Accuracy under attack never" in said
+    assert f"guard-run --config {folder}/config.yaml --teacher {folder} --evaluation.protocol standard" in said
     assert "Release gate failed" in (folder / "report.html").read_text()
     assert "**failed** accuracy under attack never above clean" in (folder / "report.md").read_text()
-    assert "RELEASE GATE FAILED" in (folder / "events.jsonl").read_text()
+    assert "Do not quote" in (folder / "events.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_without_the_gate_nothing_is_checked_and_the_run_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, folder = do_tiny_run(tmp_path / "run", "noise", evaluation={"gate": "off", "images": 20})
+    assert {len(items) for items in report.gate.values()} == {0}
+    assert report.models.student.robust
+    assert "not run (--evaluation.gate off), so the numbers are not checked" in capsys.readouterr().err
+    assert "failed" not in (folder / "report.md").read_text()

@@ -30,6 +30,7 @@ LAYERS = (
     ("pipeline",),
     ("testing", "scaffold"),
     ("cli",),
+    ("__main__",),
 )
 """From the ground up; a module imports from its own folder and from lower layers only."""
 

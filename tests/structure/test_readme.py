@@ -5,39 +5,59 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
+from guard_plugins.artifacts.distilled import save_distilled
 from guard_plugins.cli.arguments import parse
+from guard_plugins.cli.extras import take
+from guard_plugins.data.distilled import DistilledSet
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
 COMMANDS = [
-    line.split("#")[0].split("&&")[-1].strip()
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    line.split("#")[0].split("&&")[-1].strip(" $")
+    for block in re.findall(r"```console\n(.*?)```", README + USAGE, re.DOTALL)
     for line in block.splitlines()
-    if "guard-run" in line
+    if line.strip(" $").startswith("guard-run")
 ]
+RESULT, LOOP = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_loop_runs_as_it_stands() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    before = model[1].weight.detach().clone()
-    loader = [(torch.rand(5, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1])) for _ in range(3)]
-    names = {
-        "torch": torch, "model": model, "loader": loader, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
-    }  # fmt: skip
-    exec(code, names)  # the README's own code
-    assert names["hook"].summary().regularised_steps == 3  # type: ignore[attr-defined]
-    assert not torch.equal(model[1].weight, before)
+def test_the_images_are_read_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = DistilledSet(torch.rand(100, 1, 8, 8), torch.arange(100) // 10)
+    save_distilled(tmp_path / "runs/digits/distilled", made, tuple("0123456789"))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(RESULT, names)  # the README's own code
+    assert names["images"].shape == (100, 1, 8, 8)
+    assert torch.equal(names["labels"], made.labels)
+
+
+def test_the_loop_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(LOOP, names)  # the README's own code
+    steps = len(names["loader"])
+    assert capsys.readouterr().out.splitlines()[0].split() == ["regularised", "steps", str(steps), "of", str(steps)]
+    images, labels = names["everything"].tensors
+    with torch.no_grad():
+        assert (names["model"](images).argmax(1) == labels).float().mean() > 0.5
+
+
+def test_it_is_short() -> None:
+    assert len(README.split()) <= 600
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "--help" not in c and "--resume" not in c])
-def test_every_guard_run_command_is_valid(command: str) -> None:
-    assert parse(shlex.split(command)[1:]).config.method
+def test_every_guard_run_command_is_valid(command: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    words = [word.replace("photos", str(tmp_path / "photos")) for word in shlex.split(command)[1:]]
+    extras, rest = take(words)
+    assert parse(rest).config.method
+    assert extras.series == ("--seeds" in command)
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -31,6 +31,12 @@ class Folder(DataSet):
     needs_root = True
     ignores = ("download",)
 
+    def side(self, request: DataRequest) -> int | None:
+        """Return that of the first image."""
+        from guard_plugins.data.images.listing import first_side
+
+        return first_side(request.root.expanduser()) if request.root is not None else None
+
     def load(self, request: DataRequest) -> Data:
         """Read the images below ``request.root``.
 

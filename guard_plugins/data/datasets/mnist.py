@@ -12,10 +12,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from guard_plugins.data.base import DataRequest
+
 
 class _Idx(TorchvisionSet):
     damaged = "files are missing or damaged below its folder raw/"
     folder: ClassVar[Literal["MNIST", "FashionMNIST"]]
+
+    def side(self, request: DataRequest) -> int:
+        """Return 28."""
+        return 28
 
     def read(self, root: Path, *, train: bool, download: bool) -> Any:
         """Return torchvision's data set of one split.

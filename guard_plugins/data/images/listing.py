@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import unicodedata
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from PIL import Image
 
 from guard_plugins.data.images.decode import EXTENSIONS
 from guard_plugins.data.images.splits import Files
@@ -183,3 +185,17 @@ def _some(names: set[str] | tuple[str, ...]) -> str:
     first = sorted(names)[:5]
     rest = len(names) - len(first)
     return (", ".join(first) or "none") + (f" and {rest} more" if rest else "")
+
+
+_UNREADABLE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+def first_side(root: Path) -> int | None:
+    """Return the shorter side in pixels of the first image below ``root``, hidden folders aside; None without one."""
+    for folder, names, files in os.walk(root):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in EXTENSIONS and not name.startswith("."):
+                with contextlib.suppress(*_UNREADABLE), Image.open(Path(folder) / name) as image:
+                    return min(image.size)
+    return None

@@ -37,13 +37,17 @@ def loss_rise_within_bound(subject: Subject, *, h: float, images: int = 64, tole
     return judged(
         "loss rise within ‖g‖ε + ½|λ|ε²",
         good=above <= max(tolerance, 1.5 / len(x)),
-        figure=f"at {radius(subject.eps)} the loss rises above the bound on {percent(above)} % of {len(x)} images; "
-        f"median rise {used:.3g} times the bound, median |λ|max {float(measured.eigenvalue.median()):.3g}",
+        figure=f"at {radius(subject.eps)} the loss rises above the bound on {percent(above)} % of {len(x)} images, "
+        f"typically to {_times(used)} the bound; typical |λ|max {float(measured.eigenvalue.median()):.3g} (medians)",
         value=above,
         suggests="curvature at the image does not explain robustness at this radius, because the loss curves more "
         "further out (the Hessian of a ReLU network does not see its kinks)",
         otherwise="warning",
     )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.2g} times"
 
 
 def _attacked(subject: Subject, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,7 +56,7 @@ def _attacked(subject: Subject, images: torch.Tensor, labels: torch.Tensor) -> t
     x, y = images.to(device), labels.to(device)
     generator = subject.seeds.generator("bound", device=device)
     with borrowed(subject.model), torch.no_grad():
-        attack = PGD(steps=subject.steps)
+        attack = PGD(steps=subject.attack.steps)
         adversarial = attack.perturb(subject.model, x, y, eps=subject.eps, generator=generator)
         here, there = (F.cross_entropy(subject.model(at), y, reduction="none") for at in (x, adversarial))
     return (there - here).cpu(), (adversarial - x).flatten(1).norm(dim=1).cpu()

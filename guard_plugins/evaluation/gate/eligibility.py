@@ -33,6 +33,7 @@ def logits_are_deterministic(subject: Subject, *, passes: int = 5, tolerance: fl
         good=change <= tolerance,
         figure=f"largest relative change over {passes} passes {change:.1e}",
         value=change,
+        finding="the same images get other logits every time",
         suggests="the forward pass is random, and such a model looks too robust under standard attacks: average "
         "gradients over many passes (EOT)",
     )
@@ -47,6 +48,7 @@ def forward_does_not_optimise(subject: Subject) -> GateItem:
         good=not watch.calls,
         figure=f"{watch.calls} calls of autograd in one forward pass",
         value=float(watch.calls),
+        finding="the forward pass computes gradients itself",
         suggests="standard attacks do not work against an inner optimisation: an adaptive attack is needed",
     )
 
@@ -60,6 +62,7 @@ def outputs_are_logits(subject: Subject) -> GateItem:
         "logits, not probabilities",
         good=not probable,
         figure=f"outputs from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
+        finding="the model returns probabilities, not logits",
         suggests="every row sums to one: remove the softmax from the model before attacking it",
     )
 
@@ -82,6 +85,7 @@ def gradients_are_not_zero(subject: Subject, *, tolerance: float = 0.01) -> Gate
         good=rate <= subject.slack(tolerance),
         figure=f"{percent(rate)} % of the images have an input gradient of exactly zero",
         value=rate,
+        finding=f"no gradient reaches the pixels of {zero} of {len(subject.labels)} images",
         suggests="a step that is not differentiable (such as quantisation) or a saturated softmax blocks the gradient: "
         "treat the step as the identity in the attack's backward pass; until then rely on Square and margin losses",
     )

@@ -71,7 +71,7 @@ def probe(
     known: Sequence[GateItem] = (),
     progress: Callable[[GateItem, int, int], None] | None = None,
 ) -> list[GateItem]:
-    """Return the items that attack the model again.
+    """Return the items that attack the model again; a failure is one on more images too, where there are more.
 
     Args:
         subject: The model, images and radius to probe.
@@ -93,9 +93,17 @@ def probe(
         probes.teacher_is_of_little_help,
         partial(bound.loss_rise_within_bound, h=h),
     )
-    items = list(known)
+    items, larger = list(known), None
     for check in checks[len(known) :]:
         items.append(check(subject))
+        if items[-1].verdict == "failed" and subject.confirm is not None:
+            larger = larger or subject.confirm()
+            items[-1] = _repeated(check(larger), images=(len(subject.labels), len(larger.labels)))
         if progress is not None:
             progress(items[-1], len(items), len(checks))
     return items
+
+
+def _repeated(item: GateItem, *, images: tuple[int, int]) -> GateItem:
+    few, many = images
+    return item.model_copy(update={"figure": f"{item.figure} ({many} images, after a failure on {few})"})

@@ -6,8 +6,9 @@ from guard_plugins.artifacts.report import GateItem, Verdict
 
 
 def judged(
-    name: str, *, good: bool, figure: str, suggests: str, value: float | None = None, otherwise: Verdict = "failed"
-) -> GateItem:
+    name: str, *, good: bool, figure: str, suggests: str, value: float | None = None, otherwise: Verdict = "failed",
+    finding: str = "",
+) -> GateItem:  # fmt: skip
     """Return an item that passed, or one with another verdict.
 
     Args:
@@ -17,10 +18,11 @@ def judged(
         suggests: What it means if it did not pass, and what to do then.
         value: The number the verdict rests on.
         otherwise: The verdict if it did not pass.
+        finding: What was found, as a title with radius and counts, if it did not pass.
     """
     if good:
         return GateItem(name=name, verdict="passed", figure=figure, value=value)
-    return GateItem(name=name, verdict=otherwise, figure=figure, value=value, suggests=suggests)
+    return GateItem(name=name, verdict=otherwise, figure=figure, value=value, suggests=suggests, finding=finding)
 
 
 def not_run(name: str, why: str) -> GateItem:

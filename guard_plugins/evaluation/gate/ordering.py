@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from guard_plugins.artifacts.formatting import change, percent, radius
+from guard_plugins.artifacts.formatting import change, percent, points, radius
 from guard_plugins.artifacts.report import GateItem
 from guard_plugins.evaluation.gate.item import judged, not_run
 
@@ -31,6 +31,8 @@ def never_above_clean(clean: float, results: Sequence[AttackResult]) -> GateItem
         good=worst.accuracy <= clean + 1e-9,
         figure=f"highest {percent(worst.accuracy)} ({worst.attack}), clean {percent(clean)}",
         value=worst.accuracy - clean,
+        finding=f"accuracy under {worst.attack} is {points(worst.accuracy - clean)} points above clean accuracy at "
+        f"{radius(worst.eps, worst.norm)} on {worst.images} images",
         suggests="the two numbers were not measured on the same images and the same model: publish neither",
     )
 
@@ -67,7 +69,7 @@ def stronger_is_lower(results: Sequence[AttackResult], *, tolerance: float = 0.0
     gaps = []
     for eps, known in _by_radius(results).items():
         for weak, strong in itertools.pairwise(_ranked(known)):
-            allowed = max(tolerance, 1.5 / strong.images)
+            allowed = max(tolerance, 2.5 / strong.images)
             gaps.append((strong.accuracy - weak.accuracy - allowed, strong, weak, eps))
     if not gaps:
         return not_run(name, "no two of these attacks ran at the same radius")
@@ -78,6 +80,8 @@ def stronger_is_lower(results: Sequence[AttackResult], *, tolerance: float = 0.0
         figure=f"closest pair: {strong.attack} {percent(strong.accuracy)} after {weak.attack} {percent(weak.accuracy)} "
         f"at {radius(eps)}",
         value=strong.accuracy - weak.accuracy,
+        finding=f"{strong.attack} is too weak at {radius(eps)}: {points(strong.accuracy - weak.accuracy)} points above "
+        f"{weak.attack} on {strong.images} images",
         suggests="gradients are masked and mislead the stronger attack, or it had too few steps",
     )
 
@@ -108,9 +112,11 @@ def square_not_below_white_box(results: Sequence[AttackResult], *, tolerance: fl
     worst, eps, white_name, images = max(found, key=lambda entry: entry[0])
     return judged(
         name,
-        good=worst <= max(tolerance, 1.5 / images),
+        good=worst <= max(tolerance, 2.5 / images),
         figure=f"breaks {percent(worst)} % of the images that {white_name} did not, at {radius(eps)}",
         value=worst,
+        finding=f"{white_name} is too weak at {radius(eps)}: without gradients {points(worst)} points more break on "
+        f"{images} images",
         suggests="gradients are masked and the white-box numbers are too high: report the lower one and find the cause",
     )
 
@@ -133,9 +139,11 @@ def curve_is_monotone(results: Sequence[AttackResult], *, tolerance: float = 0.0
     rise, near, far = max(rises, key=lambda entry: entry[0])
     return judged(
         name,
-        good=rise <= max(tolerance, 1.5 / far.images),
+        good=rise <= max(tolerance, 2.5 / far.images),
         figure=f"largest change {change(rise)} points ({near.attack}, {radius(near.eps)} to {radius(far.eps)})",
         value=rise,
+        finding=f"{far.attack} is too weak at {radius(far.eps)}: {points(rise)} points above {radius(near.eps)} on "
+        f"{far.images} images",
         suggests="a larger ball contains the smaller one, so the attack fails: use more steps or restarts",
     )
 

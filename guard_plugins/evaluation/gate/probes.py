@@ -6,7 +6,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from guard_plugins.artifacts.formatting import percent, radius
+from guard_plugins.artifacts.formatting import percent, points, radius
 from guard_plugins.artifacts.report import GateItem
 from guard_plugins.attacks.adaptive import Adaptive
 from guard_plugins.attacks.margin import DLRPGD, MarginPGD
@@ -26,14 +26,16 @@ def margin_losses_agree(subject: Subject, *, tolerance: float = 0.05) -> GateIte
     Margins do not saturate on confident logits. On many honest models they break a few points more as well, so the
     check has a tolerance and fails with 95 % confidence only.
     """
-    plain = subject.robust(PGD(steps=subject.steps))
-    margins = [subject.robust(kind(steps=subject.steps)) for kind in (MarginPGD, DLRPGD)]
+    plain = subject.robust(subject.attack)
+    margins = [subject.robust(_alike(kind, subject.attack)) for kind in (MarginPGD, DLRPGD)]
     cw, dlr = map(share, margins)
     return judged(
         "margin losses agree",
         good=not any(clearly_more(plain, left, tolerance) for left in margins),
         figure=f"cross-entropy {percent(share(plain))}, CW {percent(cw)}, DLR {percent(dlr)} at {radius(subject.eps)}",
         value=share(plain) - min(cw, dlr),
+        finding=f"{_weak(subject)}: margin losses break "
+        f"{points(share(plain) - min(cw, dlr))} points more on {len(plain)} images",
         suggests="the cross-entropy's gradient vanishes on this model: report margin attacks and AutoAttack",
     )
 
@@ -41,19 +43,20 @@ def margin_losses_agree(subject: Subject, *, tolerance: float = 0.05) -> GateIte
 def converged(subject: Subject, *, tolerance: float = 0.005) -> GateItem:
     """Check that PGD with twice the steps, or with 5 restarts, breaks at most half a point more.
 
-    Restarts find a few more images on honest models too, how many depends on rounding. So the check fails only if the
-    difference, image by image, is above the tolerance with 95 % confidence.
+    Both attack every image that is left. They find a few more on honest models too, how many depends on rounding. So
+    the check fails only if the difference, image by image, is above the tolerance with 95 % confidence.
     """
-    steps = subject.steps
-    base = subject.robust(PGD(steps=steps))
-    stronger = [subject.robust(PGD(steps=2 * steps)), subject.robust(PGD(steps=steps, restarts=5))]
+    steps, base = subject.attack.steps, subject.robust(subject.attack)
+    stronger = [subject.left_by(attack, base) for attack in (PGD(steps=2 * steps), PGD(steps=steps, restarts=5))]
     doubled, restarted = map(share, stronger)
+    excess = share(base) - min(doubled, restarted)
     return judged(
         "twice the steps and 5 restarts change nothing",
         good=not any(clearly_more(base, left, tolerance) for left in stronger),
-        figure=f"PGD-{steps} {percent(share(base))}, {2 * steps} steps {percent(doubled)}, 5 restarts "
-        f"{percent(restarted)}",
-        value=share(base) - min(doubled, restarted),
+        figure=f"{_named(subject)} {percent(share(base))}, with {2 * steps} steps {percent(doubled)}, "
+        f"with 5 restarts more {percent(restarted)}, at {radius(subject.eps)} on {len(base)} images",
+        value=excess,
+        finding=f"{_weak(subject)}: {points(excess)} points too high on {len(base)} images",
         suggests="the attack has not converged: evaluate with more steps and restarts, and expect masked gradients",
     )
 
@@ -63,7 +66,7 @@ def scale_of_logits_is_immaterial(subject: Subject, *, tolerance: float = 0.02) 
 
     Large logits saturate the softmax, and the cross-entropy then has no gradient.
     """
-    attack = PGD(steps=subject.steps)
+    attack = subject.attack
     rates = {1.0: share(subject.robust(attack))}
     rates |= {scale: share(subject.robust_of(Rescaled(subject.model, 1 / scale), attack)) for scale in SCALES}
     change = rates[1.0] - min(rates.values())
@@ -73,6 +76,8 @@ def scale_of_logits_is_immaterial(subject: Subject, *, tolerance: float = 0.02) 
         good=change <= subject.slack(tolerance),
         figure=f"accuracy under PGD with logits {figure}",
         value=change,
+        finding=f"{_weak(subject)}: with smaller logits it breaks {points(change)} "
+        f"points more on {len(subject.labels)} images",
         suggests="the logits are so large that the softmax saturates, so attacks on the cross-entropy fail: use margin "
         "losses or AutoAttack",
     )
@@ -85,7 +90,7 @@ def transfer_is_weaker(subject: Subject, *, tolerance: float = 0.01) -> GateItem
         return not_run(name, "no undefended network was given to transfer from")
     return _weaker(
         subject, name, "an attack transferred from an undefended network breaks",
-        Transfer(source=subject.source, steps=subject.steps), tolerance,
+        Transfer(source=subject.source, steps=subject.attack.steps), tolerance,
     )  # fmt: skip
 
 
@@ -98,15 +103,16 @@ def teacher_is_of_little_help(subject: Subject, *, tolerance: float = 0.05) -> G
     name = "adaptive attack breaks little more"
     if subject.teacher is None:
         return not_run(name, "no teacher was given")
-    attack = Adaptive(steps=subject.steps, teacher=subject.teacher)
-    left = subject.robust(PGD(steps=subject.steps)) & subject.robust(MarginPGD(steps=subject.steps))
-    both = left & subject.robust(attack)
+    attack = Adaptive(steps=subject.attack.steps, teacher=subject.teacher)
+    left = subject.robust(subject.attack) & subject.robust(_alike(MarginPGD, subject.attack))
+    both = subject.left_by(attack, left)
     only = share(left & ~both)
     return judged(
         name,
         good=not clearly_more(left, both, tolerance),
-        figure=f"{attack.label} breaks {percent(only)} % of the images that PGD on cross-entropy and margin did not",
+        figure=f"{attack.label} breaks {percent(only)} % of the images, which PGD on cross-entropy and margin did not",
         value=only,
+        finding=f"{_weak(subject)}: {attack.label} breaks {points(only)} points more on {len(left)} images",
         suggests="the gradients of the teacher or of the smooth ReLU are more useful than the model's own, which are "
         "masked: report the adaptive attack",
     )
@@ -127,28 +133,43 @@ def noise_is_weaker(subject: Subject, *, draws: int = 100, tolerance: float = 0.
 
 
 def _weaker(subject: Subject, name: str, breaks: str, attack: Transfer | Noise, tolerance: float) -> GateItem:
-    left = subject.robust(PGD(steps=subject.steps))
-    only = share(left & ~subject.robust(attack))
+    left = subject.robust(subject.attack)
+    only = share(left & ~subject.left_by(attack, left))
     return judged(
         name,
         good=only <= subject.slack(tolerance),
-        figure=f"{breaks} {percent(only)} % of the images that PGD-{subject.steps} did not",
+        figure=f"{breaks} {percent(only)} % of the images, which {_named(subject)} did not",
         value=only,
+        finding=f"{_weak(subject)}: {breaks} {points(only)} points more on {len(left)} images",
         suggests="this attack uses no gradients of the model and still beats them: they are masked",
     )
 
 
 def falls_to_zero(subject: Subject) -> GateItem:
     """Check that accuracy falls to chance at ε = 0.5, where every image can be turned into the same grey."""
-    rate = share(subject.robust(PGD(steps=max(subject.steps, 40)), eps=0.5))
+    rate = share(subject.robust(PGD(steps=max(subject.attack.steps, 40)), eps=0.5))
     chance = 1 / subject.classes()
     return judged(
         "ε curve falls to zero",
         good=rate <= subject.slack(chance),
         figure=f"accuracy {percent(rate)} at ε = 0.5, chance {percent(chance)}",
         value=rate,
+        finding=f"{percent(rate)} % of {len(subject.labels)} images survive ε = 0.5, where no model can resist",
         suggests="no model can resist so large a perturbation: the attack fails because gradients are masked",
     )
+
+
+def _alike(kind: type[PGD], attack: PGD) -> PGD:
+    """Return an attack on another loss with the same steps and restarts."""
+    return kind(steps=attack.steps, restarts=attack.restarts, near=attack.near)
+
+
+def _named(subject: Subject) -> str:
+    return subject.attack.label.replace(subject.attack.name, subject.attack.display, 1)
+
+
+def _weak(subject: Subject) -> str:
+    return f"{_named(subject)} is too weak at {radius(subject.eps)}"
 
 
 class Rescaled(nn.Module):

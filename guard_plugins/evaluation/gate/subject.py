@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from guard_plugins.attacks.official import classes_of
+from guard_plugins.attacks.pgd import PGD
 from guard_plugins.evaluation.accuracy import attack_accuracy
 from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from guard_plugins.attacks.base import Attack
     from guard_plugins.runtime.seeds import Seeds
 
@@ -29,9 +32,11 @@ class Subject:
             classified images are broken.
         seeds: Source of all randomness.
         batch_size: Images per batch.
-        steps: Steps of the PGD the evaluation relies on.
+        attack: The PGD the evaluation relies on.
         source: An undefended network to transfer attacks from, or None.
         teacher: The network whose labels the model learned from, or None.
+        spare: So many images never decide a check.
+        confirm: Makes the same subject with more images, on which a failed check is repeated; None without more.
     """
 
     model: nn.Module
@@ -40,9 +45,11 @@ class Subject:
     eps: float
     seeds: Seeds
     batch_size: int = 256
-    steps: int = 20
+    attack: PGD = field(default_factory=PGD)
     source: nn.Module | None = None
     teacher: nn.Module | None = None
+    spare: int = 1
+    confirm: Callable[[], Subject] | None = None
     _known: dict[tuple[str, float], Tensor] = field(default_factory=dict, repr=False)
 
     def robust(self, attack: Attack, *, eps: float | None = None) -> Tensor:
@@ -56,6 +63,21 @@ class Subject:
         if key not in self._known:
             self._known[key] = self.robust_of(self.model, attack, eps=key[1])
         return self._known[key]
+
+    def left_by(self, attack: Attack, among: Tensor) -> Tensor:
+        """Return which images of ``among`` an attack leaves correctly classified; no other image is attacked.
+
+        Args:
+            attack: The attack.
+            among: Bool of shape (N,).
+        """
+        left = among.clone()
+        if among.any():
+            left[among] = attack_accuracy(
+                self.model, attack, self.images[among], self.labels[among], eps=self.eps, batch_size=self.batch_size,
+                seeds=self.seeds,
+            ).robust  # fmt: skip
+        return left
 
     def robust_of(self, model: nn.Module, attack: Attack, *, eps: float | None = None) -> Tensor:
         """Return which images a variant of the model still classifies correctly, bool of shape (N,).
@@ -76,8 +98,8 @@ class Subject:
             return classes_of(self.model, self.images[:1].to(device_of(self.model)))
 
     def slack(self, share: float) -> float:
-        """Return ``share``, or one and a half images if that is more, so that no check fails because of one image."""
-        return max(share, 1.5 / len(self.labels))
+        """Return ``share``, or half an image more than ``spare`` if that is more."""
+        return max(share, (self.spare + 0.5) / len(self.labels))
 
 
 def clearly_more(before: Tensor, after: Tensor, limit: float) -> bool:

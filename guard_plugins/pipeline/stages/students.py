@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from guard_plugins.artifacts.atomic import made
 from guard_plugins.artifacts.distilled import load_pngs
+from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.training.student import train_students
@@ -13,7 +15,7 @@ from guard_plugins.training.student_batches import StudentBatches, online
 
 
 class StudentsStage(Stage):
-    """Trains students on the method's labels, and others on the stored PNGs with hard labels; none are kept on disk."""
+    """Trains students on the method's labels, and others on the stored PNGs with hard labels; kept on disk if asked."""
 
     name = "students"
     memory_option = "--student.batch-size"
@@ -33,6 +35,23 @@ class StudentsStage(Stage):
             "student": train_students(run.task, _labelled(run), name="student"),
             "student_hard": train_students(run.task, hard, name="student-hard"),
         }
+        if run.config.keep_students:
+            _keep(run)
+
+
+def _keep(run: RunContext) -> None:
+    """Write the students as files that guard-eval takes."""
+    config, data = run.config, run.prepared.data
+    card = TeacherCard(
+        network=config.student.network or config.teacher.network,
+        activation=config.student.activation or config.teacher.activation, image_shape=data.image_shape,
+        classes=data.classes,
+    )  # fmt: skip
+    for kind in ("student", "student_hard"):
+        for number, model in enumerate(run.results.models[kind]):
+            path = run.folder.student(number, hard=kind == "student_hard")
+            made(path.parent)
+            write_teacher(path, model, card)
 
 
 def _labelled(run: RunContext) -> Callable[[str], StudentBatches]:

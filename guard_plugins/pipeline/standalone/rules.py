@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from guard_plugins.config.explain import flag
+from guard_plugins.config.nearest import nearest
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.config.schema import Section
 from guard_plugins.errors import ConfigError
@@ -73,8 +72,8 @@ def _require_labels(request: EvaluationRequest) -> None:
 
 def _require_preset(name: str | None) -> None:
     if name is not None and name not in PRESETS:
-        near = difflib.get_close_matches(name.lower(), PRESETS, n=1)
+        near = nearest(name, PRESETS)
         raise ConfigError(
             f"There is no preset {name!r} (--preset)", seen=f"known: {', '.join(sorted(PRESETS))}",
-            do=f"Did you mean {near[0]!r}?" if near else "Pick one of these, or leave --preset out.",
+            do=f"Did you mean {near!r}?" if near else "Pick one of these, or leave --preset out.",
         )  # fmt: skip

@@ -41,7 +41,7 @@ def kept(folder: Path | None) -> Iterator[StopRequest]:
         try:
             yield stop
         except StoppedError as error:
-            raise StoppedError(error.number, do="Go on with the same command.") from None
+            raise StoppedError(error.number, do="Continue with the same command.") from None
         finally:
             if not any(folder.glob(STATES)):
                 _remove(folder)

@@ -1,0 +1,160 @@
+"""What guard-run's command line asks for beside settings of a run: how much it says, where it stops, what it lists."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from guard_plugins.config.nearest import nearest
+from guard_plugins.config.schema import Level
+from guard_plugins.config.sources import Parser
+from guard_plugins.errors import ConfigError
+
+RUNS: Final = Path("runs")
+"""Where runs without --output go, and where ``--resume`` alone looks."""
+_WORDS: Final = ("list", "help", "version", "resume", "completion", "compare", "seeds")
+"""Flags that people type as if they were commands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What is asked for.
+
+    Attributes:
+        level: How much is said on the terminal.
+        stop_after: The last stage to do, or None for all.
+        seeds: Seeds of a series of runs; empty for one run.
+        compare: Rivals to run beside it.
+        listing: Whether to list what is installed.
+        completion: The shell to write a completion script for, or None.
+    """
+
+    level: Level = "normal"
+    stop_after: str | None = None
+    seeds: tuple[int, ...] = ()
+    compare: tuple[str, ...] = ()
+    listing: bool = False
+    completion: str | None = None
+
+    @property
+    def series(self) -> bool:
+        """Whether several runs are asked for."""
+        return bool(self.seeds or self.compare)
+
+
+def take(argv: Sequence[str]) -> tuple[Extras, list[str]]:
+    """Return what ``argv`` asks for here, and the arguments that are left; ``--resume`` alone gets the newest run.
+
+    Raises:
+        ConfigError: If a value is wrong, or options exclude each other.
+    """
+    if argv and argv[0] in _WORDS:
+        raise ConfigError(f"{argv[0]!r} is no method (guard-run METHOD)", do=f"Did you mean guard-run --{argv[0]}?")
+    parser = Parser(add_help=False, allow_abbrev=False)
+    add_extras(parser)
+    found, rest = parser.parse_known_args(argv)
+    if found.quiet and found.verbose:
+        raise ConfigError("--quiet and --verbose exclude each other", do="Give one of them.")
+    extras = Extras(
+        level="quiet" if found.quiet else "verbose" if found.verbose else "normal",
+        stop_after=found.stop_after, seeds=_seeds(found.seeds), compare=_names(found.compare), listing=found.list,
+        completion=found.completion,
+    )  # fmt: skip
+    if extras.series and extras.stop_after:
+        raise ConfigError(
+            "--stop-after leaves nothing to compare (--seeds, --compare)", do="Leave it out, or do one run."
+        )
+    return extras, _newest_resumed(rest)
+
+
+def add_extras(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a parser, in a group of their own."""
+    group = parser.add_argument_group("what to do")
+    group.add_argument("--list", action="store_true", help="list methods and presets, and stop")
+    group.add_argument("--quiet", action="store_true", help="print the final table and failures only")
+    group.add_argument("--verbose", action="store_true", help="print every check of the release gate, too")
+    group.add_argument(
+        "--stop-after", choices=("teacher", "distill"), help="end after this stage; --resume does the rest"
+    )
+    group.add_argument("--seeds", metavar="0-4", help="one run for each seed, and a page that compares them")
+    group.add_argument(
+        "--compare", metavar="NAMES", help="the same run again for each of these, and a page that compares them: "
+        "no-guard, a rival of the hook (fgsm-rs, pgd, trades, gradient-norm), or another method",
+    )  # fmt: skip
+    group.add_argument(
+        "--completion", choices=("bash", "zsh", "fish"), metavar="SHELL",
+        help="print a completion script for bash, zsh or fish, and stop",
+    )  # fmt: skip
+
+
+def newest_run() -> Path:
+    """Return the run in ``runs/`` that was at work last.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    found = [path.parent for path in RUNS.glob("**/config.yaml")]
+    if not found:
+        raise ConfigError(
+            "There is no run to resume in runs/ (--resume)", do="Give the folder of the run: guard-run --resume DIR"
+        )
+    return max(found, key=_last_work)
+
+
+def _last_work(run: Path) -> float:
+    times = [0.0]
+    for name in ("config.yaml", "events.jsonl"):
+        with contextlib.suppress(OSError):
+            times.append((run / name).stat().st_mtime)
+    return max(times)
+
+
+def _newest_resumed(argv: Sequence[str]) -> list[str]:
+    words = list(argv)
+    for n, word in enumerate(words):
+        if word == "--resume" and (n + 1 == len(words) or words[n + 1].startswith("-")):
+            return [*words[:n], f"--resume={newest_run()}", *words[n + 1 :]]
+    return words
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    """Read ``0-4`` or ``0,2,5`` or both mixed."""
+    if text is None:
+        return ()
+    found: list[int] = []
+    for part in text.split(","):
+        numbers = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
+        if numbers is None:
+            raise ConfigError(f"{text!r} are no seeds (--seeds)", do="Give a range or a list, such as 0-4 or 0,2,5.")
+        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        if last - first >= 1000:
+            raise ConfigError(f"{text!r} are {last - first + 1} runs (--seeds)", do="Give at most a thousand.")
+        found += range(first, last + 1)
+    if len(found) != len(set(found)) or not found:
+        raise ConfigError(f"{text!r} names a seed twice, or none (--seeds)", do="Give every seed once, such as 0-4.")
+    return tuple(found)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) != len(names):
+        raise ConfigError(
+            f"{text!r} names something twice, or nothing (--compare)", do="Give names such as no-guard,fgsm-rs."
+        )
+    return names
+
+
+def near_rival(name: str, known: Sequence[str]) -> ConfigError:
+    """Return the error about a name that ``--compare`` does not know."""
+    near = nearest(name, known)
+    return ConfigError(
+        f"There is nothing called {name!r} to compare with (--compare)", seen=f"known: {', '.join(known)}",
+        do=f"Did you mean {near!r}?" if near else "Pick one of these.",
+    )  # fmt: skip

@@ -1,0 +1,54 @@
+"""Chooses a preset by the size of the images where none is named and none has the name of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from guard_plugins.config.layers import Layer, merged
+from guard_plugins.config.presets import PRESETS
+from guard_plugins.data.base import DataSet
+
+if TYPE_CHECKING:
+    from guard_plugins.config import RunConfig
+    from guard_plugins.method import Method
+
+TINY: Final = 16
+"""Pixels a side up to which the settings of digits are taken; above, those of ``fast``."""
+LARGEST: Final = 64
+"""Pixels a side to which larger images are resized, so that a CPU does the job in minutes."""
+
+
+def sized(config: RunConfig, method: type[Method], dataset: type[DataSet], layers: Sequence[Layer]) -> Layer | None:
+    """Return the settings that the size of the images suggests; None where the user or the data set's name decides.
+
+    Args:
+        config: What the layers give without it.
+        method: The method's class.
+        dataset: The data set's class.
+        layers: Where settings come from.
+    """
+    given = merged(*(layer.values for layer in layers))
+    if config.preset is not None or "preset" in given or config.dataset in {*PRESETS, *method.presets}:
+        return None
+    if dataset.side is DataSet.side:  # it does not know
+        return None
+    side = config.data.image_size or dataset().side(config.data_request())
+    if side is None:
+        return None
+    chosen: dict[str, Any] = {"preset": "digits" if side <= TINY else "fast"}
+    if side > LARGEST and config.data.image_size is None:
+        chosen["data"] = {"image_size": LARGEST}
+    return Layer(f"the size of the images, {side} pixels", chosen)
+
+
+def chosen_note(config: RunConfig) -> str:
+    """Return what was chosen, in a sentence for the person who did not choose it."""
+    size = config.data.image_size
+    resized = f", images resized to {size} pixels a side (--data.image-size)" if size else ""
+    limits = config.data.train_per_class, config.data.test_per_class
+    most = f", at most {limits[0]} training and {limits[1]} test images per class" if all(limits) else ""
+    return (
+        f"note: no preset has the name of the data set {config.dataset}, so the size of its images decides: --preset "
+        f"{config.preset}{resized}{most}. Published settings are --preset cifar10, tiny-imagenet or imagenet."
+    )

@@ -1,0 +1,43 @@
+"""The summary of a run for a terminal; what is piped gets Markdown."""
+
+from __future__ import annotations
+
+import io
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from guard_plugins.artifacts.formatting import attack_name, percent, radius
+from guard_plugins.artifacts.report import Report
+from guard_plugins.report.markdown import KINDS
+
+
+def summary(report: Report, *, width: int, names: dict[str, str]) -> str:
+    """Return the accuracies of a run's models as a table, in percent; the columns are those of the student.
+
+    Args:
+        report: The results.
+        width: Columns of the terminal.
+        names: How attacks are written.
+    """
+    student = report.models.student
+    columns = list(dict.fromkeys((e.attack, e.norm, e.eps) for e in student.robust if e.eps > 0))
+    attacks = list(dict.fromkeys(attack for attack, _, _ in columns))
+    only = attack_name(attacks[0], names) if len(attacks) == 1 else ""
+    under = f" under {only}" if only else " under attack"
+    title = f"Accuracy in percent, clean and{under} at radius ε"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model")
+    table.add_column("clean", justify="right")
+    for attack, norm, eps in columns:
+        before = "" if only else f"{attack_name(attack, names)} "
+        table.add_column(f"{before}{radius(eps, norm)}", justify="right")
+    for kind, label in KINDS.items():
+        model = getattr(report.models, kind)
+        if model is not None:
+            known = {(e.attack, e.norm, e.eps): percent(e.accuracy, e.sd) for e in model.robust}
+            table.add_row(label, percent(model.clean, model.sd), *(known.get(column, "") for column in columns))
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")

@@ -1,0 +1,71 @@
+"""Several runs in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from guard_plugins.artifacts.report import read_report
+from guard_plugins.cli import run
+from guard_plugins.cli.arguments import parse
+from guard_plugins.cli.extras import Extras
+from guard_plugins.cli.series import _members, run_series
+from guard_plugins.errors import ConfigError
+
+TINY = ["--ipc=1", "--teacher.epochs", "1", "--student.epochs=2", "--evaluation.images=20", "--evaluation.gate=off"]
+
+
+def planned(arguments: list[str], **extras: object) -> dict[str, object]:
+    first = parse(arguments)
+    members = _members(arguments, Extras(**extras), first, Path("all"))  # type: ignore[arg-type]
+    return {member.name: member.request.config for member in members}
+
+
+def test_every_seed_has_a_run_and_every_rival_one_beside_it() -> None:
+    runs = planned(["sre2l", "--seed", "9", "--ipc=3", "--output", "x"], seeds=(0, 4), compare=("no-guard", "fgsm-rs"))
+    assert list(runs) == [f"{name}-seed{seed}" for seed in (0, 4) for name in ("sre2l", "no-guard", "fgsm-rs")]
+    found = {
+        name: (config.seed, config.no_guard, config.teacher.training, config.ipc, str(config.output))  # type: ignore[attr-defined]
+        for name, config in runs.items()
+    }
+    assert found["sre2l-seed4"] == (4, False, "plain", 3, "all/sre2l-seed4")
+    assert found["no-guard-seed0"] == (0, True, "plain", 3, "all/no-guard-seed0")
+    assert found["fgsm-rs-seed4"] == (4, False, "fgsm-rs", 3, "all/fgsm-rs-seed4")
+
+
+def test_another_method_takes_the_teacher_that_it_would_train_itself() -> None:
+    runs = planned(["--method", "sre2l", "--teacher.epochs", "2", "--seed=3"], compare=("random", "dc"))
+    random, dc = runs["random-seed3"], runs["dc-seed3"]
+    assert (random.method, str(random.teacher.path)) == ("random", "all/sre2l-seed3/teacher.safetensors")  # type: ignore[attr-defined]
+    assert (dc.method, dc.teacher.path) == ("dc", None)  # type: ignore[attr-defined]
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing called 'noguard'") as caught:
+        planned(["sre2l"], compare=("noguard",))
+    assert "Did you mean 'no-guard'" in caught.value.do
+
+
+@pytest.mark.slow
+def test_a_series_compares_its_runs_and_goes_on_where_it_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "all"
+    command = ["random", *TINY, "--seeds", "0-1", "--compare", "noise", f"--output={output}", "--quiet"]
+    assert run.main(command) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith(f"comparison: {output / 'compare.html'}\n")
+    assert "run 4 of 4: noise-seed1" in said.err
+    reports = {path.parent.name: read_report(path) for path in output.glob("*/report.json")}
+    assert set(reports) == {"random-seed0", "noise-seed0", "random-seed1", "noise-seed1"}
+    assert reports["noise-seed1"].models.teacher == reports["random-seed1"].models.teacher
+    assert reports["random-seed0"].models.teacher != reports["random-seed1"].models.teacher
+    assert "±" in (output / "compare.md").read_text()
+    before = (output / "random-seed0/report.json").stat().st_mtime_ns
+    (output / "compare.html").unlink()
+    assert run.main(command) == 0
+    assert (output / "random-seed0/report.json").stat().st_mtime_ns == before
+    assert (output / "compare.html").exists()
+    with pytest.raises(ConfigError, match="runs of their own"):
+        run_series(["--resume", str(output / "random-seed0")], Extras(seeds=(1,)))
