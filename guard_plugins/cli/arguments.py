@@ -130,7 +130,8 @@ def _resumed(path: Path, rest: Sequence[str], *, moved: bool) -> Request:
             f"There is no run to resume in {path} (--resume)", seen=f"{config} is missing",
             do="Give the folder of an earlier run, such as runs/sre2l-digits-...",
         )  # fmt: skip
-    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith(("--checkpoint-every", "--plugin="))]
+    allowed = ("--checkpoint-every", "--plugin=", "--log")
+    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith(allowed)]
     if other:
         raise ConfigError(
             f"A resumed run keeps its configuration: {other[0]} cannot be given with --resume",
@@ -188,7 +189,7 @@ def _command_options(parser: Parser) -> None:
         "--resume",
         type=path_argument,
         metavar="DIR",
-        help="go on with a stopped run; --checkpoint-every and --plugin may be given again",
+        help="go on with a stopped run; --checkpoint-every, --log and --plugin may be given again",
     )
     group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     group.add_argument("--version", action="store_true", help="print the version and stop")

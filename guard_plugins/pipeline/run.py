@@ -21,11 +21,14 @@ from guard_plugins.pipeline.preparation import Prepared, prepare
 from guard_plugins.pipeline.runner import do_stages, restored
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.runtime.engine import repeatable
+from guard_plugins.runtime.monitor import Callback
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 
-def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -> Report:
+def run(
+    config: RunConfig | Mapping[str, Any] | type[Method], *, callback: Callback | None = None, **settings: Any
+) -> Report:
     """Do the whole job and leave its artifacts in ``config.output``.
 
     The caller's random streams are left as found.
@@ -33,6 +36,8 @@ def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -
     Args:
         config: From :func:`guard_plugins.configure`, or a mapping of its arguments (``{"method": "sre2l"}``), or a
             method's class.
+        callback: Called with every event of ``events.jsonl``, and with the numbers of every step. One that raises is
+            not called again.
         **settings: Of a class: its run's options, as for :func:`guard_plugins.configure`.
 
     Returns:
@@ -49,7 +54,7 @@ def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -
         prepared = prepare(config, host_of(config))
         folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
         write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        return _work(prepared, folder)
+        return _work(prepared, folder, callback)
 
 
 def resume(path: Path, config: RunConfig) -> Report:
@@ -66,10 +71,10 @@ def resume(path: Path, config: RunConfig) -> Report:
         return _work(prepare(config, host_of(config)), RunFolder(path))
 
 
-def _work(prepared: Prepared, folder: RunFolder) -> Report:
+def _work(prepared: Prepared, folder: RunFolder, callback: Callback | None = None) -> Report:
     with locked(folder.path), StopRequest().listening() as stop:
         try:
-            run = RunContext.start(prepared, folder, stop)
+            run = RunContext.start(prepared, folder, stop, [callback] if callback else [])
             if restored(run, STAGES):
                 run.task.monitor.say(f"the run in {folder.path} was finished before; nothing is done again")
             else:
