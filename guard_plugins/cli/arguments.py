@@ -70,12 +70,13 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     file = replace(file, may_be_idle="yes") if begun else file
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
     name = early.method or named or file.values.get("method")
+    files = files_of([file, *([environment(_Files)] if surroundings else []), Layer("", {"plugin": early.plugin})])
+    name = name or _only_method(files)
     asks_help = any(flag in rest for flag in ("-h", "--help"))
     parser = _parser()
     if asks_help and not name:
         parser.epilog = f"The defaults are those without a preset. {EPILOG}"
         command_line(RunConfig, ["--help"], parser)
-    files = files_of([file, *([environment(_Files)] if surroundings else []), Layer("", {"plugin": early.plugin})])
     if not name:
         raise ConfigError(
             "No method given (--method)",
@@ -115,6 +116,19 @@ def _misspelt(arguments: Sequence[str], file: Mapping[str, Any]) -> str:
         return f"Did you mean --method by {near}? "
     near = nearest("method", file)
     return f"Did you mean 'method' by {near!r} in the configuration file? " if near else ""
+
+
+def _only_method(files: Sequence[Path]) -> str | None:
+    """Return the method of the files that ``--plugin`` names, where they bring one and no other.
+
+    Raises:
+        PluginError: If a file is broken.
+    """
+    host = PluginHost(only=[], files=files) if files else None
+    for broken in host.broken.values() if host else ():
+        raise broken.error()
+    names = [*host.methods] if host else []
+    return names[0] if len(names) == 1 else None
 
 
 class _Files(BaseModel):

@@ -114,6 +114,18 @@ def test_help_and_configuration_know_its_options(tmp_path: Path, capsys: pytest.
     assert (printed["mine"]["iterations"], printed["plugin"]) == (3, [str(path)])
 
 
+def test_the_one_method_of_a_file_need_not_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = toy(tmp_path / "mine.py")
+    assert command.main(["--plugin", str(path), "--ipc=2", "--print-config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["method"] == "toy"
+    other = toy(tmp_path / "other.py", name="other", cls="Other")
+    assert command.main(["--plugin", str(path), "--plugin", str(other)]) == 2
+    assert "No method given" in capsys.readouterr().err
+    other.write_text("x =")
+    assert command.main(["--plugin", str(other)]) == 1
+    assert "The plugin 'other.py' of other.py sha256:" in capsys.readouterr().err
+
+
 def test_the_environment_names_files_and_the_configuration_keeps_the_one_it_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
