@@ -18,6 +18,7 @@ from guard_plugins.testing import check_method
 SCRIPTS = Path(__file__).parent / "scripts"
 QUICK: dict[str, dict[str, Any]] = {
     "dm": {"iteration": 2, "batch_real": 4}, "rded": {"mipc": 12, "num_crop": 2, "ipc": 1},
+    "mtt": {"iteration": 2, "ipc": 1},
 }  # fmt: skip
 MOST = 30
 
@@ -35,7 +36,9 @@ def test_a_script_becomes_a_plugin_with_few_changed_lines(name: str) -> None:
     assert 0 < new <= MOST
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "name", [pytest.param("dm", marks=pytest.mark.slow), "rded", pytest.param("mtt", marks=pytest.mark.slow)]
+)
 def test_the_plugin_keeps_the_contract(name: str) -> None:
     method = PluginHost(only=[], files=[SCRIPTS / f"{name}_plugin.py"]).method(f"my-{name}")
     check_method(method, settings=QUICK[name])
@@ -43,6 +46,9 @@ def test_the_plugin_keeps_the_contract(name: str) -> None:
 
 @pytest.mark.slow
 def test_the_scripts_are_scripts(tmp_path: Path) -> None:
+    asked = ["--iteration=1", "--train_epochs=2", "--num_experts=1", f"--save_path={tmp_path / 'mtt.pt'}"]
+    subprocess.run([sys.executable, str(SCRIPTS / "mtt.py"), *asked], check=True, capture_output=True)
+    assert torch.load(tmp_path / "mtt.pt", weights_only=True)[0].shape == (10, 1, 8, 8)
     base = [sys.executable, str(SCRIPTS / "dm.py"), "--iteration=2", f"--save_path={tmp_path / 'dm.pt'}"]
     subprocess.run(base, check=True, capture_output=True)
     images, labels = torch.load(tmp_path / "dm.pt", weights_only=True)
