@@ -72,12 +72,13 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     file = replace(file, may_be_idle="yes") if begun else file
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
     name = early.method or named or file.values.get("method")
+    files = files_of([file, *([environment(_Files)] if surroundings else []), Layer("", {"plugin": early.plugin})])
+    name = name or _only_method(files)
     asks_help = any(flag in rest for flag in ("-h", "--help"))
     parser = command_parser()
     if asks_help and not name:
         parser.epilog = f"The defaults are those without a preset. {EPILOG}"
         command_line(RunConfig, ["--help"], parser)
-    files = files_of([file, *([environment(_Files)] if surroundings else []), Layer("", {"plugin": early.plugin})])
     if not name:
         raise ConfigError(
             "No method given (--method)",
@@ -121,6 +122,19 @@ def _misspelt(arguments: Sequence[str], file: Mapping[str, Any]) -> str:
     return f"Did you mean 'method' by {near!r} in the configuration file? " if near else ""
 
 
+def _only_method(files: Sequence[Path]) -> str | None:
+    """Return the method of the files that ``--plugin`` names, where they bring one and no other.
+
+    Raises:
+        PluginError: If a file is broken.
+    """
+    host = PluginHost(only=[], files=files) if files else None
+    for broken in host.broken.values() if host else ():
+        raise broken.error()
+    names = [*host.methods] if host else []
+    return names[0] if len(names) == 1 else None
+
+
 class _Files(BaseModel):
     """The one setting that is asked for before the method is known."""
 
@@ -134,7 +148,8 @@ def _resumed(path: Path, rest: Sequence[str], *, moved: bool) -> Request:
             f"There is no run to resume in {path} (--resume)", seen=f"{config} is missing",
             do="Give the folder of an earlier run, such as runs/sre2l-digits-...",
         )  # fmt: skip
-    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith(("--checkpoint-every", "--plugin="))]
+    allowed = ("--checkpoint-every", "--plugin=", "--log")
+    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith(allowed)]
     if other:
         raise ConfigError(
             f"A resumed run keeps its configuration: {other[0]} cannot be given with --resume",
@@ -194,7 +209,7 @@ def _command_options(parser: Parser) -> None:
         "--resume",
         type=path_argument,
         metavar="DIR",
-        help="go on with a stopped run (default: the newest); --checkpoint-every and --plugin may be given again",
+        help="go on with a stopped run (default: the newest); --checkpoint-every, --log and --plugin count again",
     )
     group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     group.add_argument("--version", action="store_true", help="print the version and stop")

@@ -206,5 +206,5 @@ def _statistics(folder: RunFolder, config: Mapping[str, Any]) -> tuple[tuple[flo
         run = RunConfig.model_validate({k: v for k, v in config.items() if k in RunConfig.model_fields})
     except ValidationError as error:
         raise ConfigError(f"{folder.config} is damaged", seen=str(error).splitlines()[0]) from error
-    data = PluginHost(only=[], files=run.plugin).datasets[run.dataset]().load(run.data_request())
+    data = PluginHost(only=[]).datasets[run.dataset]().load(run.data_request())
     return data.mean, data.std

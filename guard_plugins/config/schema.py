@@ -216,6 +216,10 @@ class RunConfig(Section):
     plugin: tuple[Path, ...] = Field(
         (), description="file of Python code that brings a method, data set, network or attack; may be given repeatedly"
     )
+    log: Literal["tensorboard"] | None = Field(
+        None, description="show the numbers of every loop elsewhere, too; tensorboard: its files in the run's folder",
+        exclude=True,
+    )  # fmt: skip
     checkpoint_every: PositiveFloat = Field(
         300.0, description="seconds between two saves of a running loop, from which --resume goes on", exclude=True
     )

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
-from guard_plugins.host.torch_state import Setting, numpy_settings, torch_settings
+from guard_plugins.host.torch_state import Setting, numpy_settings, torch_functions, torch_settings
 
 SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
 
@@ -23,6 +23,7 @@ class ProcessState:
     def __init__(self) -> None:
         settings = [*_of_python(), *torch_settings(), *numpy_settings()]
         self._before = [(setting, setting.read()) for setting in settings]
+        self._functions = torch_functions()
         self._filters = list(warnings.filters)
 
     def restore(self) -> list[str]:
@@ -34,7 +35,7 @@ class ProcessState:
                 setting.write(before)
                 plain = all(isinstance(value, (bool, int, str)) for value in (before, now))
                 changed.append(f"{setting.name} ({before} to {now})" if plain else setting.name)
-        changed = [*filter(None, changed)]
+        changed = [*filter(None, changed), *(name for owner in self._functions for name in owner.restore())]
         if self._filters_spoilt():
             changed.append("the warnings filters")
         return changed

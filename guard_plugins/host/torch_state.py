@@ -55,11 +55,36 @@ def torch_settings() -> Iterator[Setting]:
         lambda: torch.get_rng_state().numpy().tobytes(),
         lambda state: torch.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8)),
     )
-    root = Path(torch.__file__).parent
-    for owner in (torch.Tensor, torch.nn.Module, torch.optim.Optimizer):
-        yield from _members(owner, owner.__name__, root)
-    for module in (torch, torch.autograd, torch.nn.functional):
-        yield from _members(module, module.__name__, root)
+
+
+def torch_functions() -> list[Functions]:
+    """Return the classes and modules of PyTorch whose functions everybody calls."""
+    import torch
+
+    owners = (torch.Tensor, torch.nn.Module, torch.optim.Optimizer, torch, torch.autograd, torch.nn.functional)
+    return [Functions(owner, Path(torch.__file__).parent) for owner in owners]
+
+
+class Functions:
+    """The functions of a class or module, as they are when this object is made.
+
+    Args:
+        owner: The class or module.
+        root: Its project's folder. What code from there replaces is no change: parts of PyTorch that are imported later
+            replace functions of others.
+    """
+
+    def __init__(self, owner: Any, root: Path) -> None:
+        self._owner, self._root, self._before = owner, root, dict(vars(owner))
+
+    def restore(self) -> list[str]:
+        """Put back what other code replaced, and return the names of it."""
+        now = vars(self._owner)
+        changed = [name for name, value in self._before.items() if now.get(name) is not value]
+        changed = [n for n in changed if inspect.isroutine(self._before[n]) and not _is_within(now.get(n), self._root)]
+        for name in changed:
+            setattr(self._owner, name, self._before[name])
+        return [f"{self._owner.__name__}.{name}" for name in changed]
 
 
 def numpy_settings() -> Iterator[Setting]:
@@ -87,24 +112,6 @@ def _set_numpy_state(state: tuple[Any, ...]) -> None:
 
 def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
-
-
-def _members(owner: Any, name: str, root: Path) -> Iterator[Setting]:
-    """Yield the functions of a class or module: one that code from outside of PyTorch replaces is a change."""
-    for member, value in list(vars(owner).items()):
-        if inspect.isroutine(value):
-            yield Setting(f"{name}.{member}", *_member(owner, member, root))
-
-
-def _member(owner: Any, member: str, root: Path) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    known = vars(owner)[member]
-
-    def read() -> Any:
-        now = vars(owner).get(member)
-        # PyTorch replaces some functions of its own when parts of it are imported later.
-        return known if now is not known and _is_within(now, root) else now
-
-    return read, lambda value: setattr(owner, member, value)
 
 
 def _is_within(function: Any, root: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from guard_plugins.pipeline.teacher_file import card_of
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
-from guard_plugins.runtime.monitor import Monitor
+from guard_plugins.runtime.monitor import Callback, Monitor
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.task import Task
+from guard_plugins.runtime.tensorboard import tensorboard
 
 
 class Results:
@@ -75,7 +76,15 @@ class RunContext:
     finished: list[str] = field(default_factory=list)
 
     @classmethod
-    def start(cls, prepared: Prepared, folder: RunFolder, stop: StopRequest, *, level: Level = "normal") -> RunContext:
+    def start(
+        cls,
+        prepared: Prepared,
+        folder: RunFolder,
+        stop: StopRequest,
+        *,
+        level: Level = "normal",
+        callbacks: Sequence[Callback] = (),
+    ) -> RunContext:
         """Return the context of a run in ``folder``, new or resumed.
 
         Args:
@@ -83,6 +92,7 @@ class RunContext:
             folder: Where its artifacts are.
             stop: Whether a signal asked to stop.
             level: How much is said on the terminal.
+            callbacks: Called with every event.
 
         Raises:
             ArtifactError: If the record of finished stages is damaged.
@@ -91,7 +101,9 @@ class RunContext:
         # The hook counts steps, so its state is saved and restored with every loop.
         beside = {} if prepared.hook is None else {"hook": prepared.hook}
         keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints))
-        task = prepared.task(Monitor(folder.events, level=level), keeper)
+        if prepared.config.log == "tensorboard":
+            callbacks = [*callbacks, tensorboard(folder.path / "tensorboard")]
+        task = prepared.task(Monitor(folder.events, level=level, callbacks=callbacks), keeper)
         card = card_of(prepared.config, prepared.data, guarded=prepared.hook is not None)
         return cls(prepared, folder, task, checkpoints, Ledger(folder.stages), Results(card))
 

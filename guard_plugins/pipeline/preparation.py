@@ -23,6 +23,7 @@ from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.task import Task
+from guard_plugins.runtime.tensorboard import require_tensorboard
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def prepare(config: RunConfig, host: PluginHost) -> Prepared:
     Raises:
         GuardError: If anything the configuration names is not there, or does not fit the rest.
     """
+    if config.log == "tensorboard":
+        require_tensorboard()
     method, hook = build_method(config, host)
     protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
     plugin, engine = host.methods.registered(config.method), Engine(config.device)

@@ -25,11 +25,14 @@ from guard_plugins.pipeline.runner import do_stages, restored
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.runtime.engine import repeatable
+from guard_plugins.runtime.monitor import Callback
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 
-def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -> Run:
+def run(
+    config: RunConfig | Mapping[str, Any] | type[Method], *, callback: Callback | None = None, **settings: Any
+) -> Run:
     """Do the whole job and leave its artifacts in ``config.output``.
 
     The caller's random streams are left as found.
@@ -37,6 +40,8 @@ def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -
     Args:
         config: From :func:`guard_plugins.configure`, or a mapping of its arguments (``{"method": "sre2l"}``), or a
             method's class.
+        callback: Called with every event of ``events.jsonl``, and with the numbers of every step. One that raises is
+            not called again.
         **settings: Of a class: its run's options, as for :func:`guard_plugins.configure`.
 
     Returns:
@@ -49,7 +54,7 @@ def run(config: RunConfig | Mapping[str, Any] | type[Method], **settings: Any) -
         config = configure(config, **settings)
     elif not isinstance(config, RunConfig):
         config = configure(**config, **settings)
-    done = start(config)
+    done = start(config, callback=callback)
     assert done.report is not None  # no stage was named to stop after
     return Run.of(done.report, done.folder)
 
@@ -82,7 +87,14 @@ class Done:
     report: Report | None
 
 
-def start(config: RunConfig, *, resumed: Path | None = None, until: str | None = None, level: Level = "normal") -> Done:
+def start(
+    config: RunConfig,
+    *,
+    resumed: Path | None = None,
+    until: str | None = None,
+    level: Level = "normal",
+    callback: Callback | None = None,
+) -> Done:
     """Do a run, new or resumed, to its end or to the end of a stage.
 
     Args:
@@ -90,23 +102,27 @@ def start(config: RunConfig, *, resumed: Path | None = None, until: str | None =
         resumed: The folder of a run to go on with.
         until: Name of the last stage to do.
         level: How much is said on the terminal.
+        callback: Called with every event.
 
     Raises:
         GuardError: If anything is wrong.
     """
+    callbacks = [] if callback is None else [callback]
     with preserved_streams(), repeatable():
         prepared = prepare(config, host_of(config))
         if resumed is not None:
-            return _work(prepared, RunFolder(resumed), until, level)
+            return _work(prepared, RunFolder(resumed), until, level, callbacks)
         folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
         write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        return _work(prepared, folder, until, level)
+        return _work(prepared, folder, until, level, callbacks)
 
 
-def _work(prepared: Prepared, folder: RunFolder, until: str | None, level: Level) -> Done:
+def _work(
+    prepared: Prepared, folder: RunFolder, until: str | None, level: Level, callbacks: Sequence[Callback]
+) -> Done:
     with locked(folder.path), StopRequest().listening() as stop:
         try:
-            run = RunContext.start(prepared, folder, stop, level=level)
+            run = RunContext.start(prepared, folder, stop, level=level, callbacks=callbacks)
             if restored(run, STAGES):
                 run.task.monitor.say(f"the run in {folder.path} was finished before; nothing is done again")
             else:

@@ -180,6 +180,7 @@ def steps(
             yield step
             if step.metrics and (index % every == 0 or index == total - 1):
                 progress.metrics = _finite(stage, step, total)
+                monitor.step(stage, index, progress.metrics)
             progress.advance()
             keeper.after(stage, index + 1, state, last=index == total - 1)
 

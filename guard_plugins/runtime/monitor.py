@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from guard_plugins.artifacts.atomic import append_text
 from guard_plugins.config.schema import Level
 from guard_plugins.runtime.signals import StoppedError
+
+Callback = Callable[[Mapping[str, Any]], None]
+"""Called with an event: ``event`` says its kind, ``time`` when; ``step`` has ``loop``, ``step`` and ``numbers``."""
 
 PLAIN_EVERY: Final = 20.0
 """Seconds between two progress lines where stderr is not a terminal."""
@@ -65,11 +68,20 @@ class Monitor:
         events: File to append events to, or None.
         quiet: Write nothing to the terminal (every process but the main one).
         level: How much of the rest is written: quiet leaves failures only.
+        callbacks: Called with every event, and with the numbers of every step, which the file does not hold.
     """
 
-    def __init__(self, events: Path | None = None, *, quiet: bool = False, level: Level = "normal") -> None:
+    def __init__(
+        self,
+        events: Path | None = None,
+        *,
+        quiet: bool = False,
+        level: Level = "normal",
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
         self._level: Level = level
         self.seconds: dict[str, float] = {}
+        self._callbacks = list(callbacks)
         self._events, self._before = events, _seconds(events)
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
@@ -79,9 +91,28 @@ class Monitor:
         Raises:
             ArtifactError: If it cannot be written.
         """
+        event = {"time": round(time.time(), 3), "event": kind, **values}
         if self._events is not None:
-            line = json.dumps({"time": round(time.time(), 3), "event": kind, **values})
-            append_text(self._events, line + "\n")
+            append_text(self._events, json.dumps(event) + "\n")
+        self._call(event)
+
+    def step(self, loop: str, index: int, numbers: Mapping[str, float]) -> None:
+        """Tell the callbacks the numbers of a step.
+
+        Args:
+            loop: Name of the loop.
+            index: Number of the step, from 0.
+            numbers: What the step logged.
+        """
+        self._call({"time": round(time.time(), 3), "event": "step", "loop": loop, "step": index, "numbers": numbers})
+
+    def _call(self, event: Mapping[str, Any]) -> None:
+        for callback in [*self._callbacks]:
+            try:
+                callback(event)
+            except Exception as error:  # a run of hours does not end because a service cannot be reached
+                self._callbacks.remove(callback)
+                self.say(f"warning: a callback failed and is not called again: {type(error).__name__}: {error}")
 
     def say(self, text: str, *, at: Level = "normal") -> None:
         """Print a line for the person at the terminal who asked for at least so much, and keep it as an event."""

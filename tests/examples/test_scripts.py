@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from guard_plugins.testing import check_method
 SCRIPTS = Path(__file__).parent / "scripts"
 QUICK: dict[str, dict[str, Any]] = {
     "dm": {"iteration": 2, "batch_real": 4}, "rded": {"mipc": 12, "num_crop": 2, "ipc": 1},
+    "mtt": {"iteration": 2, "ipc": 1},
 }  # fmt: skip
 MOST = 30
 
@@ -35,21 +36,28 @@ def test_a_script_becomes_a_plugin_with_few_changed_lines(name: str) -> None:
     assert 0 < new <= MOST
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "name", [pytest.param("dm", marks=pytest.mark.slow), "rded", pytest.param("mtt", marks=pytest.mark.slow)]
+)
 def test_the_plugin_keeps_the_contract(name: str) -> None:
     method = PluginHost(only=[], files=[SCRIPTS / f"{name}_plugin.py"]).method(f"my-{name}")
     check_method(method, settings=QUICK[name])
 
 
 @pytest.mark.slow
-def test_the_scripts_are_scripts(tmp_path: Path) -> None:
-    base = [sys.executable, str(SCRIPTS / "dm.py"), "--iteration=2", f"--save_path={tmp_path / 'dm.pt'}"]
-    subprocess.run(base, check=True, capture_output=True)
-    images, labels = torch.load(tmp_path / "dm.pt", weights_only=True)
-    assert (tuple(images.shape), labels.tolist()) == ((10, 1, 8, 8), list(range(10)))
+def test_the_scripts_are_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, 10))
     torch.save(model.state_dict(), tmp_path / "model.pt")
-    (tmp_path / "syn").mkdir()
-    asked = [f"--model={tmp_path / 'model.pt'}", f"--syn-data-path={tmp_path / 'syn'}", "--mipc=20"]
-    subprocess.run([sys.executable, str(SCRIPTS / "rded.py"), *asked], check=True, capture_output=True)
-    assert len(list((tmp_path / "syn").glob("*.pt"))) == 10
+    (tmp_path / "syn_data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, asked in (
+        ("dm", ["--iteration=2"]),
+        ("mtt", ["--iteration=1", "--train_epochs=2", "--num_experts=1"]),
+        ("rded", ["--mipc=20"]),
+    ):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *asked])
+        runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+    for name in ("dm", "mtt"):
+        images, labels = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        assert (tuple(images.shape), labels.tolist()) == ((10, 1, 8, 8), list(range(10)))
+    assert len(list((tmp_path / "syn_data").glob("*.pt"))) == 10

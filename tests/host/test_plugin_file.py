@@ -114,6 +114,18 @@ def test_help_and_configuration_know_its_options(tmp_path: Path, capsys: pytest.
     assert (printed["mine"]["iterations"], printed["plugin"]) == (3, [str(path)])
 
 
+def test_the_one_method_of_a_file_need_not_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = toy(tmp_path / "mine.py")
+    assert command.main(["--plugin", str(path), "--ipc=2", "--print-config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["method"] == "toy"
+    other = toy(tmp_path / "other.py", name="other", cls="Other")
+    assert command.main(["--plugin", str(path), "--plugin", str(other)]) == 2
+    assert "No method given" in capsys.readouterr().err
+    other.write_text("x =")
+    assert command.main(["--plugin", str(other)]) == 1
+    assert "The plugin 'other.py' of other.py sha256:" in capsys.readouterr().err
+
+
 def test_the_environment_names_files_and_the_configuration_keeps_the_one_it_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,13 +201,15 @@ def test_the_new_file_runs_without_the_hook(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_new_file_runs_is_killed_and_ends_as_if_never_touched(tmp_path: Path) -> None:
+def test_the_new_file_runs_is_killed_and_ends_as_if_never_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert plugins.main(["new", "mine", "--file", "--into", str(tmp_path)]) == 0
     base = [sys.executable, "-m", "guard_plugins.cli.run"]
     asked = ["--plugin", str(tmp_path / "mine.py"), "--method=mine", *FLAGS, "--teacher.epochs=1"]
     asked += ["--mine.iterations=60", "--checkpoint-every=1e-9"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*base, *asked, f"--output={tmp_path / 'whole'}"], check=True, env=env, capture_output=True)
+    assert command.main([*asked, f"--output={tmp_path / 'whole'}"]) == 0
     killed = tmp_path / "killed"
     process = subprocess.Popen([*base, *asked, f"--output={killed}"], env=env, stderr=subprocess.DEVNULL)
     begin = time.monotonic()
@@ -204,7 +218,8 @@ def test_the_new_file_runs_is_killed_and_ends_as_if_never_touched(tmp_path: Path
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (killed / "distilled").exists()
-    subprocess.run([*base, "--resume", str(killed)], check=True, env=env, capture_output=True, cwd="/")
+    monkeypatch.chdir("/")
+    assert command.main(["--resume", str(killed)]) == 0
     for name in ("teacher.safetensors", "distilled.png"):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     whole, resumed = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "killed"))

@@ -44,6 +44,7 @@ ELSEWHERE = {
     "preset": "only gives other options values",
     "checkpoint_every": "costs time, changes no number: tests/pipeline/test_resume.py",
     "output": "says where files go",
+    "log": "shows numbers, changes none: tests/runtime/test_callbacks.py",
     "plugin": "says where code is: tests/host/test_plugin_file.py",
     "keep_students": "leaves files, changes no number: tests/pipeline/test_result.py",
     "teacher.path": "replaces the teacher: tests/pipeline/test_run.py",
