@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 2 for wrong input, 1 for other errors, 128 + n after signal n."""
+    """Run the command and return its exit code.
+
+    It is 0, 1 where a set is not what it says, 2 for wrong input, 1 for other errors, 128 + n after signal n.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--version" in arguments:
         sys.stdout.write(f"guard-eval {__version__}\n")
@@ -27,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _eval(arguments: Sequence[str]) -> int:
     from guard_plugins.cli.eval_arguments import parse
+    from guard_plugins.cli.published_set import taken, verdict
 
+    published, arguments = taken(arguments)
     request = parse(arguments)
     keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
@@ -43,7 +48,11 @@ def _eval(arguments: Sequence[str]) -> int:
     if request.output is not None and unfinished is not None:
         _write(found, request.output)
         discard(unfinished)
-    return 0
+    if published is None:
+        return 0
+    good, lines = verdict(published, found.model)
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0 if good else 1
 
 
 def _gate_lines(found: Evaluation) -> list[str]:

@@ -140,5 +140,11 @@ def _parser() -> Parser:
         formatter_class=_Help, allow_abbrev=False,
     )  # fmt: skip
     parser.help_command = HELP
+    parser.add_argument(
+        "--set",
+        metavar="DIR",
+        help="train students by the files of a finished run (config.yaml, report.json, distilled/, "
+        "teacher.safetensors) and say whether they are as accurate as its report says",
+    )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     return parser

@@ -32,7 +32,7 @@ class CurvatureHook:
 
     Every backward call on a loss computed from a model's output then differentiates
 
-        ℓ̄(x) + weight · |ℓ̄(x + z) − ℓ̄(x)|,   z_i = h · ∇_{x_i} ℓ̄ / ‖∇_{x_i} ℓ̄‖₂
+        ``ℓ̄(x) + weight · |ℓ̄(x + z) − ℓ̄(x)|``,   z_i = h · ∇_{x_i} ℓ̄ / ‖∇_{x_i} ℓ̄‖₂
 
     instead of ℓ̄(x) (GUARD, arXiv 2403.10045). As decorator, as context manager, or explicitly::
 

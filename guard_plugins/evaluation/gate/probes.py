@@ -67,8 +67,9 @@ def scale_of_logits_is_immaterial(subject: Subject, *, tolerance: float = 0.02) 
     Large logits saturate the softmax, and the cross-entropy then has no gradient.
     """
     attack = subject.attack
-    rates = {1.0: share(subject.robust(attack))}
-    rates |= {scale: share(subject.robust_of(Rescaled(subject.model, 1 / scale), attack)) for scale in SCALES}
+    left = subject.robust(attack)
+    rates = {1.0: share(left)}
+    rates |= {s: share(subject.left_by(attack, left, model=Rescaled(subject.model, 1 / s))) for s in SCALES}
     change = rates[1.0] - min(rates.values())
     figure = ", ".join(f"÷{scale:g} {percent(rate)}" for scale, rate in rates.items())
     return judged(

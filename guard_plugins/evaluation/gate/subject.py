@@ -61,36 +61,27 @@ class Subject:
         """
         key = (repr(attack), self.eps if eps is None else eps)
         if key not in self._known:
-            self._known[key] = self.robust_of(self.model, attack, eps=key[1])
+            self._known[key] = attack_accuracy(
+                self.model, attack, self.images, self.labels, eps=key[1], batch_size=self.batch_size, seeds=self.seeds
+            ).robust
         return self._known[key]
 
-    def left_by(self, attack: Attack, among: Tensor) -> Tensor:
+    def left_by(self, attack: Attack, among: Tensor, *, model: nn.Module | None = None) -> Tensor:
         """Return which images of ``among`` an attack leaves correctly classified; no other image is attacked.
 
         Args:
             attack: The attack.
             among: Bool of shape (N,).
+            model: A variant to attack; the subject's own if None.
         """
         left = among.clone()
         if among.any():
+            attacked = self.model if model is None else model
             left[among] = attack_accuracy(
-                self.model, attack, self.images[among], self.labels[among], eps=self.eps, batch_size=self.batch_size,
+                attacked, attack, self.images[among], self.labels[among], eps=self.eps, batch_size=self.batch_size,
                 seeds=self.seeds,
             ).robust  # fmt: skip
         return left
-
-    def robust_of(self, model: nn.Module, attack: Attack, *, eps: float | None = None) -> Tensor:
-        """Return which images a variant of the model still classifies correctly, bool of shape (N,).
-
-        Args:
-            model: The variant.
-            attack: The attack.
-            eps: Radius in pixel units; the subject's own if None.
-        """
-        radius = self.eps if eps is None else eps
-        return attack_accuracy(
-            model, attack, self.images, self.labels, eps=radius, batch_size=self.batch_size, seeds=self.seeds
-        ).robust
 
     def classes(self) -> int:
         """Return the number of logits the model returns per image."""

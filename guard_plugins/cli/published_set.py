@@ -1,0 +1,123 @@
+"""``guard-eval --set DIR``: trains students of a published set by its own card, and compares them with what it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.cli.paths import path_argument
+from guard_plugins.config.explain import flag
+from guard_plugins.config.yaml_file import read_yaml
+from guard_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from guard_plugins.artifacts.report import ModelReport
+
+FLAG = "--set"
+_STUDENT = (
+    "network", "activation", "protocol", "epochs", "batch_size", "lr", "weight_decay", "temperature", "mixup", "cutmix",
+    "augment", "count",
+)  # fmt: skip
+
+
+def taken(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the set that ``--set`` names, or None, and the arguments with what its card says in its place.
+
+    What is given beside it has precedence, such as ``--data-root`` on another machine.
+
+    Raises:
+        ConfigError: If the set has no card.
+    """
+    words = list(argv)
+    for n, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name != FLAG:
+            continue
+        if not equals and n + 1 == len(words):
+            raise ConfigError("--set needs the folder of a run, or a copy of it", do="guard-eval --set runs/mine")
+        path = path_argument(value if equals else words[n + 1])
+        rest = words[:n] + words[n + (1 if equals else 2) :]
+        given = {other.partition("=")[0] for other in rest}
+        return path, [*(f"{key}={text}" for key, text in _said(path).items() if key not in given), *rest]
+    return None, words
+
+
+def _said(path: Path) -> dict[str, str]:
+    """Return the options that a run's files amount to."""
+    folder = RunFolder(path)
+    missing = [file.name for file in (folder.config, folder.report, folder.distilled) if not file.exists()]
+    if missing:
+        raise ConfigError(
+            f"{path} is not a whole published set (--set)", seen=f"missing: {', '.join(missing)}",
+            do="Give the folder of a finished run, or a copy with config.yaml, report.json, distilled/ and, for soft "
+            "labels, teacher.safetensors. guard-eval --distilled takes images alone.",
+        )  # fmt: skip
+    try:
+        config: Any = read_yaml(folder.config)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{folder.config} cannot be read (--set)", seen=str(error)) from None
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"{folder.config} is not a configuration (--set)", seen=type(config).__name__)
+    student, teacher, data = (_section(config, name) for name in ("student", "teacher", "data"))
+    found: dict[tuple[str, ...], Any] = {
+        ("distilled",): path, ("dataset",): config.get("dataset"), ("data_root",): config.get("data_root"),
+        ("seed",): config.get("seed"), ("preset",): _known_preset(config.get("preset")),
+        ("data", "image_size"): data.get("image_size"), ("data", "split"): data.get("split"),
+        ("data", "test_per_class"): data.get("test_per_class"),
+    }  # fmt: skip
+    found |= {("student", name): student.get(name) for name in _STUDENT}
+    found["student", "network"] = student.get("network") or teacher.get("network")
+    if folder.teacher.is_file():
+        found["teacher", "path"] = folder.teacher
+    else:
+        found.pop(("student", "temperature"))
+    evaluation = _section(config, "evaluation")
+    found |= {("evaluation", name): evaluation.get(name) for name in ("protocol", "images")}
+    return {flag(key): str(value) for key, value in found.items() if value is not None}
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _known_preset(name: Any) -> str | None:
+    from guard_plugins.config.presets import PRESETS
+
+    return name if isinstance(name, str) and name in PRESETS else None
+
+
+def verdict(path: Path, found: ModelReport) -> tuple[bool, list[str]]:
+    """Return whether students are as accurate as the card says, and a line for every number.
+
+    A number agrees if chance explains the difference with 99 % confidence: the draw of the test images, twice since two
+    trainings differ as well, or two and a half times the sd over students, whichever is larger.
+
+    Args:
+        path: The set.
+        found: What its students were measured to be.
+    """
+    from guard_plugins.artifacts.formatting import attack_name, percent, radius
+    from guard_plugins.artifacts.report import read_report
+
+    said = read_report(RunFolder(path).report).models.student
+    images = found.robust[0].images if found.robust else 1
+    pairs = [("clean", said.clean, found.clean, found.sd or said.sd or 0.0)]
+    known = {(entry.attack, entry.norm, entry.eps): entry for entry in found.robust if entry.eps}
+    for entry in said.robust:
+        now = known.get((entry.attack, entry.norm, entry.eps))
+        if now is not None:
+            name = f"{attack_name(entry.attack, {})} at {radius(entry.eps, entry.norm)}"
+            pairs.append((name, entry.accuracy, now.accuracy, now.sd or entry.sd or 0.0))
+    lines, good = [], True
+    for name, before, after, sd in pairs:
+        noise = max(2 * 2.58 * math.sqrt(max(before * (1 - before), 0.01) / images), 2.5 * sd)
+        agrees = abs(after - before) <= noise
+        good &= agrees
+        lines.append(f"{'agrees ' if agrees else 'DIFFERS'} {name}: card {percent(before)}, measured {percent(after)}")
+    return good, lines

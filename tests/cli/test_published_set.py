@@ -1,0 +1,55 @@
+"""A published set is checked by its own files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from guard_plugins.cli import eval as command
+from guard_plugins.cli.published_set import taken, verdict
+from guard_plugins.errors import ConfigError
+from tests.pipeline.conftest import do_tiny_run
+from tests.report.folders import model, write_run
+
+
+def test_what_the_files_say_becomes_options_and_what_is_given_stays(tmp_path: Path) -> None:
+    config = {"dataset": "digits", "seed": 3, "student": {"epochs": 7, "labels": "online"}, "teacher": {"network": "n"}}
+    run = write_run(tmp_path / "run", config=config)
+    (run / "distilled").mkdir(exist_ok=True)
+    path, words = taken(["--set", str(run), "--seed=4", "--evaluation.gate=off"])
+    assert path == run
+    assert words[0] == f"--distilled={run}"
+    assert {"--dataset=digits", "--student.epochs=7", "--student.network=n", "--seed=4"} <= set(words)
+    assert "--seed=3" not in words
+    assert taken(["net.pth"]) == (None, ["net.pth"])
+    with pytest.raises(ConfigError, match="is not a whole published set") as caught:
+        taken([f"--set={tmp_path}"])
+    assert "config.yaml" in caught.value.seen
+
+
+def test_numbers_agree_within_what_chance_explains(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", student=model(0.9, 0.8, 0.6, 0.3))
+    good, lines = verdict(run, model(0.88, 0.75, 0.55, 0.35))
+    assert good
+    assert lines[0] == "agrees  clean: card 90.0, measured 88.0"
+    good, lines = verdict(run, model(0.88, 0.4, 0.55, 0.35))
+    assert not good
+    assert [line.split()[0] for line in lines] == ["agrees", "DIFFERS", "agrees", "agrees"]
+
+
+@pytest.mark.slow
+def test_a_run_is_what_it_says_and_a_changed_report_is_found_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = do_tiny_run(tmp_path / "run", "random", evaluation={"gate": "off", "images": 50}, student={"epochs": 30})[1]
+    assert command.main(["--set", str(run), "--evaluation.gate=off"]) == 0
+    assert "DIFFERS" not in capsys.readouterr().out
+    shutil.copytree(run, tmp_path / "forged")
+    report = json.loads((tmp_path / "forged/report.json").read_text())
+    report["models"]["student"]["clean"] = 0.02
+    (tmp_path / "forged/report.json").write_text(json.dumps(report))
+    assert command.main(["--set", str(tmp_path / "forged"), "--evaluation.gate=off"]) == 1
+    assert "DIFFERS clean: card 2.0" in capsys.readouterr().out
