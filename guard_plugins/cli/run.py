@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.cli.malloc import keep_freed_memory
+from guard_plugins.runtime.world import require_one_process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def _run(arguments: Sequence[str]) -> int:
 
         sys.stdout.write(yaml.safe_dump(request.config.model_dump(mode="json"), sort_keys=False))
         return 0
+    require_one_process("guard-run")
     keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
     from guard_plugins.pipeline.run import resume, run
