@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from guard_plugins.artifacts.report import ModelReport, RobustAccuracy
 from guard_plugins.attacks.base import Attack
 from guard_plugins.evaluation.accuracy import AttackResult, Underway, attack_accuracy, clean_accuracy
+from guard_plugins.evaluation.images import SelectedImages
 from guard_plugins.evaluation.protocols import Protocol
 from guard_plugins.runtime.resumable import WorkList
 from guard_plugins.runtime.task import Task
@@ -109,13 +110,16 @@ def attack_batch(task: Task) -> int:
     return min(MOST, max(1, CPU_PIXELS // (height * width)))
 
 
-def attacked_images(task: Task, most: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the test images and labels that the attacks run on, evenly selected if there are more than ``most``."""
+def attacked_images(task: Task, most: int | None = None) -> tuple[SelectedImages, Tensor]:
+    """Return the test images and labels that the attacks run on, evenly selected if there are more than ``most``.
+
+    The images are read batch by batch.
+    """
     test = task.data.test
     count = min(len(test), task.config.evaluation.images or len(test), most or len(test))
     # Spread over the whole set, since many sets are stored class by class.
     index = torch.linspace(0, len(test) - 1, count).round().long()
-    return test.images(index), test.labels[index]
+    return SelectedImages(test, index), test.labels[index]
 
 
 def averaged(reports: Sequence[ModelReport]) -> ModelReport:

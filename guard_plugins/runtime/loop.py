@@ -14,6 +14,7 @@ from guard_plugins.errors import TrainingError
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.shares import Share
 from guard_plugins.runtime.signals import StopRequest
 
 CHECK_EVERY: Final = 25
@@ -108,11 +109,13 @@ class Keeper:
         checkpoints: Where states are saved.
         stop: Tells when to stop.
         riders: State besides the loop's own that changes with it (the curvature hook's), by name.
+        share: The items that this process makes; all where None.
     """
 
     checkpoints: Checkpoints
     stop: StopRequest = field(default_factory=StopRequest)
     riders: Mapping[str, Stateful] = field(default_factory=dict)
+    share: Share | None = None
 
     def begin(self, loop: str, state: LoopState) -> int:
         """Take over the saved state of a loop, if there is one, and return the number of steps it has done.
@@ -136,9 +139,18 @@ class Keeper:
         Raises:
             StoppedError: If the run was asked to stop; the state is saved.
         """
-        if last or self.checkpoints.due or self.stop.number is not None:
+        ended = last and self.checkpoints.needs_end(loop)
+        if ended or self.checkpoints.due or self.stop.number is not None:
             self.checkpoints.save(loop, done, self._whole(state).capture)
         self.stop.check()
+
+    def riding(self) -> dict[str, Any]:
+        """Return the state of the riders."""
+        return LoopState(**self.riders).capture()
+
+    def ride(self, captured: dict[str, Any]) -> None:
+        """Take over what :meth:`riding` returned."""
+        LoopState(**self.riders).restore(captured)
 
     def _whole(self, state: LoopState) -> LoopState:
         return LoopState(**state.parts, **{f"rider:{name}": rider for name, rider in self.riders.items()})

@@ -14,6 +14,7 @@ from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 if TYPE_CHECKING:
     from guard_plugins.attacks.base import Attack
+    from guard_plugins.evaluation.images import Images
     from guard_plugins.runtime.seeds import Seeds
 
 
@@ -35,7 +36,7 @@ class Subject:
     """
 
     model: nn.Module
-    images: Tensor
+    images: Images
     labels: Tensor
     eps: float
     seeds: Seeds

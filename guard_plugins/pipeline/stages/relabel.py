@@ -37,4 +37,4 @@ class RelabelStage(Stage):
 
     def restore(self, run: RunContext) -> None:
         """Open the labels on disk."""
-        run.results.stored = StoredLabels(run.folder.labels, run.results.distilled.images.to(run.task.device))
+        run.results.stored = StoredLabels(run.folder.labels, run.results.distilled.images, run.task.device)
