@@ -38,12 +38,16 @@ class Request:
         print_only: Whether only to print it.
         notes: What the user should know of it, a line each.
         resume: Folder of the run to go on with, or None for a new one.
+        plan: Devices per host and hosts to plan for, or None to do the run.
+        as_json: Whether the plan is printed as JSON.
     """
 
     config: RunConfig
     print_only: bool = False
     resume: Path | None = None
     notes: tuple[str, ...] = ()
+    plan: tuple[int, int] | None = None
+    as_json: bool = False
 
 
 def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False) -> Request:
@@ -84,7 +88,26 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     flags = command_line(model, rest, parser)
     layers = [file, *([environment(model)] if surroundings else []), flags]
     config = resolve(str(name), layers)
-    return Request(config, early.print_config, notes=_notes(config, method, layers))
+    return Request(
+        config, early.print_config, notes=_notes(config, method, layers), plan=_plan(early), as_json=early.json
+    )
+
+
+def _plan(early: Any) -> tuple[int, int] | None:
+    """Return for how many devices and hosts a plan is asked.
+
+    Raises:
+        ConfigError: If a number is below one, or is given without ``--plan``.
+    """
+    given = [flag for flag in ("gpus", "hosts") if getattr(early, flag) is not None]
+    if not early.plan and (given or early.json):
+        raise ConfigError(
+            f"--{(given or ['json'])[0]} is for plans and would do nothing", do="Add --plan, or leave it out."
+        )
+    low = [flag for flag in given if getattr(early, flag) < 1]
+    if low:
+        raise ConfigError(f"--{low[0]} must be at least 1", seen=str(getattr(early, low[0])))
+    return (early.gpus or 1, early.hosts or 1) if early.plan else None
 
 
 def _notes(config: RunConfig, method: type[Method], layers: Sequence[Layer]) -> tuple[str, ...]:
@@ -170,6 +193,12 @@ def _command_options(parser: Parser) -> None:
         metavar="DIR",
         help="go on with a stopped run; --checkpoint-every may be given again",
     )
+    group.add_argument(
+        "--plan", action="store_true", help="print what the run would take in time, memory and disk, and stop"
+    )
+    group.add_argument("--gpus", type=int, metavar="N", help="devices of each host that --plan counts on (default: 1)")
+    group.add_argument("--hosts", type=int, metavar="M", help="hosts that --plan counts on (default: 1)")
+    group.add_argument("--json", action="store_true", help="print the plan as JSON")
     group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     group.add_argument("--version", action="store_true", help="print the version and stop")
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.cli.malloc import keep_freed_memory
 from guard_plugins.runtime.world import require_one_process
+
+if TYPE_CHECKING:
+    from guard_plugins.cli.arguments import Request
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,12 +37,26 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     require_one_process("guard-run")
     keep_freed_memory()
+    if request.plan:
+        return _print_plan(request)
     # Imported here: torch takes seconds, and help and errors should not.
     from guard_plugins.pipeline.run import resume, run
     from guard_plugins.report.markdown import table
 
     report = resume(request.resume, request.config) if request.resume else run(request.config)
     sys.stdout.write(table(report) + "\n")
+    return 0
+
+
+def _print_plan(request: Request) -> int:
+    import json
+
+    from guard_plugins.pipeline.plan import plan
+
+    gpus, hosts = request.plan or (1, 1)
+    found = plan(request.config, gpus=gpus, hosts=hosts)
+    text = json.dumps(found.as_json(), indent=2) if request.as_json else "\n".join(found.lines())
+    sys.stdout.write(text + "\n")
     return 0
 
 

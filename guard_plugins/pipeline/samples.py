@@ -18,8 +18,8 @@ from guard_plugins.training.recipes import recipe_of
 from guard_plugins.training.student import train_students
 from guard_plugins.training.student_batches import OnlineBatches, online
 
-PIXELS: Final = 2**18
-"""Pixels of a timed batch on a CPU: 256 images of 32x32, 5 of 224x224. Time per image hardly falls in larger ones."""
+PIXELS: Final = 2**17
+"""Pixels of a timed batch on a CPU: 128 images of 32x32, 2 of 224x224. Time per image hardly falls in larger ones."""
 
 
 def timed_batch(task: Task, asked: int) -> int:
@@ -46,8 +46,8 @@ def with_small_set(task: TimedTask) -> TimedTask:
     return replace(task, config=config, data=_first_classes(task.data, classes))
 
 
-def train_on_noise(task: TimedTask, teacher: nn.Module | None) -> float:
-    """Do a few steps of every kind of student, and return how many times the whole set's work is that of the sample.
+def train_on_noise(task: TimedTask, teacher: nn.Module | None) -> tuple[float, float]:
+    """Do a few steps of every kind of student; returns how many times its work and its batches the whole has.
 
     Args:
         task: Its loops are timed.
@@ -60,11 +60,11 @@ def train_on_noise(task: TimedTask, teacher: nn.Module | None) -> float:
     asked = None if task.config.student.labels == "stored" else teacher
     train_students(sample, online(sample, some, asked), name="student")
     train_students(sample, online(sample, some, None), name="student-hard")
-    return (whole // size) * size / small
+    return (whole // size) * size / small, size / small
 
 
-def label_noise(task: TimedTask, teacher: nn.Module) -> float:
-    """Have the teacher label a few batches; returns the factor as :func:`train_on_noise` does."""
+def label_noise(task: TimedTask, teacher: nn.Module) -> tuple[float, float]:
+    """Have the teacher label a few batches; returns the factors as :func:`train_on_noise` does."""
     recipe, whole = recipe_of(task.config.student), task.classes * task.ipc
     size = min(recipe.batch_size, whole)
     small = timed_batch(task, size) if whole > 1 else 1
@@ -72,7 +72,7 @@ def label_noise(task: TimedTask, teacher: nn.Module) -> float:
     batches = OnlineBatches(sample, _noise(task, small), recipe_of(sample.config.student), teacher, stage="relabel")
     for step in sample.steps("relabel", batches.total, state=LoopState()):
         batches.batch(step.index)
-    return (whole // size) * size / small
+    return (whole // size) * size / small, size / small
 
 
 def _noise(task: Task, images: int) -> DistilledSet:

@@ -22,27 +22,44 @@ def small(classes):
 """
 
 MEASURE = """
-import json, sys, threading, time
+import contextlib, gc, json, sys, threading
 from pathlib import Path
-from guard_plugins.cli.run import main
+from guard_plugins.cli import run
+from guard_plugins.pipeline import context
+from guard_plugins.runtime.monitor import Monitor
 
-peak, disk, over, folder = 0, 0, threading.Event(), Path(sys.argv[-1])
+run.keep_freed_memory = lambda: None  # what loading the data took would hide what comes later
+peak, disk, over, folder, working = 0, 0, threading.Event(), Path(sys.argv[-1]), []
 
 def memory():
     # What only this process holds: pages of files are the system's, and shared.
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
+class Watched(Monitor):
+    @contextlib.contextmanager
+    def stage(self, name):
+        if name == "distill":
+            gc.collect()
+            working.append(memory())
+        with super().stage(name):
+            yield
+        if name == "students":
+            working.clear()
+
+context.Monitor = Watched
+
 def watch():
     global peak, disk
     while not over.wait(0.002):
-        peak = max(peak, memory())
+        if working:
+            peak = max(peak, memory() - working[0])
         loops = list(folder.glob("checkpoints/recover-*.safetensors"))
         disk = max(disk, len(loops))
 
 thread = threading.Thread(target=watch)
 thread.start()
-code = main(sys.argv[1:])
+code = run.main(sys.argv[1:])
 over.set()
 thread.join()
 print(json.dumps({"code": code, "peak": peak, "loops": disk}))
