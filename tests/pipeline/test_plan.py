@@ -21,10 +21,9 @@ from guard_plugins.testing.world import World
 from guard_sre2l.initialisation import work_list
 from guard_sre2l.method import SRe2L
 
-SMALL = (
-    "--method sre2l --dataset digits --ipc 1 --teacher.epochs 1 --recover.iterations 4 --student.epochs 1 "
-    "--evaluation.images 8 --device cpu"
-).split()
+OPTIONS = """--method sre2l --dataset digits --ipc 1 --teacher.epochs 1 --recover.iterations 4 --student.epochs 1
+--evaluation.images 8 --device cpu"""
+SMALL = OPTIONS.split()
 
 LARGE = """
 import json, resource, time
