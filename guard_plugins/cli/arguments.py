@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guard_plugins.cli.paths import path_argument
+from guard_plugins.cli.command import STAGES, command_options, plan_asked, share_asked
 from guard_plugins.config.compose import preset_layer, run_config_class
 from guard_plugins.config.layers import Layer, merged
 from guard_plugins.config.nearest import nearest
@@ -18,6 +18,7 @@ from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line,
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue, claims_of
 from guard_plugins.host.configure import resolve
+from guard_plugins.runtime.shares import Share
 
 if TYPE_CHECKING:
     from guard_plugins.method import Method
@@ -40,6 +41,8 @@ class Request:
         resume: Folder of the run to go on with, or None for a new one.
         plan: Devices per host and hosts to plan for, or None to do the run.
         as_json: Whether the plan is printed as JSON.
+        stage: The last stage to do, or the one to share; None for the whole run.
+        share: Number of this process's share of the stage's items, and number of shares; None for no share.
     """
 
     config: RunConfig
@@ -48,6 +51,8 @@ class Request:
     notes: tuple[str, ...] = ()
     plan: tuple[int, int] | None = None
     as_json: bool = False
+    stage: str | None = None
+    share: Share | None = None
 
 
 def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False) -> Request:
@@ -64,7 +69,9 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     """
     early, rest = _early(argv)
     if early.resume:
-        return _resumed(early.resume, rest)
+        return _resumed(early, rest)
+    if early.shard:
+        raise ConfigError("--shard works on a run that has begun", do="Add --resume RUN; begin with --stage teacher.")
     file = yaml_file(early.config) if early.config else Layer("", {})
     file = replace(file, may_be_idle="yes") if begun else file
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
@@ -89,25 +96,9 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     layers = [file, *([environment(model)] if surroundings else []), flags]
     config = resolve(str(name), layers)
     return Request(
-        config, early.print_config, notes=_notes(config, method, layers), plan=_plan(early), as_json=early.json
-    )
-
-
-def _plan(early: Any) -> tuple[int, int] | None:
-    """Return for how many devices and hosts a plan is asked.
-
-    Raises:
-        ConfigError: If a number is below one, or is given without ``--plan``.
-    """
-    given = [flag for flag in ("gpus", "hosts") if getattr(early, flag) is not None]
-    if not early.plan and (given or early.json):
-        raise ConfigError(
-            f"--{(given or ['json'])[0]} is for plans and would do nothing", do="Add --plan, or leave it out."
-        )
-    low = [flag for flag in given if getattr(early, flag) < 1]
-    if low:
-        raise ConfigError(f"--{low[0]} must be at least 1", seen=str(getattr(early, low[0])))
-    return (early.gpus or 1, early.hosts or 1) if early.plan else None
+        config, early.print_config, notes=_notes(config, method, layers), plan=plan_asked(early), as_json=early.json,
+        stage=STAGES.get(early.stage),
+    )  # fmt: skip
 
 
 def _notes(config: RunConfig, method: type[Method], layers: Sequence[Layer]) -> tuple[str, ...]:
@@ -133,7 +124,8 @@ def _misspelt(arguments: Sequence[str], file: Mapping[str, Any]) -> str:
     return f"Did you mean 'method' by {near!r} in the configuration file? " if near else ""
 
 
-def _resumed(path: Path, rest: Sequence[str]) -> Request:
+def _resumed(early: Any, rest: Sequence[str]) -> Request:
+    path = early.resume
     config = path / "config.yaml"
     if not config.is_file():
         raise ConfigError(
@@ -147,12 +139,15 @@ def _resumed(path: Path, rest: Sequence[str]) -> Request:
             do="Leave it out, or start a new run with --config and another --output.",
         )
     yaml_file(config, "--resume")  # read here too, so that a damaged one is not blamed on --config
-    return Request(parse([f"--config={config}", *rest], surroundings=False, begun=True).config, resume=path)
+    if plan_asked(early):
+        raise ConfigError("--plan is for a run that has not begun (--resume)", do="Give the options of the run.")
+    resolved = parse([f"--config={config}", *rest], surroundings=False, begun=True).config
+    return Request(resolved, resume=path, stage=STAGES.get(early.stage), share=share_asked(early))
 
 
 def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
     parser = Parser(add_help=False, allow_abbrev=False)
-    _command_options(parser)
+    command_options(parser)
     parser.add_argument("--method")
     early, rest = parser.parse_known_args(_joined_range(_short_teacher(_named_first(argv))))
     return early, ([f"--method={early.method}"] if early.method else []) + rest
@@ -178,29 +173,8 @@ def _parser() -> Parser:
         prog="guard-run", description="Train a robust teacher, distil a data set from it, train students, attack them.",
         epilog=EPILOG, allow_abbrev=False, formatter_class=Help,
     )  # fmt: skip
-    _command_options(parser)
+    command_options(parser)
     return parser
-
-
-def _command_options(parser: Parser) -> None:
-    group = parser.add_argument_group("command")
-    group.add_argument(
-        "--config", type=path_argument, metavar="FILE", help="YAML file of settings, such as a run's config.yaml"
-    )
-    group.add_argument(
-        "--resume",
-        type=path_argument,
-        metavar="DIR",
-        help="go on with a stopped run; --checkpoint-every may be given again",
-    )
-    group.add_argument(
-        "--plan", action="store_true", help="print what the run would take in time, memory and disk, and stop"
-    )
-    group.add_argument("--gpus", type=int, metavar="N", help="devices of each host that --plan counts on (default: 1)")
-    group.add_argument("--hosts", type=int, metavar="M", help="hosts that --plan counts on (default: 1)")
-    group.add_argument("--json", action="store_true", help="print the plan as JSON")
-    group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
-    group.add_argument("--version", action="store_true", help="print the version and stop")
 
 
 def _named_first(argv: Sequence[str]) -> Sequence[str]:

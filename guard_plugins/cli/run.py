@@ -39,19 +39,32 @@ def _run(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     if request.plan:
         return _print_plan(request)
+    if request.share:
+        return _do_share(request)
     # Imported here: torch takes seconds, and help and errors should not.
-    from guard_plugins.pipeline.run import resume, run
+    from guard_plugins.pipeline.run import do_until, resume, run
     from guard_plugins.report.markdown import table
 
+    if request.stage:
+        do_until(request.stage, request.config, request.resume)
+        return 0
     report = resume(request.resume, request.config) if request.resume else run(request.config)
     sys.stdout.write(table(report) + "\n")
+    return 0
+
+
+def _do_share(request: Request) -> int:
+    from guard_plugins.pipeline.shares import do_share
+
+    assert request.resume is not None and request.share is not None and request.stage is not None  # noqa: PT018
+    sys.stdout.write(f"{do_share(request.resume, request.config, request.share, request.stage)}\n")
     return 0
 
 
 def _print_plan(request: Request) -> int:
     import json
 
-    from guard_plugins.pipeline.plan import plan
+    from guard_plugins.pipeline.planning.plan import plan
 
     gpus, hosts = request.plan or (1, 1)
     found = plan(request.config, gpus=gpus, hosts=hosts)

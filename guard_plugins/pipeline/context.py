@@ -20,6 +20,7 @@ from guard_plugins.pipeline.teacher_file import card_of
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Monitor
+from guard_plugins.runtime.shares import Share
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.task import Task
 
@@ -71,13 +72,16 @@ class RunContext:
     finished: list[str] = field(default_factory=list)
 
     @classmethod
-    def start(cls, prepared: Prepared, folder: RunFolder, stop: StopRequest) -> RunContext:
+    def start(
+        cls, prepared: Prepared, folder: RunFolder, stop: StopRequest, *, share: Share | None = None
+    ) -> RunContext:
         """Return the context of a run in ``folder``, new or resumed.
 
         Args:
             prepared: What the run was prepared with.
             folder: Where its artifacts are.
             stop: Whether a signal asked to stop.
+            share: The items that this process makes, beside others at work in the folder; all where None.
 
         Raises:
             ArtifactError: If the record of finished stages is damaged.
@@ -85,7 +89,8 @@ class RunContext:
         checkpoints = Checkpoints(folder.checkpoints, every=prepared.config.checkpoint_every)
         # The hook counts steps, so its state is saved and restored with every loop.
         beside = {} if prepared.hook is None else {"hook": prepared.hook}
-        task = prepared.task(Monitor(folder.events), Keeper(checkpoints, stop, beside))
+        monitor = Monitor(folder.events if share is None else None)
+        task = prepared.task(monitor, Keeper(checkpoints, stop, beside, share))
         card = card_of(prepared.config, prepared.data, guarded=prepared.hook is not None)
         return cls(prepared, folder, task, checkpoints, Ledger(folder.stages), Results(card))
 

@@ -19,7 +19,7 @@ from guard_plugins.errors import ArtifactError, GuardError
 from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.pipeline.samples import label_noise, train_on_noise, with_small_set, with_teacher_batch
+from guard_plugins.pipeline.planning.samples import label_noise, train_on_noise, with_small_set, with_teacher_batch
 from guard_plugins.pipeline.timing import EnoughError, SampledMonitor, Stopwatch, TimedTask
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine
@@ -41,17 +41,15 @@ class Estimate:
     Attributes:
         seconds: By stage; a lower bound for a stage that could not be timed to its end.
         disk: Bytes of the files that will be written, as far as they are known.
-        memory: Peak in bytes: of the process, and of the GPU where there is one. What batches take that were timed in
-            a smaller size is scaled to their own; the pictures that students learn from are counted.
+        memory: Peak in bytes: of the process, and of the GPU where there is one, with the batches that were timed and
+            the pictures that students learn from.
         complete: Whether everything could be timed; otherwise time and disk are lower bounds.
-        scaled: Bytes by which the batches of the largest stage are larger than those that were timed.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     disk: int = 0
     memory: dict[str, int] = field(default_factory=dict)
     complete: bool = True
-    scaled: dict[str, int] = field(default_factory=dict)
 
     def sentence(self) -> str:
         """Return the estimate in words."""
@@ -112,9 +110,9 @@ def estimate_run(task: Task, method: Method) -> Estimate:
         soft = model if method.labels == "soft" else None
         if soft is not None and task.config.student.labels == "stored":
             with _part(estimate, watch, "relabel", "--student.batch-size") as part:
-                part.factor, part.batch = label_noise(timed, soft)
+                part.factor = label_noise(timed, soft)
         with _part(estimate, watch, "students", "--student.batch-size") as part:
-            part.factor, part.batch = train_on_noise(timed, soft)
+            part.factor = train_on_noise(timed, soft)
     pixels = task.classes * task.ipc * math.prod(task.data.image_shape)
     estimate.disk += watch.saved + 5 * pixels  # float32 and the 8 bits of the PNGs
     estimate.disk += 8 * pixels if 4 * pixels > HELD else 4 * pixels  # finished items, and the file that joins them
@@ -123,8 +121,6 @@ def estimate_run(task: Task, method: Method) -> Estimate:
         estimate.disk += bytes_needed(layout, layout.epochs)
     estimate.memory = _peaks(task.device)
     estimate.memory[""] += pixels
-    for name in estimate.memory:
-        estimate.memory[name] += estimate.scaled.get(name, 0)
     estimate.complete = estimate.complete and watch.complete
     return estimate
 
@@ -133,11 +129,9 @@ def _teacher(estimate: Estimate, timed: TimedTask, method: Method, model: Normal
     watch = timed.watch
     # The hook may act on every k-th step only.
     watch.least = timed.config.guard.every if timed.config.guarded else 1
-    with _part(estimate, watch, "teacher", "--teacher.batch-size") as part:
-        sample = with_teacher_batch(timed)
-        part.batch = timed.config.teacher.batch_size / sample.config.teacher.batch_size
+    with _part(estimate, watch, "teacher", "--teacher.batch-size"):
         _require(method.rehearsable or type(method).train_teacher is Method.train_teacher)
-        method.train_teacher(sample, model)
+        method.train_teacher(with_teacher_batch(timed), model)
     watch.least = 1
 
 
@@ -145,9 +139,7 @@ def _distill(estimate: Estimate, timed: TimedTask, method: Method) -> None:
     with _part(estimate, timed.watch, "distill", "the method's batch size, or --ipc") as part:
         _require(method.rehearsable)
         sample = with_small_set(timed)
-        whole, some = method.work(timed), method.work(sample)
-        part.factor = volume(whole) / volume(some)
-        part.batch = max(work.images for work in whole) / max(work.images for work in some)
+        part.factor = volume(method.work(timed)) / volume(method.work(sample))
         model = sample.network(stage="teacher") if method.uses_teacher else None
         method.distill(sample, model.eval().requires_grad_(False) if model is not None else None)
 
@@ -158,17 +150,15 @@ class _Part:
 
     Attributes:
         factor: The whole stage's work over the timed loops'.
-        batch: The images of its steps over those that were timed.
     """
 
     factor: float = 1.0
-    batch: float = 1.0
 
 
 @contextlib.contextmanager
 def _part(estimate: Estimate, watch: Stopwatch, name: str, option: str) -> Iterator[_Part]:
     """Count what the body's loops take; other errors are left for the run itself to report."""
-    before, peaks, part = watch.seconds, _peaks(watch.device), _Part()
+    before, part = watch.seconds, _Part()
     try:
         with memory_asked_by(option):
             yield part
@@ -179,9 +169,6 @@ def _part(estimate: Estimate, watch: Stopwatch, name: str, option: str) -> Itera
             raise
         estimate.complete = False
     estimate.seconds[name] = (watch.seconds - before) * part.factor
-    for place, size in _peaks(watch.device).items():
-        more = round((size - peaks[place]) * (part.batch - 1))
-        estimate.scaled[place] = max(estimate.scaled.get(place, 0), more)
 
 
 def _require(rehearsable: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from guard_plugins.errors import TrainingError
+from guard_plugins.errors import ConfigError, TrainingError
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
@@ -174,11 +174,17 @@ def steps(
         TrainingError: If a logged number is not finite.
         DamagedError: If a saved state is damaged or does not fit.
         StoppedError: If the run was asked to stop.
+        ConfigError: If the process has a share of items, and the loop is not finished and none of them.
     """
     every = 1 if device.type == "cpu" else CHECK_EVERY
     start = keeper.begin(stage, state)
     if start > total:
         raise keeper.checkpoints.unusable(stage, f"{start} steps are done of {total}")
+    if start < total and keeper.share is not None and keeper.checkpoints.needs_end(stage):
+        raise ConfigError(
+            f"The loop {stage} is no item of its stage, so it cannot be shared (--shard)",
+            seen=f"{start} of {total} steps are done", do="Let one process finish the stage: guard-run --resume RUN.",
+        )  # fmt: skip
     with monitor.track(stage, total, done=start) as progress:
         for index in range(start, total):
             seeds.reset(stage, index)

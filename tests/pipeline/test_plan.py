@@ -14,8 +14,8 @@ from guard_plugins.cli.run import main
 from guard_plugins.evaluation.protocols import find_protocol
 from guard_plugins.host import PluginHost
 from guard_plugins.method import Method
-from guard_plugins.pipeline.passes import Passes, attack_passes, curvature_passes, gate_passes
-from guard_plugins.pipeline.plan import StagePlan
+from guard_plugins.pipeline.planning.passes import Passes, attack_passes, curvature_passes, gate_passes
+from guard_plugins.pipeline.planning.plan import StagePlan
 from guard_plugins.runtime.work import Work, volume
 from guard_plugins.testing.world import World
 from guard_sre2l.initialisation import work_list
@@ -33,7 +33,7 @@ from guard_plugins.data.base import Data, Split
 from guard_plugins.host import PluginHost
 from guard_plugins.host.configure import configure
 from guard_plugins.pipeline import preparation
-from guard_plugins.pipeline.plan import plan
+from guard_plugins.pipeline.planning.plan import plan
 
 class Synthetic(Split):
     # As many labels as ImageNet-1K has, and images without files.

@@ -19,7 +19,7 @@ from guard_plugins.evaluation.gate.examine import probe
 from guard_plugins.evaluation.gate.subject import Subject
 from guard_plugins.evaluation.measure import attack_batch
 from guard_plugins.evaluation.protocols import Protocol
-from guard_plugins.pipeline.samples import timed_batch
+from guard_plugins.pipeline.planning.samples import timed_batch
 from guard_plugins.runtime.eval_mode import borrowed
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.task import Task

@@ -46,8 +46,8 @@ def with_small_set(task: TimedTask) -> TimedTask:
     return replace(task, config=config, data=_first_classes(task.data, classes))
 
 
-def train_on_noise(task: TimedTask, teacher: nn.Module | None) -> tuple[float, float]:
-    """Do a few steps of every kind of student; returns how many times its work and its batches the whole has.
+def train_on_noise(task: TimedTask, teacher: nn.Module | None) -> float:
+    """Do a few steps of every kind of student; returns how many times their work the whole has.
 
     Args:
         task: Its loops are timed.
@@ -60,11 +60,11 @@ def train_on_noise(task: TimedTask, teacher: nn.Module | None) -> tuple[float, f
     asked = None if task.config.student.labels == "stored" else teacher
     train_students(sample, online(sample, some, asked), name="student")
     train_students(sample, online(sample, some, None), name="student-hard")
-    return (whole // size) * size / small, size / small
+    return (whole // size) * size / small
 
 
-def label_noise(task: TimedTask, teacher: nn.Module) -> tuple[float, float]:
-    """Have the teacher label a few batches; returns the factors as :func:`train_on_noise` does."""
+def label_noise(task: TimedTask, teacher: nn.Module) -> float:
+    """Have the teacher label a few batches; returns the factor as :func:`train_on_noise` does."""
     recipe, whole = recipe_of(task.config.student), task.classes * task.ipc
     size = min(recipe.batch_size, whole)
     small = timed_batch(task, size) if whole > 1 else 1
@@ -72,7 +72,7 @@ def label_noise(task: TimedTask, teacher: nn.Module) -> tuple[float, float]:
     batches = OnlineBatches(sample, _noise(task, small), recipe_of(sample.config.student), teacher, stage="relabel")
     for step in sample.steps("relabel", batches.total, state=LoopState()):
         batches.batch(step.index)
-    return (whole // size) * size / small, size / small
+    return (whole // size) * size / small
 
 
 def _noise(task: Task, images: int) -> DistilledSet:

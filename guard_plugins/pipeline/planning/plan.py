@@ -11,9 +11,9 @@ from guard_plugins.host import PluginHost
 from guard_plugins.labels.relabel import layout_of
 from guard_plugins.method import Method
 from guard_plugins.pipeline.estimate import Estimate, duration, estimate_run
-from guard_plugins.pipeline.passes import attack_passes, curvature_passes, gate_passes, time_passes
+from guard_plugins.pipeline.planning.passes import attack_passes, curvature_passes, gate_passes, time_passes
+from guard_plugins.pipeline.planning.samples import timed_batch
 from guard_plugins.pipeline.preparation import Prepared, build_method, prepare
-from guard_plugins.pipeline.samples import timed_batch
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.loop import Keeper
@@ -185,4 +185,4 @@ def _scaled(task: Task, estimate: Estimate) -> list[str]:
                if name in estimate.seconds and timed_batch(task, size) < size]  # fmt: skip
     if not smaller:
         return []
-    return [f"timed in smaller batches and scaled: {', '.join(smaller)} images"]
+    return [f"timed in smaller batches and scaled: {', '.join(smaller)} images; memory is with these batches"]
