@@ -90,7 +90,7 @@ def joined(parts: Iterable[Tensor], *, rows: int, folder: Path | None) -> Tensor
 
 
 def _mapped(folder: Path, like: Tensor, rows: int, size: int) -> Tensor:
-    path = folder / "joined.part"
+    path = folder / "joined.safetensors.part"  # a name that is swept up, should the process be killed here
     with writing(path):
         path.unlink(missing_ok=True)
         with path.open("xb") as file:

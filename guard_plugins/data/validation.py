@@ -25,7 +25,7 @@ class Part(Split):
 
     def __init__(self, whole: Split, index: Tensor) -> None:
         self._whole, self._index = whole, index
-        self.labels = whole.labels[index]
+        self.labels, self.from_files = whole.labels[index], whole.from_files
 
     def images(self, index: Tensor) -> Tensor:
         """Return the images at ``index`` (int64, shape (B,)) as float32 in [0, 1], shape (B, C, H, W)."""

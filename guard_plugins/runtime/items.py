@@ -76,7 +76,7 @@ def join_items(keeper: Keeper, names: Sequence[str], make: Callable[[int], Tenso
 
     do_items(keeper, names, done=lambda number: kept.peek(_file(names[number])) is not None, make=keep, say=say)
     if len(names) - 1 not in here:
-        keeper.ride(_read(keeper, names[-1])["riders"])
+        _ride(keeper, names[-1])
     rows = sum(kept.peek(_file(name)) or 0 for name in names)
     return joined((_read(keeper, name)["tensor"] for name in names), rows=rows, folder=kept.folder)
 
@@ -114,6 +114,14 @@ def _some(names: Sequence[str], numbers: Sequence[int]) -> str:
 
 def _file(name: str) -> str:
     return f"item/{name}"
+
+
+def _ride(keeper: Keeper, name: str) -> None:
+    """Take over what changed beside the loops up to an item of another process."""
+    try:
+        keeper.ride(_read(keeper, name)["riders"])
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise keeper.checkpoints.unusable(_file(name), f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
 
 def _read(keeper: Keeper, name: str) -> dict[str, Any]:

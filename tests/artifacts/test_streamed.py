@@ -54,6 +54,6 @@ def test_a_full_disk_is_an_error_before_anything_is_mapped(tmp_path: Path, monke
 
     monkeypatch.setattr(streamed, "HELD", 0)
     monkeypatch.setattr(streamed.os, "posix_fallocate", full, raising=False)
-    with pytest.raises(ArtifactError, match=r"Cannot write .*joined\.part") as caught:
+    with pytest.raises(ArtifactError, match=r"Cannot write .*joined\.safetensors\.part") as caught:
         joined([torch.ones(1)], rows=1, folder=tmp_path)
     assert caught.value.seen == "No space left on device"

@@ -54,6 +54,8 @@ class FileSplit(Split):
         target: What every image is turned into.
     """
 
+    from_files = True
+
     def __init__(self, files: Files, target: Target) -> None:
         self.labels = files.labels
         self._paths, self._target = files.paths, target
