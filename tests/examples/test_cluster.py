@@ -1,57 +1,46 @@
-"""The job array does a whole run, with a shell in the place of SLURM."""
+"""The job array asks for the stages of a run in their order, on this machine in the place of SLURM."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "cluster" / "job_array.sh"
+from guard_plugins.cli.command import SHARED, STAGES
 
-SUBMIT = """#!/bin/sh
-# Does a job at once, every number of an array, and prints a job number as sbatch does.
-set -e
-first=0 last=0
-for word in "$@"; do
-    case $word in
-        --array=*) last=${word##*-} ;;
-        --wrap=*) work=${word#--wrap=} ;;
-    esac
-done
-for number in $(seq $first $last); do
-    SLURM_ARRAY_TASK_ID=$number sh -c "$work" >&2
-done
-echo "$@" >> "$JOBS"
-echo 7
-"""
+CLUSTER = Path(__file__).parents[2] / "examples" / "cluster"
 
 
-@pytest.mark.slow
-def test_the_job_array_does_a_run(tmp_path: Path) -> None:
-    submit, command, folder = tmp_path / "submit", tmp_path / "guard-run", tmp_path / "run"
-    submit.write_text(SUBMIT)
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m guard_plugins.cli.run "$@"\n')
-    for path in (submit, command):
-        path.chmod(0o755)
-    options = "--method sre2l --dataset digits --ipc 1 --teacher.epochs 1 --recover.iterations 2 --recover.batch 5"
-    options += " --student.epochs 1 --evaluation.images 5 --device cpu"
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": "1", "SUBMIT": str(submit), "JOBS": str(tmp_path / "jobs"),
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-    }  # fmt: skip
+def submitted(folder: Path, *, fails: str = "") -> tuple[int, list[str]]:
+    """Submit a run of two shares, with a command that only writes down what it is asked; returns code and requests."""
+    command = folder / "guard-run"
+    writes = f'echo "$CUDA_VISIBLE_DEVICES: $@" >> {folder}/asked'
+    command.write_text(f'#!/bin/sh\n{writes}\ncase "$*" in *"{fails or "never"}"*) exit 3;; esac\n')
+    command.chmod(0o755)
+    environment = {**os.environ, "SUBMIT": f"sh {CLUSTER}/here.sh", "PATH": f"{folder}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["sh", str(SCRIPT), str(folder), "2", *options.split()], capture_output=True, text=True, env=environment,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert (folder / "report.json").exists()
-    jobs = (tmp_path / "jobs").read_text().splitlines()
-    assert [job.split("--job-name=")[1].split()[0] for job in jobs] == [
-        "teacher", "distill", "students", "evaluate", "report"
-    ]  # fmt: skip
-    assert all("--dependency=afterok:7" in job for job in jobs[1:])
-    assert "2 items made; all items of the stage are finished" not in done.stderr, "each of two jobs makes one of two"
-    assert "1 items made; all items of the stage are finished" in done.stderr
+        ["sh", str(CLUSTER / "job_array.sh"), "RUN", "2", "--method", "sre2l"], env=environment, check=False
+    )
+    return done.returncode, (folder / "asked").read_text().splitlines()
+
+
+def test_the_job_array_asks_for_every_stage_and_share(tmp_path: Path) -> None:
+    code, asked = submitted(tmp_path)
+    assert code == 0
+    teacher, *distill, students, one, two, report = asked
+    assert teacher == "0: --method sre2l --output RUN --stage teacher"
+    assert sorted(distill) == [f"{n}: --resume RUN --stage distill --shard {n}/2" for n in range(2)]
+    assert students == "0: --resume RUN --stage students"
+    assert sorted([one, two]) == [f"{n}: --resume RUN --stage evaluate --shard {n}/2" for n in range(2)]
+    assert report == "0: --resume RUN"
+    assert {"teacher", "students", "distill", "evaluate"} <= set(STAGES)
+    assert {"distill", "evaluate"} <= set(SHARED)
+
+
+@pytest.mark.parametrize(("fails", "done"), [("teacher", 1), ("--shard 0/2", 3)])
+def test_nothing_is_begun_after_a_job_that_failed(tmp_path: Path, fails: str, done: int) -> None:
+    code, asked = submitted(tmp_path, fails=fails)
+    assert code != 0
+    assert len(asked) == done
