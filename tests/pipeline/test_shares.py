@@ -108,7 +108,10 @@ def test_a_stage_without_items_is_not_shared(tmp_path: Path, capsys: pytest.Capt
     ],
 )
 def test_shares_of_nothing_are_refused(
-    options: list[str], message: str, whole: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(whole) if word == "RUN" else word for word in options]) == 2
+    assert main([*TINY, "--print-config"]) == 0
+    (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
+    assert main([str(tmp_path) if word == "RUN" else word for word in options]) == 2
     assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
