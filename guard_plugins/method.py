@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from guard_plugins.runtime.work import Work
 
 if TYPE_CHECKING:
     from guard_plugins.config import RunConfig
@@ -86,6 +88,18 @@ class Method(ABC):
         from guard_plugins.training.teacher import train_supervised
 
         train_supervised(task, model)
+
+    def work(self, task: Task) -> Sequence[Work]:
+        """Return how much work ``distill`` is, so that a run can be planned without doing any of it.
+
+        The host times a few steps on a small set, and multiplies by what this says of the whole set over what it says
+        of the small one. So only proportions matter, and the number of items that processes may share. The default is
+        one item whose work grows with the images.
+
+        Args:
+            task: The task; only settings and sizes are to be looked at.
+        """
+        return (Work("distill", 1, task.ipc * task.classes, 1),)
 
     @abstractmethod
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:

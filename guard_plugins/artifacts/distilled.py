@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from guard_plugins.artifacts.atomic import made, replacing, write_text
-from guard_plugins.artifacts.tensors import write_tensors
+from guard_plugins.artifacts.streamed import write_streamed
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.images.whole import require_whole
 from guard_plugins.errors import DamagedError, TrainingError
@@ -49,10 +49,10 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
         ArtifactError: If something cannot be written.
     """
     names = _file_names(distilled.labels, classes)
-    for name, pixels in zip(names, _as_bytes(distilled.images), strict=True):
+    for name, image in zip(names, distilled.images, strict=True):
         made((folder / name).parent)
         with replacing(folder / name) as part:
-            Image.fromarray(pixels).save(part, "PNG")
+            Image.fromarray(_as_bytes(image)).save(part, "PNG")
     lines = [
         json.dumps({"file_name": name, "label": int(label), "class": classes[int(label)]})
         for name, label in zip(names, distilled.labels, strict=True)
@@ -63,12 +63,12 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
         tensors["soft_labels"] = distilled.soft_labels
     if distilled.student_lr is not None:
         tensors["student_lr"] = torch.tensor(distilled.student_lr, dtype=torch.float64)
-    write_tensors(folder / TENSORS, {name: tensor.contiguous() for name, tensor in tensors.items()})
+    write_streamed(folder / TENSORS, tensors)
     return [folder / name for name in (*names, METADATA, TENSORS)]
 
 
 def load_distilled(folder: Path) -> DistilledSet:
-    """Return the exact distilled set of a folder.
+    """Return the exact distilled set of a folder; its images lie in the file until they are used.
 
     Raises:
         DistilledSetError: If it is missing, damaged or not a distilled set.
@@ -88,15 +88,16 @@ def _reason(error: Exception) -> str:
 
 
 def load_pngs(folder: Path) -> DistilledSet:
-    """Return the distilled set as its PNGs hold it, in the order of ``metadata.jsonl``.
+    """Return the distilled set as its PNGs hold it, in bytes and in the order of ``metadata.jsonl``.
 
     Raises:
         DistilledSetError: If the metadata or an image is missing or damaged, or a file name leaves the folder.
     """
     try:
         rows = [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]
-        images = torch.stack([_read_png(_inside(folder, row)) for row in rows])
-        return DistilledSet(images, torch.tensor([_label(row) for row in rows]))
+        return DistilledSet(
+            _read_pngs([_inside(folder, row) for row in rows]), torch.tensor([_label(row) for row in rows])
+        )
     except (*_UNREADABLE, TrainingError) as error:
         raise DistilledSetError(
             f"{folder} is not a readable folder of distilled images", seen=_reason(error)
@@ -124,18 +125,32 @@ def _label(row: dict[str, Any]) -> int:
     return label
 
 
+def _read_pngs(paths: Sequence[Path]) -> Tensor:
+    """Return pictures of one shape; filled one by one, since ``stack`` would hold them twice."""
+    first = _read_png(paths[0]) if paths else torch.empty(0)
+    images = torch.empty((len(paths), *first.shape), dtype=torch.uint8)
+    for image, path in zip(images, paths, strict=True):
+        read = _read_png(path)
+        if read.shape != first.shape:
+            raise ValueError(f"{path.name} has the shape {tuple(read.shape)}, the first {tuple(first.shape)}")
+        image.copy_(read)
+    return images
+
+
 def _read_png(path: Path) -> Tensor:
     with Image.open(path, formats=["PNG"]) as image:
         if image.width * image.height > LARGEST:
             raise ValueError(f"{path.name} claims {image.width} x {image.height} pixels")
         require_whole(image, path)
         pixels = torch.from_numpy(np.array(image))
-    return (pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)).float() / 255
+    if pixels.dtype != torch.uint8:
+        raise ValueError(f"{path.name} has pixels of {pixels.dtype}, not bytes")
+    return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
 
 
-def _as_bytes(images: Tensor) -> list[Any]:
-    pixels = (images * 255).round().to(torch.uint8)
-    return [image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy() for image in pixels]
+def _as_bytes(image: Tensor) -> Any:
+    pixels = (image * 255).round().to(torch.uint8)
+    return pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy()
 
 
 def _file_names(labels: Tensor, classes: Sequence[str]) -> list[str]:

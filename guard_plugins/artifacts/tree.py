@@ -51,11 +51,34 @@ def load_tree(path: Path) -> Any:
         if metadata.get(DIGEST) != _digest(metadata[KEY], tensors):
             raise ValueError("its content does not match its hash")
         return _unpacked(json.loads(metadata[KEY]), tensors)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DamagedError(
-            f"{path} is damaged or no saved state", seen=f"{type(error).__name__}: {error}",
-            do="Delete it: the work since the last finished stage is then done again.",
-        ) from error  # fmt: skip
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+
+
+def load_outline(path: Path) -> Any:
+    """Return what :func:`save_tree` wrote with None in place of its tensors, which are not read.
+
+    Raises:
+        DamagedError: If the file is missing, or its outline damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _unpacked(json.loads((file.metadata() or {})[KEY]), dict.fromkeys(file.keys()))
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+
+
+# What damaged or hostile files raise.
+_UNREADABLE: Final = (
+    OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, RecursionError,
+)  # fmt: skip
+
+
+def _damaged(path: Path, error: Exception) -> DamagedError:
+    return DamagedError(
+        f"{path} is damaged or no saved state", seen=f"{type(error).__name__}: {error}",
+        do="Delete it: the work since the last finished stage is then done again.",
+    )  # fmt: skip
 
 
 def _digest(skeleton: str, tensors: Mapping[str, Tensor]) -> str:
@@ -88,7 +111,7 @@ def _is_key(key: Any) -> bool:
     return True
 
 
-def _unpacked(tree: Any, tensors: dict[str, Tensor]) -> Any:
+def _unpacked(tree: Any, tensors: Mapping[str, Tensor | None]) -> Any:
     if not isinstance(tree, dict):
         return tree
     ((kind, content),) = tree.items()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from guard_plugins.cli.command import STAGES, command_options, plan_asked, share_asked
 from guard_plugins.cli.extras import add_extras
 from guard_plugins.cli.gone import require_files, uninstalled
-from guard_plugins.cli.paths import path_argument
 from guard_plugins.config.compose import preset_layer, run_config_class
 from guard_plugins.config.layers import Layer, merged
 from guard_plugins.config.nearest import nearest
@@ -25,6 +25,7 @@ from guard_plugins.host.by_size import chosen_note
 from guard_plugins.host.configure import files_of, resolve
 from guard_plugins.host.plugin_file import files_of_environment
 from guard_plugins.host.registry import UnknownNameError
+from guard_plugins.runtime.shares import Share
 
 if TYPE_CHECKING:
     from guard_plugins.method import Method
@@ -45,12 +46,20 @@ class Request:
         print_only: Whether only to print it.
         notes: What the user should know of it, a line each.
         resume: Folder of the run to go on with, or None for a new one.
+        plan: Devices per host and hosts to plan for, or None to do the run.
+        as_json: Whether the plan is printed as JSON.
+        stage: The stage to share, or None.
+        share: This process's share of that stage's items, or None.
     """
 
     config: RunConfig
     print_only: bool = False
     resume: Path | None = None
     notes: tuple[str, ...] = ()
+    plan: tuple[int, int] | None = None
+    as_json: bool = False
+    stage: str | None = None
+    share: Share | None = None
 
 
 def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False) -> Request:
@@ -67,7 +76,12 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     """
     early, rest = _early(argv)
     if early.resume:
-        return _resumed(early.resume, rest, moved=bool(early.plugin))
+        return _resumed(early, rest)
+    if early.shard or early.stage:
+        raise ConfigError(
+            "--shard and --stage work on a run that has begun",
+            do="Begin with --stop-after teacher; then give --resume RUN --shard I/N --stage STAGE.",
+        )
     file = yaml_file(early.config) if early.config else Layer("", {})
     file = replace(file, may_be_idle="yes") if begun else file
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
@@ -94,7 +108,9 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     flags = command_line(model, rest, parser)
     layers = [file, *([environment(model)] if surroundings else []), flags]
     config = resolve(str(name), layers)
-    return Request(config, early.print_config, notes=_notes(config, method, layers))
+    return Request(
+        config, early.print_config, notes=_notes(config, method, layers), plan=plan_asked(early), as_json=early.json,
+    )  # fmt: skip
 
 
 def _notes(config: RunConfig, method: type[Method], layers: Sequence[Layer]) -> tuple[str, ...]:
@@ -141,7 +157,8 @@ class _Files(BaseModel):
     plugin: tuple[Path, ...] = ()
 
 
-def _resumed(path: Path, rest: Sequence[str], *, moved: bool) -> Request:
+def _resumed(early: Any, rest: Sequence[str]) -> Request:
+    path = early.resume
     config = path / "config.yaml"
     if not config.is_file():
         raise ConfigError(
@@ -156,17 +173,20 @@ def _resumed(path: Path, rest: Sequence[str], *, moved: bool) -> Request:
             do="Leave it out, or start a new run with --config and another --output.",
         )
     stored = yaml_file(config, "--resume")  # read here too, so that a damaged one is not blamed on --config
-    if not moved:
+    if plan_asked(early):
+        raise ConfigError("--plan is for a run that has not begun (--resume)", do="Give the options of the run.")
+    if not early.plugin:
         require_files(path, stored.values)
     try:
-        return Request(parse([f"--config={config}", *rest], surroundings=False, begun=True).config, resume=path)
+        resolved = parse([f"--config={config}", *rest], surroundings=False, begun=True).config
     except UnknownNameError as error:
         raise uninstalled(path, error) from None
+    return Request(resolved, resume=path, stage=STAGES.get(early.stage), share=share_asked(early))
 
 
 def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
     parser = Parser(add_help=False, allow_abbrev=False)
-    _command_options(parser)
+    command_options(parser)
     parser.add_argument("--method")
     parser.add_argument("--plugin", action="append", default=None)
     early, rest = parser.parse_known_args(_joined_range(_short_teacher(_named_first(argv))))
@@ -195,24 +215,9 @@ def command_parser() -> Parser:
         prog="guard-run", description="Train a robust teacher, distil a data set from it, train students, attack them.",
         epilog=EPILOG, allow_abbrev=False, formatter_class=Help,
     )  # fmt: skip
-    _command_options(parser)
+    command_options(parser)
     add_extras(parser)
     return parser
-
-
-def _command_options(parser: Parser) -> None:
-    group = parser.add_argument_group("command")
-    group.add_argument(
-        "--config", type=path_argument, metavar="FILE", help="YAML file of settings, such as a run's config.yaml"
-    )
-    group.add_argument(
-        "--resume",
-        type=path_argument,
-        metavar="DIR",
-        help="go on with a stopped run (default: the newest); --checkpoint-every, --log and --plugin count again",
-    )
-    group.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
-    group.add_argument("--version", action="store_true", help="print the version and stop")
 
 
 def _named_first(argv: Sequence[str]) -> Sequence[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.cli.malloc import keep_freed_memory
+from guard_plugins.runtime.world import require_one_process
 
 if TYPE_CHECKING:
     from guard_plugins.artifacts.evaluation import Evaluation
@@ -34,6 +35,7 @@ def _eval(arguments: Sequence[str]) -> int:
 
     published, arguments = taken(arguments)
     request = parse(arguments)
+    require_one_process("guard-eval")
     keep_freed_memory()
     # Imported here: torch takes seconds, and help and errors should not.
     from guard_plugins.pipeline.standalone.evaluate import evaluate

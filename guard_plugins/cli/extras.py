@@ -79,7 +79,9 @@ def add_extras(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true", help="print the final table and failures only")
     group.add_argument("--verbose", action="store_true", help="print every check of the release gate, too")
     group.add_argument(
-        "--stop-after", choices=("teacher", "distill"), help="end after this stage; --resume does the rest"
+        "--stop-after",
+        choices=("teacher", "distill", "relabel", "students"),
+        help="end after this stage; --resume does the rest",
     )
     group.add_argument("--seeds", metavar="0-4", help="one run for each seed, and a page that compares them")
     group.add_argument(

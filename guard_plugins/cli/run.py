@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.cli.malloc import keep_freed_memory
+from guard_plugins.runtime.world import require_one_process
+
+if TYPE_CHECKING:
+    from guard_plugins.cli.arguments import Request
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +46,12 @@ def _run(arguments: Sequence[str]) -> int:
 
         sys.stdout.write(yaml.safe_dump(request.config.model_dump(mode="json"), sort_keys=False))
         return 0
+    require_one_process("guard-run")
     keep_freed_memory()
+    if request.plan:
+        return _print_plan(request)
+    if request.share:
+        return _do_share(request)
     # Imported here: torch takes seconds, and help and errors should not.
     from guard_plugins.cli.show import show
     from guard_plugins.pipeline.run import start
@@ -76,6 +86,26 @@ def _completion(shell: str) -> str:
     from guard_plugins.cli.completion import script
 
     return script(shell, command_parser())
+
+
+def _do_share(request: Request) -> int:
+    from guard_plugins.pipeline.shares import do_share
+
+    assert request.resume is not None and request.share is not None and request.stage is not None  # noqa: PT018
+    sys.stdout.write(f"{do_share(request.resume, request.config, request.share, request.stage)}\n")
+    return 0
+
+
+def _print_plan(request: Request) -> int:
+    import json
+
+    from guard_plugins.pipeline.planning.plan import plan
+
+    gpus, hosts = request.plan or (1, 1)
+    found = plan(request.config, gpus=gpus, hosts=hosts)
+    text = json.dumps(found.as_json(), indent=2) if request.as_json else "\n".join(found.lines())
+    sys.stdout.write(text + "\n")
+    return 0
 
 
 if __name__ == "__main__":

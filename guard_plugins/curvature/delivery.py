@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from guard_plugins.curvature import messages
 from guard_plugins.curvature.backward_call import filled
 from guard_plugins.curvature.penalty import Outcome, gradient_term
+from guard_plugins.curvature.processes import absolute, group_of
 from guard_plugins.curvature.regularised_pass import Pass
 from guard_plugins.curvature.replay import differentiating
 from guard_plugins.curvature.wrappers import is_compiled, is_ddp
@@ -91,7 +92,10 @@ def deliver_in_one_pass(step: Pass) -> Outcome:
     displaced = step.replay.run(moved, step.keep, evaluation=running)
     difference = displaced - here
     with _differentiating_twice(double):
-        term = _gradient_term(step, displaced, moved, base) if double else difference.abs()
+        if double:
+            term = _gradient_term(step, displaced, moved, base)
+        else:
+            term = absolute(difference, group_of(step.replay.modules()))
         step.call.deliver(step.replay.value + step.options.weight * term, 1.0, retain=step.call.retain)
     return step.outcome(difference=difference, term=term, norms=norms)
 

@@ -16,6 +16,7 @@ from guard_plugins.curvature.counters import Paces, Tally
 from guard_plugins.curvature.observed import called_modules, modules_in
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.penalty import Outcome, curvature
+from guard_plugins.curvature.processes import absolute, group_of, squared
 from guard_plugins.curvature.snapshots import Attributes, Buffers, RandomState, evaluation_mode
 from guard_plugins.curvature.structured import Inputs
 from guard_plugins.curvature.wrappers import is_compiled, without_ddp
@@ -105,6 +106,7 @@ class _Evaluation:
         with called_modules() as called:
             self.losses = self._checked(loss_fn(model(self.inputs.whole(self.inputs.tensors))))
         self.modules += called
+        self.group = group_of(self.modules)
         self.keep = (RandomState.save(self._devices()), Attributes(self.modules), Buffers(self.modules))
 
     def _devices(self) -> set[torch.device]:
@@ -142,13 +144,13 @@ class _Evaluation:
         base = self._base()
         gradients = self._gradients(base)
         displaced = self.at(self.inputs.moved(gradients, lengths))
-        term = self._power((displaced - base).abs())
+        term = self._term(displaced - base)
         total = self.losses.mean() + self.options.weight * term.mean()
         return total, self._outcome((displaced - base).mean(), term.mean(), gradients, lengths)
 
     def _may_drop_clean_graph(self) -> bool:
         simple = not (self.form.per_sample or self.form.squared) and self.options.norm_stats == "batch"
-        return simple and self.inputs.owned and self.options.weight == 1
+        return simple and self.group is None and self.inputs.owned and self.options.weight == 1
 
     def _displaced_alone(self, lengths: list[float]) -> tuple[Tensor, Outcome]:
         """Weight 1: ℓ̄ + |ℓ̄⁺ − ℓ̄| is ℓ̄⁺ itself where that is the larger, so the clean graph can be freed."""
@@ -187,6 +189,12 @@ class _Evaluation:
 
     def _filled(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
         return filled(gradients, self.inputs.tensors)
+
+    def _term(self, difference: Tensor) -> Tensor:
+        """Return |ℓ̄⁺ − ℓ̄| or its square, of the whole batch where several processes have a part of it each."""
+        if self.form.per_sample:
+            return self._power(difference.abs())
+        return squared(difference, self.group) if self.form.squared else absolute(difference, self.group)
 
     def _power(self, terms: Tensor) -> Tensor:
         return terms.square() if self.form.squared else terms

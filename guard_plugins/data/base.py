@@ -24,9 +24,12 @@ class Split(ABC):
 
     Attributes:
         labels: Class index of every image, int64 of shape (N,), on the CPU.
+        from_files: Whether images are read when they are asked for. A teacher's next batches are then read in a thread
+            while it computes, so ``images`` must not draw from global random streams.
     """
 
     labels: Tensor
+    from_files: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from guard_plugins.data.base import Split
+from guard_plugins.data.classes import members_by_class
 from guard_plugins.errors import DataError
 
 
@@ -22,7 +23,7 @@ class Classwise:
 
     def __init__(self, split: Split, classes: int) -> None:
         self._split = split
-        self.members = [torch.nonzero(split.labels == label).flatten() for label in range(classes)]
+        self.members = members_by_class(split.labels, classes)
 
     def draw(self, label: int, count: int, generator: torch.Generator) -> Tensor:
         """Return ``count`` random images of a class, as many different ones as there are, shape (count, C, H, W).

@@ -16,7 +16,8 @@ class DistilledSet:
     """Synthetic (or selected) images with their labels.
 
     Attributes:
-        images: float32 of shape (N, C, H, W), pixels in [0, 1], on the CPU.
+        images: float32 of shape (N, C, H, W), pixels in [0, 1], on the CPU; it may lie in a file. Sets read from
+            pictures have uint8 in 0..255.
         labels: Class of every image, int64 of shape (N,), on the CPU.
         soft_labels: Logits of the teacher on the images, float32 of shape (N, K), or None.
         student_lr: Rate of the students that was learned with the images (MTT and its kin), or None.
@@ -34,7 +35,8 @@ class DistilledSet:
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
         fits = images.dim() == 4 and images.numel() > 0 and labels.shape == images.shape[:1]
-        if not fits or not images.is_floating_point() or labels.dtype != torch.int64 or bool((labels < 0).any()):
+        typed = images.is_floating_point() or images.dtype == torch.uint8
+        if not fits or not typed or labels.dtype != torch.int64 or bool((labels < 0).any()):
             raise TrainingError(
                 "A distilled set must have floating-point images (N, C, H, W) and labels (N,), int64 from 0",
                 seen=f"images {tuple(images.shape)} {images.dtype}, labels {tuple(labels.shape)} {labels.dtype}",
@@ -44,19 +46,42 @@ class DistilledSet:
             raise TrainingError(
                 "The soft labels of a distilled set must be finite logits (N, K)", seen=f"shape {tuple(soft.shape)}"
             )
-        if not bool(torch.isfinite(self.images).all()):
-            raise TrainingError(
-                "The distilled images are not finite numbers", do="Lower the learning rate of the distillation."
-            )
         rate = self.student_lr
         if rate is not None and not (math.isfinite(rate) and rate > 0):
             raise TrainingError("The learned rate of a distilled set must be a number above 0", seen=str(rate))
-        low, high = self.images.aminmax()
-        if low < 0 or high > 1:
-            raise TrainingError(
-                "The distilled images leave the range [0, 1]", seen=f"pixels from {low:.4g} to {high:.4g}"
-            )
+        if images.dtype != torch.uint8:
+            _require_pixels(images)
+
+    def as_floats(self) -> DistilledSet:
+        """Return the set with float32 images in [0, 1]."""
+        if self.images.dtype != torch.uint8:
+            return self
+        return replace(self, images=floats_of(self.images))
 
     def as_stored(self) -> DistilledSet:
         """Return the set as its PNGs hold it: pixels rounded to 8 bits."""
         return replace(self, images=(self.images * 255).round() / 255)
+
+
+def floats_of(images: Tensor) -> Tensor:
+    """Return images as float32 in [0, 1], from floats in [0, 1] or bytes in 0..255; of any shape, on any device."""
+    if images.dtype != torch.uint8:
+        return images
+    # By a tensor: CUDA multiplies with the inverse of a number, which rounds otherwise than the CPU.
+    return images.float() / torch.tensor(255.0, device=images.device)
+
+
+def _require_pixels(images: Tensor) -> None:
+    """Check image by image, so that a set that lies in a file is not held in memory.
+
+    Raises:
+        TrainingError: If a pixel is not finite or leaves [0, 1].
+    """
+    extremes = torch.stack([torch.stack(image.aminmax()) for image in images])  # a NaN is both extremes
+    if not bool(torch.isfinite(extremes).all()):
+        raise TrainingError(
+            "The distilled images are not finite numbers", do="Lower the learning rate of the distillation."
+        )
+    low, high = extremes[:, 0].min(), extremes[:, 1].max()
+    if low < 0 or high > 1:
+        raise TrainingError("The distilled images leave the range [0, 1]", seen=f"pixels from {low:.4g} to {high:.4g}")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from guard_plugins.data.base import Split
+from guard_plugins.data.classes import members_by_class
 from guard_plugins.errors import DataError
 
 
@@ -49,8 +50,10 @@ def first_per_class(labels: Tensor, limit: int | None) -> Tensor:
     """
     if limit is None:
         return torch.arange(len(labels))
-    kept = [torch.nonzero(labels == label).flatten()[:limit] for label in labels.unique()]
-    return torch.cat(kept).sort().values if kept else torch.empty(0, dtype=torch.int64)
+    if not len(labels):
+        return torch.empty(0, dtype=torch.int64)
+    kept = [members[:limit] for members in members_by_class(labels, int(labels.max()) + 1)]
+    return torch.cat(kept).sort().values
 
 
 def _require_unit_range(pixels: Tensor) -> None:

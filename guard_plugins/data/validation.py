@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from guard_plugins.data.base import Data, Split
+from guard_plugins.data.classes import members_by_class
 from guard_plugins.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Part(Split):
 
     def __init__(self, whole: Split, index: Tensor) -> None:
         self._whole, self._index = whole, index
-        self.labels = whole.labels[index]
+        self.labels, self.from_files = whole.labels[index], whole.from_files
 
     def images(self, index: Tensor) -> Tensor:
         """Return the images at ``index`` (int64, shape (B,)) as float32 in [0, 1], shape (B, C, H, W)."""
@@ -46,8 +47,8 @@ def with_validation(data: Data, per_class: int | None) -> Data:
     if per_class is None:
         return data
     kept, held = [], []
-    for label, name in enumerate(data.classes):
-        members = torch.nonzero(data.train.labels == label).flatten()
+    by_class = members_by_class(data.train.labels, len(data.classes))
+    for name, members in zip(data.classes, by_class, strict=True):
         if len(members) <= per_class:
             raise DataError(
                 f"Class {name!r} has too few training images to set {per_class} of them aside.",

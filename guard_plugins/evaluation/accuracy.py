@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from guard_plugins.attacks.base import Attack, Norm
+    from guard_plugins.evaluation.images import Images
     from guard_plugins.runtime.seeds import Seeds
 
 __all__ = ["AttackResult", "Underway", "attack_accuracy", "clean_accuracy"]
@@ -97,7 +98,7 @@ class Underway:
 def attack_accuracy(
     model: nn.Module,
     attack: Attack,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     *,
     eps: float,
@@ -156,7 +157,7 @@ def attack_accuracy(
 
 
 def _batches(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, state: Underway, *, eps: float, size: int,
+    attack: Attack, model: nn.Module, images: Images, labels: Tensor, state: Underway, *, eps: float, size: int,
     seeds: Seeds,
 ) -> Iterator[int]:  # fmt: skip
     """Attack the standing images batch by batch; yield the number of finished images before the first and after each.

@@ -15,6 +15,7 @@ from guard_plugins.runtime.eval_mode import borrowed, device_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from guard_plugins.evaluation.images import Images
     from guard_plugins.runtime.seeds import Seeds
 
 
@@ -45,7 +46,7 @@ class Curvature:
 
 def measure_curvature(
     model: nn.Module,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     *,
     h: float,

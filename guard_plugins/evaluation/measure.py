@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from guard_plugins.artifacts.report import ModelReport, RobustAccuracy
 from guard_plugins.attacks.base import Attack
 from guard_plugins.evaluation.accuracy import AttackResult, Underway, attack_accuracy, clean_accuracy
+from guard_plugins.evaluation.images import SelectedImages
 from guard_plugins.evaluation.protocols import Protocol
+from guard_plugins.runtime.items import do_items
 from guard_plugins.runtime.resumable import WorkList
 from guard_plugins.runtime.task import Task
 
@@ -67,17 +69,22 @@ def measure(
         StoppedError: If the run was asked to stop; finished results are saved.
     """
     images, labels = attacked_images(task)
-    items = [(n, attack, eps) for n in range(len(models)) for attack, radii in protocol.build(attacks) for eps in radii]
+    items = _items(models, protocol, attacks)
     work = WorkList(task.keeper, f"evaluation/{name}", read=_result, write=vars)
     with task.monitor.track(f"attack {name}", len(items) * len(labels), done=len(work.results) * len(labels)) as bar:
-        for number, attack, eps in items[len(work.results) :]:
-            result = attack_accuracy(
-                models[number], attack, images, labels, eps=eps, batch_size=attack_batch(task),
-                seeds=task.seeds.child("evaluation", name, number),
-                progress=_ticks(bar.advance, task.keeper.stop.check), begun=_underway(work.underway),
-                save=lambda state: work.keep(vars(state)),
-            )  # fmt: skip
-            work.add(result, last=len(work.results) + 1 == len(items))
+        for item in range(len(work.results), len(items)):
+            result = _made_before(task, _item(name, item))
+            if result is None:
+                number, attack, eps = items[item]
+                result = attack_accuracy(
+                    models[number], attack, images, labels, eps=eps, batch_size=attack_batch(task),
+                    seeds=task.seeds.child("evaluation", name, number),
+                    progress=_ticks(bar.advance, task.keeper.stop.check), begun=_underway(work.underway),
+                    save=lambda state: work.keep(vars(state)),
+                )  # fmt: skip
+            else:
+                bar.advance(len(labels))
+            work.add(result, last=item + 1 == len(items))
     size, per_model = attack_batch(task), len(items) // len(models)
     return [
         Measured(
@@ -86,6 +93,64 @@ def measure(
         )
         for number, model in enumerate(models)
     ]
+
+
+def share_attacks(
+    task: Task, models: Mapping[str, Sequence[nn.Module]], protocol: Protocol, attacks: Mapping[str, type[Attack]]
+) -> None:
+    """Do the attacks that are this process's share; :func:`measure` then finds their results.
+
+    Args:
+        task: As for :func:`measure`.
+        models: The models of every kind, by what :func:`measure` calls them.
+        protocol: The attacks and radii.
+        attacks: The registered attacks by name.
+
+    Raises:
+        ShareDone: When they are done.
+    """
+    images, labels = attacked_images(task)
+    items = [
+        (name, _item(name, number), models[name], item)
+        for name in models
+        for number, item in enumerate(_items(models[name], protocol, attacks))
+    ]
+
+    def make(number: int) -> None:
+        name, path, several, (which, attack, eps) = items[number]
+        with task.monitor.track(path, len(labels)) as bar:
+            result = attack_accuracy(
+                several[which], attack, images, labels, eps=eps, batch_size=attack_batch(task),
+                seeds=task.seeds.child("evaluation", name, which),
+                progress=_ticks(bar.advance, task.keeper.stop.check),
+            )  # fmt: skip
+        task.keeper.checkpoints.save(path, 1, lambda: {"result": vars(result)})
+
+    do_items(
+        task.keeper, [path for _, path, _, _ in items], make=make, say=task.monitor.say,
+        done=lambda number: task.keeper.checkpoints.peek(items[number][1]) is not None,
+    )  # fmt: skip
+
+
+def _items(
+    models: Sequence[nn.Module], protocol: Protocol, attacks: Mapping[str, type[Attack]]
+) -> list[tuple[int, Attack, float]]:
+    return [(n, attack, eps) for n in range(len(models)) for attack, radii in protocol.build(attacks) for eps in radii]
+
+
+def _item(name: str, number: int) -> str:
+    return f"item/attack/{name}/{number}"
+
+
+def _made_before(task: Task, item: str) -> AttackResult | None:
+    """Return the result of an attack that a process did as its share."""
+    saved = task.keeper.checkpoints.load(item)
+    if saved is None:
+        return None
+    try:
+        return _result(saved[1]["result"])
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise task.keeper.checkpoints.unusable(item, f"{type(error).__name__}: {error}") from error
 
 
 def _result(saved: dict[str, Any]) -> AttackResult:
@@ -109,13 +174,16 @@ def attack_batch(task: Task) -> int:
     return min(MOST, max(1, CPU_PIXELS // (height * width)))
 
 
-def attacked_images(task: Task, most: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the test images and labels that the attacks run on, evenly selected if there are more than ``most``."""
+def attacked_images(task: Task, most: int | None = None) -> tuple[SelectedImages, Tensor]:
+    """Return the test images and labels that the attacks run on, evenly selected if there are more than ``most``.
+
+    The images are read batch by batch.
+    """
     test = task.data.test
     count = min(len(test), task.config.evaluation.images or len(test), most or len(test))
     # Spread over the whole set, since many sets are stored class by class.
     index = torch.linspace(0, len(test) - 1, count).round().long()
-    return test.images(index), test.labels[index]
+    return SelectedImages(test, index), test.labels[index]
 
 
 def averaged(reports: Sequence[ModelReport]) -> ModelReport:

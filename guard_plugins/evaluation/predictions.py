@@ -12,6 +12,8 @@ from guard_plugins.runtime.eval_mode import borrowed, device_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from guard_plugins.evaluation.images import Images
+
 
 @torch.no_grad()
 def logits_of(model: nn.Module, images: Tensor, *, what: str = "clean images") -> Tensor:
@@ -36,7 +38,7 @@ def logits_of(model: nn.Module, images: Tensor, *, what: str = "clean images") -
     return logits
 
 
-def clean_accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int) -> float:
+def clean_accuracy(model: nn.Module, images: Images, labels: Tensor, *, batch_size: int) -> float:
     """Return the share of images that a model classifies correctly.
 
     Args:
@@ -52,7 +54,7 @@ def clean_accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_si
     return float(correct_mask(model, images, labels, batch_size=batch_size).float().mean())
 
 
-def correct_mask(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int) -> Tensor:
+def correct_mask(model: nn.Module, images: Images, labels: Tensor, *, batch_size: int) -> Tensor:
     """Return which images are classified correctly, bool of shape (N,) on the CPU.
 
     Args:
@@ -72,7 +74,7 @@ def correct_mask(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size
         )
 
 
-def check_pairs(images: Tensor, labels: Tensor) -> None:
+def check_pairs(images: Images, labels: Tensor) -> None:
     """Check that there is one label for every image, and at least one image.
 
     Raises:

@@ -16,6 +16,7 @@ from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.labels.layout import HEADER, DType, Layout
 from guard_plugins.labels.shard import Card, read_shard, write_shard
 from guard_plugins.labels.store import hash_of
+from guard_plugins.runtime.items import do_items
 from guard_plugins.runtime.monitor import Tracker
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of
@@ -94,6 +95,7 @@ def relabel(
         ArtifactError: If the disk is full.
         TrainingError: If a logit is not finite in that type.
         StoppedError: If the run was asked to stop; finished files are kept.
+        ShareDone: If the process has a share of the files, when that is written.
     """
     made(folder)
     recipe, size = recipe_of(task.config.student), (distilled.images.shape[-2], distilled.images.shape[-1])
@@ -106,10 +108,35 @@ def relabel(
     left = sum(map(len, missing.values()))
     require_room(folder, layout, epochs=left)
     batches = OnlineBatches(task, distilled, recipe, teacher, stage=STAGE)
+    if task.keeper.share is not None:
+        _label_share(task, batches, card, shards, missing)
     with task.monitor.track("relabel", card.epochs, done=card.epochs - left) as progress:
         for path, epochs in missing.items():
             write_shard(path, card, epochs, _labelled(task, batches, card, epochs, progress))
     return list(shards)
+
+
+def _label_share(
+    task: Task, batches: OnlineBatches, card: Card, shards: dict[Path, range], missing: dict[Path, range]
+) -> None:
+    """Write the files of this process's share.
+
+    Raises:
+        ShareDone: When they are written.
+    """
+    paths = list(shards)
+
+    def make(number: int) -> None:
+        path = paths[number]
+        with task.monitor.track(path.stem, len(shards[path])) as progress:
+            write_shard(path, card, shards[path], _labelled(task, batches, card, shards[path], progress))
+
+    do_items(
+        task.keeper, [f"relabel/{path.stem}" for path in paths], make=make, say=task.monitor.say,
+        done=lambda number: (
+            paths[number] not in missing or _is_complete(task, paths[number], card, shards[paths[number]])
+        ),
+    )  # fmt: skip
 
 
 def _is_complete(task: Task, path: Path, card: Card, epochs: range) -> bool:

@@ -15,7 +15,7 @@ from guard_plugins.data.mixing import Mix, mix
 from guard_plugins.errors import ArtifactError
 from guard_plugins.labels.shard import Card, read_card, read_shard
 from guard_plugins.training.augmentation import View
-from guard_plugins.training.student_batches import StudentBatch
+from guard_plugins.training.student_batches import StudentBatch, gathered, placed
 
 
 class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
@@ -31,13 +31,14 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         folder: The folder with the files; every number in them is checked.
-        images: The distilled images the labels were made for, shape (N, C, H, W), on the device to compute on.
+        images: The distilled images the labels were made for, shape (N, C, H, W).
+        device: Where to compute; where the images are if None.
 
     Raises:
         ArtifactError: If the labels are of other images, or a file is missing or damaged; the message names it.
     """
 
-    def __init__(self, folder: Path, images: Tensor) -> None:
+    def __init__(self, folder: Path, images: Tensor, device: torch.device | None = None) -> None:
         self.card = _card_of(folder)
         self.total = self.card.epochs * self.card.per_epoch
         if self.card.source != hash_of(images):
@@ -46,7 +47,8 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
                 seen=f"labels of {self.card.images} images {self.card.size}; the set has {tuple(images.shape)}",
                 do="Use the labels that lie beside the set in its run's folder.",
             )
-        self._images = images
+        self._device = images.device if device is None else device
+        self._images = placed(images, self._device)
         self._shards = [read_shard(folder / name, self.card, epochs) for name, epochs in self.card.shards().items()]
 
     def __len__(self) -> int:
@@ -75,8 +77,8 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
             needed, where = torch.cat([items, how.partner]).unique(return_inverse=True)
         window = self._each("window", needed).long() if self.card.window else None
         view = View(window, self._each("flipped", needed) if self.card.flips else None)
-        device = self._images.device
-        images, where = view.of(self._images[self._each("rows", needed).to(device)]), where.to(device)
+        device = self._device
+        images, where = view.of(gathered(self._images, self._each("rows", needed), device)), where.to(device)
         own = images[where[: len(items)]]
         if how is not None:
             own = mix(own, images[where[len(items) :]], how)

@@ -24,6 +24,7 @@ from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Callback, Monitor
+from guard_plugins.runtime.shares import Share
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.task import Task
 from guard_plugins.runtime.tensorboard import tensorboard
@@ -84,6 +85,7 @@ class RunContext:
         *,
         level: Level = "normal",
         callbacks: Sequence[Callback] = (),
+        share: Share | None = None,
     ) -> RunContext:
         """Return the context of a run in ``folder``, new or resumed.
 
@@ -93,6 +95,7 @@ class RunContext:
             stop: Whether a signal asked to stop.
             level: How much is said on the terminal.
             callbacks: Called with every event.
+            share: The items that this process makes, beside others at work in the folder; all where None.
 
         Raises:
             ArtifactError: If the record of finished stages is damaged.
@@ -100,10 +103,11 @@ class RunContext:
         checkpoints = Checkpoints(folder.checkpoints, every=prepared.config.checkpoint_every)
         # The hook counts steps, so its state is saved and restored with every loop.
         beside = {} if prepared.hook is None else {"hook": prepared.hook}
-        keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints))
+        keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints), share)
         if prepared.config.log == "tensorboard":
             callbacks = [*callbacks, tensorboard(folder.path / "tensorboard")]
-        task = prepared.task(Monitor(folder.events, level=level, callbacks=callbacks), keeper)
+        monitor = Monitor(folder.events if share is None else None, level=level, callbacks=callbacks)
+        task = prepared.task(monitor, keeper)
         card = card_of(prepared.config, prepared.data, guarded=prepared.hook is not None)
         return cls(prepared, folder, task, checkpoints, Ledger(folder.stages), Results(card))
 

@@ -14,11 +14,12 @@ from typing import Final
 
 import torch
 
-from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.artifacts.streamed import HELD
 from guard_plugins.errors import ArtifactError, GuardError
 from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.planning.samples import label_noise, train_on_noise, with_small_set, with_teacher_batch
 from guard_plugins.pipeline.timing import EnoughError, SampledMonitor, Stopwatch, TimedTask
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine
@@ -27,8 +28,7 @@ from guard_plugins.runtime.memory import memory_asked_by, out_of_memory
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.signals import StoppedError
 from guard_plugins.runtime.task import Task
-from guard_plugins.training.student import train_students
-from guard_plugins.training.student_batches import online
+from guard_plugins.runtime.work import volume
 
 LONG: Final = 120.0
 """Estimated seconds from which a run is worth a line about it."""
@@ -41,7 +41,8 @@ class Estimate:
     Attributes:
         seconds: By stage; a lower bound for a stage that could not be timed to its end.
         disk: Bytes of the files that will be written, as far as they are known.
-        memory: Peak while timing, in bytes: of the process, and of the GPU where there is one.
+        memory: Peak in bytes: of the process, and of the GPU where there is one, with the batches that were timed and
+            the pictures that students learn from.
         complete: Whether everything could be timed; otherwise time and disk are lower bounds.
     """
 
@@ -53,13 +54,13 @@ class Estimate:
     def sentence(self) -> str:
         """Return the estimate in words."""
         stages = ", ".join(
-            f"{name} {_minutes(seconds) if seconds or self.complete else 'not timed'}"
+            f"{name} {duration(seconds) if seconds or self.complete else 'not timed'}"
             for name, seconds in self.seconds.items()
         )
         memory = ", ".join(f"{size / 2**30:.1f} GiB{where}" for where, size in self.memory.items())
         return (
             f"estimate{'' if self.complete else ' (at least)'}, from a few timed steps: {stages}, then the attacks; "
-            f"memory {memory} so far; disk {self.disk / 1e6:.0f} MB"
+            f"memory {memory}; disk {self.disk / 1e6:.0f} MB"
         )
 
     def require_room(self, folder: Path) -> None:
@@ -102,55 +103,77 @@ def estimate_run(task: Task, method: Method) -> Estimate:
         if method.uses_teacher:
             model = timed.network(stage="teacher")
             if not task.config.teacher.path:
-                # The hook may act on every k-th step only.
-                watch.least = task.config.guard.every if task.config.guarded else 1
-                with _part(estimate, watch, "teacher", "--teacher.batch-size"):
-                    _require(method.rehearsable or type(method).train_teacher is Method.train_teacher)
-                    method.train_teacher(timed, model)
-                watch.least = 1
+                _teacher(estimate, timed, method, model)
             model.eval().requires_grad_(False)
             estimate.disk += sum(tensor.nbytes for tensor in model.state_dict().values())
-        with _part(estimate, watch, "distill", "the method's batch size, or --ipc"):
-            _require(method.rehearsable)
-            method.distill(timed, model)
-        with _part(estimate, watch, "students", "--student.batch-size"):
-            _students(timed, model if method.labels == "soft" else None)
+        _distill(estimate, timed, method)
+        soft = model if method.labels == "soft" else None
+        if soft is not None and task.config.student.labels == "stored":
+            with _part(estimate, watch, "relabel", "--student.batch-size") as part:
+                part.factor = label_noise(timed, soft)
+        with _part(estimate, watch, "students", "--student.batch-size") as part:
+            part.factor = train_on_noise(timed, soft)
     pixels = task.classes * task.ipc * math.prod(task.data.image_shape)
     estimate.disk += watch.saved + 5 * pixels  # float32 and the 8 bits of the PNGs
+    estimate.disk += 8 * pixels if 4 * pixels > HELD else 4 * pixels  # finished items, and the file that joins them
     if task.config.student.labels == "stored":
         layout = layout_of(task)
         estimate.disk += bytes_needed(layout, layout.epochs)
     estimate.memory = _peaks(task.device)
+    estimate.memory[""] += pixels
     estimate.complete = estimate.complete and watch.complete
     return estimate
 
 
+def _teacher(estimate: Estimate, timed: TimedTask, method: Method, model: Normalised) -> None:
+    watch = timed.watch
+    # The hook may act on every k-th step only.
+    watch.least = timed.config.guard.every if timed.config.guarded else 1
+    with _part(estimate, watch, "teacher", "--teacher.batch-size"):
+        _require(method.rehearsable or type(method).train_teacher is Method.train_teacher)
+        method.train_teacher(with_teacher_batch(timed), model)
+    watch.least = 1
+
+
+def _distill(estimate: Estimate, timed: TimedTask, method: Method) -> None:
+    with _part(estimate, timed.watch, "distill", "the method's batch size, or --ipc") as part:
+        _require(method.rehearsable)
+        sample = with_small_set(timed)
+        part.factor = volume(method.work(timed)) / volume(method.work(sample))
+        model = sample.network(stage="teacher") if method.uses_teacher else None
+        method.distill(sample, model.eval().requires_grad_(False) if model is not None else None)
+
+
+@dataclass
+class _Part:
+    """What a stage is of what was timed of it.
+
+    Attributes:
+        factor: The whole stage's work over the timed loops'.
+    """
+
+    factor: float = 1.0
+
+
 @contextlib.contextmanager
-def _part(estimate: Estimate, watch: Stopwatch, name: str, option: str) -> Iterator[None]:
+def _part(estimate: Estimate, watch: Stopwatch, name: str, option: str) -> Iterator[_Part]:
     """Count what the body's loops take; other errors are left for the run itself to report."""
-    before = watch.seconds
+    before, part = watch.seconds, _Part()
     try:
         with memory_asked_by(option):
-            yield
+            yield part
     except StoppedError:
         raise
     except Exception as error:  # of a plugin, whose loops ended early
         if isinstance(error, GuardError) and out_of_memory(error.__cause__):
             raise
         estimate.complete = False
-    estimate.seconds[name] = watch.seconds - before
+    estimate.seconds[name] = (watch.seconds - before) * part.factor
 
 
 def _require(rehearsable: bool) -> None:
     if not rehearsable:
         raise EnoughError
-
-
-def _students(timed: TimedTask, teacher: Normalised | None) -> None:
-    images = torch.rand(timed.classes * timed.ipc, *timed.data.image_shape)
-    some = DistilledSet(images, torch.arange(timed.classes).repeat_interleave(timed.ipc))
-    train_students(timed, online(timed, some, teacher), name="student")
-    train_students(timed, online(timed, some, None), name="student-hard")
 
 
 def _peaks(device: torch.device) -> dict[str, int]:
@@ -161,7 +184,8 @@ def _peaks(device: torch.device) -> dict[str, int]:
     return peaks
 
 
-def _minutes(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours, whichever reads best."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

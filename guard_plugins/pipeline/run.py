@@ -22,7 +22,7 @@ from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, prepare
 from guard_plugins.pipeline.result import Run
 from guard_plugins.pipeline.runner import do_stages, restored
-from guard_plugins.pipeline.stage import Stage
+from guard_plugins.pipeline.shares import require_no_shares
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.monitor import Callback
@@ -120,6 +120,7 @@ def start(
 def _work(
     prepared: Prepared, folder: RunFolder, until: str | None, level: Level, callbacks: Sequence[Callback]
 ) -> Done:
+    require_no_shares(folder)
     with locked(folder.path), StopRequest().listening() as stop:
         try:
             run = RunContext.start(prepared, folder, stop, level=level, callbacks=callbacks)
@@ -128,7 +129,7 @@ def _work(
             else:
                 introduce(run)
                 announce_estimate(run)
-                do_stages(run, stages_until(until))
+                do_stages(run, STAGES, until=until)
                 if until is not None:
                     run.task.monitor.say(f"stopped after {until}; the rest: guard-run --resume {folder.path}")
                     return Done(folder.path, None)
@@ -136,9 +137,3 @@ def _work(
         except StoppedError as error:
             raise StoppedError(error.number, resume=folder.path) from None
         return Done(folder.path, run.results.report)
-
-
-def stages_until(name: str | None) -> Sequence[Stage]:
-    """Return the stages up to the one named, that one included; all where none is named."""
-    last = next((n for n, stage in enumerate(STAGES) if stage.name == name), len(STAGES))
-    return STAGES[: last + 1]

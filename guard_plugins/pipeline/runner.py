@@ -21,18 +21,19 @@ def restored(run: RunContext, stages: Sequence[Stage]) -> bool:
         stages: In their order.
     """
     *_, last = stages
-    if run.ledger.why_redo(last.name, _fingerprint(run, last)) is not None:
+    if run.ledger.why_redo(last.name, fingerprint_of(run, last)) is not None:
         return False
     last.restore(run)
     return True
 
 
-def do_stages(run: RunContext, stages: Sequence[Stage]) -> None:
+def do_stages(run: RunContext, stages: Sequence[Stage], *, until: str | None = None) -> None:
     """Do every stage that is not finished; what an earlier process finished is read.
 
     Args:
         run: The run; its results are filled in.
         stages: In their order.
+        until: Name of the last stage to do; all where None.
 
     Raises:
         StoppedError: If a signal asked to stop.
@@ -42,11 +43,13 @@ def do_stages(run: RunContext, stages: Sequence[Stage]) -> None:
         if stage.needed(run):
             _do(run, stage)
             run.finished.append(stage.name)
+        if stage.name == until:
+            return
     run.checkpoints.forget()
 
 
 def _do(run: RunContext, stage: Stage) -> None:
-    run.checkpoints.inputs = _fingerprint(run, stage)
+    run.checkpoints.inputs = fingerprint_of(run, stage)
     why = run.ledger.why_redo(stage.name, run.checkpoints.inputs)
     if why is None:
         stage.restore(run)
@@ -66,7 +69,8 @@ def _do(run: RunContext, stage: Stage) -> None:
         run.ledger.finish(stage.name, run.checkpoints.inputs, [*written.files, *keepsakes.files()], **notes)
 
 
-def _fingerprint(run: RunContext, stage: Stage) -> str:
+def fingerprint_of(run: RunContext, stage: Stage) -> str:
+    """Return the fingerprint of what a stage depends on."""
     return fingerprint(stage.name, *stage.inputs(run), *run.origins(stage.plugins))
 
 

@@ -58,6 +58,14 @@ class Stage(ABC):
             StoppedError: If the run was asked to stop.
         """
 
+    def share(self, run: RunContext) -> None:
+        """Make the items that are this process's share and write nothing else; returns where there are no items.
+
+        Raises:
+            ShareDone: When they are made.
+        """
+        return
+
     def restore(self, run: RunContext) -> None:
         """Set the stage's part of ``run.results`` from the files of an earlier process.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -139,6 +139,15 @@ class TimedTask(Task):
     def steps(self, stage: str, total: int, *, state: LoopState) -> Iterator[Step]:
         """Yield the first steps of a loop."""
         return self.watch.steps(stage, total, state, self.seeds)
+
+    def items(self, stage: str, count: int, make: Callable[[int], Tensor]) -> Tensor:
+        """Return the items one after the other; the state of each loop goes when its item is finished."""
+        before, most, parts = self.watch.saved, 0, []
+        for number in range(count):
+            parts.append(make(number))
+            most, self.watch.saved = max(most, self.watch.saved - before), before
+        self.watch.saved = before + most
+        return torch.cat(parts)
 
 
 def _wait_for(device: torch.device) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from guard_plugins.artifacts.atomic import made
 from guard_plugins.artifacts.report import Saves
-from guard_plugins.artifacts.tree import load_tree, save_tree
+from guard_plugins.artifacts.tree import load_outline, load_tree, save_tree
 from guard_plugins.errors import DamagedError
 
 
@@ -32,7 +33,43 @@ class Checkpoints:
 
     def __init__(self, folder: Path | None, *, every: float) -> None:
         self.folder, self.every, self.count, self.seconds, self.known = folder, every, 0, 0.0, [""]
-        self._last = time.monotonic()
+        self._last, self._item = time.monotonic(), ""
+
+    def peek(self, loop: str) -> int | None:
+        """Return the steps done of a loop, or None where nothing was saved, or from other inputs; reads no tensors.
+
+        Raises:
+            DamagedError: If the file is damaged.
+        """
+        if self.folder is None or not os.path.lexists(self._path(self.folder, loop)):
+            return None
+        path = self._path(self.folder, loop)
+        saved = load_outline(path)
+        if not _is_state(saved):
+            raise _unusable(path, _NO_STATE)
+        return int(saved["done"]) if saved["inputs"] == self.inputs else None
+
+    def drop(self, loop: str) -> None:
+        """Remove what was saved of a loop."""
+        if self.folder is not None:
+            self._path(self.folder, loop).unlink(missing_ok=True)
+
+    def claim(self, item: str) -> Path:
+        """Return the file that says who is at work on an item."""
+        return self._path(self.folder or Path(), item).with_suffix(".claim")
+
+    @contextlib.contextmanager
+    def making(self, item: str) -> Iterator[None]:
+        """Save no end of the loop of this name while the context is open: the item itself is saved then."""
+        self._item = item
+        try:
+            yield
+        finally:
+            self._item = ""
+
+    def needs_end(self, loop: str) -> bool:
+        """Return whether the last state of a loop is to be saved."""
+        return loop != self._item
 
     @property
     def inputs(self) -> str:
@@ -107,8 +144,11 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     saved = load_tree(path)
     if not _is_state(saved):
-        raise _unusable(path, "it does not hold a number of steps and the state after them")
+        raise _unusable(path, _NO_STATE)
     return dict(saved)
+
+
+_NO_STATE: Final = "it does not hold a number of steps and the state after them"
 
 
 def _unusable(path: Path, seen: str) -> DamagedError:

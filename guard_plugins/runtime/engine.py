@@ -14,6 +14,7 @@ from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from guard_plugins.errors import ConfigError
+from guard_plugins.runtime.world import require_one_process
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -33,6 +34,7 @@ class Engine:
 
     def __init__(self, device: str = "auto") -> None:
         _require(device)
+        require_one_process()  # Accelerate itself reports one process of torchrun's where there is no GPU
         # Accelerate keeps one device for the whole process: it can be told "CPU" by the first to ask only.
         self._accelerator = Accelerator(cpu=device == "cpu" and not is_initialized())
         self.device = _device(device, self._accelerator.device)
@@ -41,12 +43,6 @@ class Engine:
                 "Mixed precision works on one device in a process, the first that was used",
                 seen=f"{self._accelerator.mixed_precision} on {self._accelerator.device}, and now {self.device}",
                 do="Start a process for each device, or leave ACCELERATE_MIXED_PRECISION out.",
-            )
-        if self._accelerator.num_processes > 1:
-            raise ConfigError(
-                "A run works in one process",
-                seen=f"this is one of {self._accelerator.num_processes}, started by torchrun, accelerate launch or MPI",
-                do="Start the command itself; for several devices, start several runs (seeds, methods), one on each.",
             )
         _try(self.device)
 

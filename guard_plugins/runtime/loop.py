@@ -10,11 +10,12 @@ from typing import Any, Final, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from guard_plugins.errors import TrainingError
+from guard_plugins.errors import ConfigError, TrainingError
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.shares import Share
 from guard_plugins.runtime.signals import StopRequest
 
 NUMBERS: Final = "numbers:reported"
@@ -112,12 +113,14 @@ class Keeper:
         stop: Tells when to stop.
         riders: State besides the loop's own that changes with it (the curvature hook's), by name.
         keepsakes: Files and numbers of the method's own; in memory where nothing else is given.
+        share: The items that this process makes; all where None.
     """
 
     checkpoints: Checkpoints
     stop: StopRequest = field(default_factory=StopRequest)
     riders: Mapping[str, Stateful] = field(default_factory=dict)
     keepsakes: Keepsakes = field(default_factory=lambda: Keepsakes(None, Checkpoints(None, every=math.inf)))
+    share: Share | None = None
 
     def begin(self, loop: str, state: LoopState) -> int:
         """Take over the saved state of a loop, if there is one, and return the number of steps it has done.
@@ -141,9 +144,18 @@ class Keeper:
         Raises:
             StoppedError: If the run was asked to stop; the state is saved.
         """
-        if last or self.checkpoints.due or self.stop.number is not None:
+        ended = last and self.checkpoints.needs_end(loop)
+        if ended or self.checkpoints.due or self.stop.number is not None:
             self.checkpoints.save(loop, done, self._whole(state, numbers=bool(self.keepsakes.numbers)).capture)
         self.stop.check()
+
+    def riding(self) -> dict[str, Any]:
+        """Return the state of the riders."""
+        return LoopState(**self.riders).capture()
+
+    def ride(self, captured: dict[str, Any]) -> None:
+        """Take over what :meth:`riding` returned."""
+        LoopState(**self.riders).restore(captured)
 
     def _whole(self, state: LoopState, *, numbers: bool) -> LoopState:
         beside: dict[str, Stateful] = {f"rider:{name}": rider for name, rider in self.riders.items()}
@@ -168,11 +180,17 @@ def steps(
         TrainingError: If a logged number is not finite.
         DamagedError: If a saved state is damaged or does not fit.
         StoppedError: If the run was asked to stop.
+        ConfigError: If the process has a share of items, and the loop is not finished and none of them.
     """
     every = 1 if device.type == "cpu" else CHECK_EVERY
     start = keeper.begin(stage, state)
     if start > total:
         raise keeper.checkpoints.unusable(stage, f"{start} steps are done of {total}")
+    if start < total and keeper.share is not None and keeper.checkpoints.needs_end(stage):
+        raise ConfigError(
+            f"The loop {stage} is no item of its stage, so it cannot be shared (--shard)",
+            seen=f"{start} of {total} steps are done", do="Let one process finish the stage: guard-run --resume RUN.",
+        )  # fmt: skip
     with monitor.track(stage, total, done=start) as progress:
         for index in range(start, total):
             seeds.reset(stage, index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.runtime.engine import Engine
+from guard_plugins.runtime.items import join_items
 from guard_plugins.runtime.keepsakes import MethodFolder
 from guard_plugins.runtime.loop import Keeper, LoopState, Step, steps
 from guard_plugins.runtime.monitor import Monitor
@@ -111,6 +112,23 @@ class Task:
             TrainingError: If one is not finite.
         """
         self.keeper.keepsakes.report(numbers)
+
+    def items(self, stage: str, count: int, make: Callable[[int], Tensor]) -> Tensor:
+        """Return the tensors of ``count`` items one after the other, each made once and kept in a file.
+
+        Items must not depend on each other: processes may make some each, in any order. So the result is not held in
+        memory where it is large; it must not be changed in place.
+
+        Args:
+            stage: Name of the stage. Item ``i`` is called ``stage/i``, and so is the loop that makes it.
+            count: Number of items, at least 1.
+            make: From the number of an item to its tensor, on the CPU; all of one type, equal but for the first
+                dimension.
+
+        Raises:
+            StoppedError: If the run was asked to stop; finished items are kept.
+        """
+        return join_items(self.keeper, [f"{stage}/{number}" for number in range(count)], make, self.monitor.say)
 
     def child(self, *path: str | int) -> Task:
         """Return the same task with randomness of its own, for one of several like parts (students, say)."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.data.distilled import DistilledSet, floats_of
 from guard_plugins.data.mixing import Mix
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.augmentation import View, draw_mix, draw_view
 from guard_plugins.training.batches import EpochBatches
 from guard_plugins.training.recipes import Recipe, recipe_of
+
+ON_DEVICE: Final = 2**30
+"""Bytes of the largest images that lie on a GPU as a whole; of others, each batch goes there."""
 
 
 class StudentBatch(NamedTuple):
@@ -58,6 +61,22 @@ class BatchParameters(NamedTuple):
     mix: Mix | None
 
 
+def placed(images: Tensor, device: torch.device) -> Tensor:
+    """Return a set's images where their batches are gathered: on the device, or on the CPU where they are large."""
+    return images if images.nbytes > ON_DEVICE else images.to(device)
+
+
+def gathered(images: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Return the images at ``rows`` as float32 in [0, 1] on ``device``.
+
+    Args:
+        images: All images, as floats in [0, 1] or bytes in 0..255, shape (N, C, H, W); they may lie in a file.
+        rows: Int64 of shape (B,).
+        device: Where they are used.
+    """
+    return floats_of(images[rows.to(images.device)].to(device))
+
+
 class OnlineBatches:
     """Batches drawn at every step and labelled by the teacher at once, or with the set's own hard labels.
 
@@ -78,7 +97,8 @@ class OnlineBatches:
     ) -> None:
         self.order = EpochBatches(len(distilled.images), recipe.batch_size, seeds=task.seeds, stage=stage)
         self.total = self.order.per_epoch * recipe.epochs
-        self._images, self._labels = distilled.images.to(task.device), distilled.labels.to(task.device)
+        self._images, self._labels = placed(distilled.images, task.device), distilled.labels.to(task.device)
+        self._device = task.device
         self._recipe, self._teacher, self._classes = recipe, teacher, task.classes
 
     def batch(self, step: int) -> StudentBatch:
@@ -94,8 +114,8 @@ class OnlineBatches:
     @torch.no_grad()
     def apply(self, parameters: BatchParameters) -> StudentBatch:
         """Return the batch that these choices make; nothing random is left."""
-        rows = parameters.rows.to(self._images.device)
-        images = parameters.view.of(self._images[rows])
+        rows = parameters.rows.to(self._device)
+        images = parameters.view.of(gathered(self._images, parameters.rows, self._device))
         images = images if parameters.mix is None else parameters.mix.of(images)
         if self._teacher is not None:
             return StudentBatch(images, self._teacher(images), soft=True)

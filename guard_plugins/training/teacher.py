@@ -10,6 +10,7 @@ from guard_plugins.runtime.task import Task
 from guard_plugins.training.augmentation import augmentation
 from guard_plugins.training.batches import EpochBatches
 from guard_plugins.training.objectives import objective
+from guard_plugins.training.read_ahead import ReadAhead
 from guard_plugins.training.schedules import learning_rate
 
 
@@ -36,13 +37,14 @@ def train_supervised(task: Task, model: nn.Module) -> None:
     optimizer = task.engine.optimizer(sgd)
     augment, loss_of = augmentation(settings.augment), objective(settings)
     model.train()
-    for step in task.steps("teacher", total, state=LoopState(model=model, optimizer=sgd, scheduler=scheduler)):
-        index = batches.index(step.index)
-        images, labels = split.images(index).to(task.device), split.labels[index].to(task.device)
-        loss = loss_of(net, augment(images), labels)
-        optimizer.zero_grad()
-        task.engine.backward(loss)
-        optimizer.step()
-        scheduler.step()
-        step.log(loss=loss)
+    state = LoopState(model=model, optimizer=sgd, scheduler=scheduler)
+    with ReadAhead(split, batches.index, total) as ahead:
+        for step in task.steps("teacher", total, state=state):
+            images, labels = (part.to(task.device) for part in ahead.batch(step.index))
+            loss = loss_of(net, augment(images), labels)
+            optimizer.zero_grad()
+            task.engine.backward(loss)
+            optimizer.step()
+            scheduler.step()
+            step.log(loss=loss)
     model.eval()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
+from guard_plugins.data.classes import members_by_class
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import DataError
 from guard_plugins.hookspecs import hookimpl
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
+
+PART: Final = 1000
+"""Images that are read at a time."""
 
 
 class RandomReal(Method):
@@ -26,8 +32,7 @@ class RandomReal(Method):
         Raises:
             DataError: If there is such a class.
         """
-        for label in range(task.classes):
-            _draw(task, label)
+        _chosen(task)
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
         """Return ``task.ipc`` real images per class.
@@ -36,13 +41,20 @@ class RandomReal(Method):
             DataError: If a class has fewer images.
         """
         labels = torch.arange(task.classes).repeat(task.ipc)
-        chosen = [_draw(task, label) for label in range(task.classes)]
-        index = torch.stack(chosen, dim=1).flatten()
-        return DistilledSet(task.data.train.images(index), labels)
+        parts = torch.stack(_chosen(task), dim=1).flatten().split(PART)
+        return DistilledSet(task.items("draw", len(parts), lambda part: task.data.train.images(parts[part])), labels)
 
 
-def _draw(task: Task, label: int) -> Tensor:
-    members = torch.nonzero(task.data.train.labels == label).flatten()
+def _chosen(task: Task) -> list[Tensor]:
+    """Return the positions of the images of every class.
+
+    Raises:
+        DataError: If a class has fewer images than are asked for.
+    """
+    return [_draw(task, *pair) for pair in enumerate(members_by_class(task.data.train.labels, task.classes))]
+
+
+def _draw(task: Task, label: int, members: Tensor) -> Tensor:
     if len(members) < task.ipc:
         raise _too_few(task, label, len(members))
     order = torch.randperm(len(members), generator=task.seeds.generator("random", label))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,6 +24,7 @@ from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.task import Task
+from guard_plugins.runtime.work import Work
 
 
 class DC(Method):
@@ -78,6 +79,13 @@ class DC(Method):
         weights = matched_parameters(model.network, self.config.match.distance)
         losses = (F.cross_entropy(in_parts(model, images), labels) for images, labels in batches)
         return [torch.autograd.grad(loss, weights) for loss in losses]
+
+    def work(self, task: Task) -> Sequence[Work]:
+        """Return the outer iterations: images matched per class, and those that train the network in between."""
+        loops, settings = self._loops(task.ipc), self.config.match
+        matched = task.classes * (settings.real_batch + task.ipc) * loops.outer
+        trained = task.classes * task.ipc * loops.inner * (loops.outer - 1)
+        return (Work("match", 1, matched + trained, settings.iterations),)
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
         """Match gradients on ``match.iterations`` fresh networks and return the images.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from guard_plugins.config import RunConfig
@@ -11,6 +11,7 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
+from guard_plugins.runtime.work import Work
 from guard_sre2l.config import RecoverConfig, SRe2LConfig
 from guard_sre2l.presets import PRESETS
 from guard_sre2l.recovery import recover
@@ -50,6 +51,13 @@ class SRe2L(Method):
                 seen=f"--teacher.network {task.config.teacher.network}",
                 do="Choose a teacher with BatchNorm, such as resnet18, small-resnet or convnet3-bn.",
             )
+
+    def work(self, task: Task) -> Sequence[Work]:
+        """Return the batches to recover."""
+        options = self.config.recover
+        each, copies = (task.classes * task.ipc, 1) if options.mix_copies else (task.classes, task.ipc)
+        batches = copies * -(-each // options.batch)
+        return (Work("recover", batches, min(options.batch, each), options.iterations),)
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
         """Recover ``task.ipc`` images of every class from the teacher."""

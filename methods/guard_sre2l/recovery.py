@@ -36,7 +36,7 @@ def recover(task: Task, teacher: Normalised, settings: RecoverConfig, *, crop_sc
     """
     batches = work_list(task.classes, task.ipc, settings.batch, mix_copies=settings.mix_copies)
     recovery = Recovery(task, teacher, settings, crop_scale)
-    images = torch.cat([recovery.batch(labels, f"recover/{item}") for item, labels in enumerate(batches)])
+    images = task.items("recover", len(batches), lambda item: recovery.batch(batches[item], f"recover/{item}"))
     with torch.no_grad():
         soft = torch.cat([teacher(part.to(task.device)).float().cpu() for part in images.split(settings.batch)])
     return DistilledSet(images, torch.cat(batches), soft)

@@ -18,7 +18,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "hook.md").read_text()
 
 def test_the_snippets_run() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     exec("\n".join(blocks), {})
 
 

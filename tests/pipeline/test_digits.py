@@ -56,7 +56,7 @@ def test_the_hook_is_what_makes_it_robust(runs: Runs) -> None:
 
 def test_the_images_carry_the_information(runs: Runs) -> None:
     assert runs("hook")[0].models.student_hard.clean >= 0.60
-    distilled = load_pngs(runs("hook")[1] / "distilled")
+    distilled = load_pngs(runs("hook")[1] / "distilled").as_floats()
     judge = plain_teacher(runs("other seed")[1] / "teacher.safetensors")
     with torch.no_grad():
         recognised = (judge(distilled.images).argmax(1) == distilled.labels).float().mean()

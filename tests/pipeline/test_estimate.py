@@ -95,7 +95,7 @@ def test_a_long_run_says_what_it_will_take(
     tiny_run("sre2l", "run")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("estimate")]
     assert line.startswith("estimate, from a few timed steps: teacher ")
-    for part in (", distill ", ", students ", ", then the attacks; memory ", " GiB", " so far; disk ", " MB"):
+    for part in (", distill ", ", students ", ", then the attacks; memory ", " GiB; disk ", " MB"):
         assert part in line
 
 
@@ -241,7 +241,7 @@ def test_stored_labels_count_among_what_the_disk_must_hold() -> None:
 def test_durations_read_well(seconds: float, words: str) -> None:
     estimate = Estimate({"teacher": seconds}, disk=55_000_000, memory={"": 2254857830})
     assert estimate.sentence() == (
-        f"estimate, from a few timed steps: teacher {words}, then the attacks; memory 2.1 GiB so far; disk 55 MB"
+        f"estimate, from a few timed steps: teacher {words}, then the attacks; memory 2.1 GiB; disk 55 MB"
     )
 
 

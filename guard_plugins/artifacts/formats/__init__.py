@@ -67,7 +67,7 @@ def _read_folder(path: Path) -> DistilledSet:
     if (path / TENSORS).exists():
         return load_distilled(path)
     if (path / METADATA).exists():
-        return load_pngs(path)
+        return load_pngs(path).as_floats()
     if (path / IMAGES).exists() or (path / LABELS).exists():
         return read_dd_ranking(path)
     if sre2l_files(path):

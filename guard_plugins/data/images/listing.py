@@ -13,7 +13,9 @@ from typing import Final
 
 import torch
 from PIL import Image
+from torch import Tensor
 
+from guard_plugins.data.classes import members_by_class
 from guard_plugins.data.images.decode import EXTENSIONS
 from guard_plugins.data.images.splits import Files
 from guard_plugins.errors import DataError
@@ -69,8 +71,8 @@ def list_with_share(root: Path, share: float) -> Listing:
     folders = _by_name(root)
     classes, files = _classes(root, folders), _files(folders)
     held = torch.zeros(len(files), dtype=torch.bool)
-    for label, folder in enumerate(folders.values()):
-        members = torch.nonzero(files.labels == label).flatten().tolist()
+    by_class = members_by_class(files.labels, len(folders))
+    for members, folder in zip(map(Tensor.tolist, by_class), folders.values(), strict=True):
         count = round(share * len(members))
         if not 0 < count < len(members):
             raise DataError(

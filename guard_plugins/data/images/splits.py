@@ -54,6 +54,8 @@ class FileSplit(Split):
         target: What every image is turned into.
     """
 
+    from_files = True
+
     def __init__(self, files: Files, target: Target) -> None:
         self.labels = files.labels
         self._paths, self._target = files.paths, target
@@ -103,8 +105,9 @@ def readable(files: Files, classes: Sequence[str]) -> tuple[Files, tuple[Path, .
     _for_each(len(files), work, _RUN)
     index = np.flatnonzero(kept)
     left = Files(tuple(files.paths[i] for i in index), files.labels[torch.from_numpy(index)])
+    counts = torch.bincount(left.labels, minlength=len(classes)).tolist()
     for label, name in enumerate(classes):
-        if not bool((left.labels == label).any()):
+        if not counts[label]:
             first = files.paths[int((files.labels == label).nonzero()[0])]
             raise DataError(
                 f"No image of class {name!r} in {first.parent} can be read.",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from guard_plugins.attacks.base import Attack
+    from guard_plugins.evaluation.images import Images
     from guard_plugins.runtime.seeds import Seeds
 
 
@@ -40,7 +41,7 @@ class Subject:
     """
 
     model: nn.Module
-    images: Tensor
+    images: Images
     labels: Tensor
     eps: float
     seeds: Seeds

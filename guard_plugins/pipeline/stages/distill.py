@@ -37,6 +37,11 @@ class DistillStage(Stage):
         measured = hook_report(prepared.hook)
         return Written([*files, folder.contact_sheet], {"hook": measured and measured.model_dump()})
 
+    def share(self, run: RunContext) -> None:
+        """Make this process's items of the method."""
+        with calling(run.prepared.plugin, "distill", run=run.folder.path):
+            run.prepared.method.distill(run.task, run.results.teacher)
+
     def restore(self, run: RunContext) -> None:
         """Read the set of an earlier process."""
         run.results.distilled = load_distilled(run.folder.distilled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from guard_plugins.evaluation.assess import assess, step_length
+from guard_plugins.evaluation.measure import share_attacks
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
 
@@ -28,13 +29,23 @@ class EvaluationStage(Stage):
         undefended, teacher = models["student_hard"][0], next(iter(models["teacher"]), None)
         run.results.findings = {
             kind: assess(
-                run.task, several, run.prepared.protocol, run.prepared.host.attacks, name=kind.replace("_", "-"),
+                run.task, several, run.prepared.protocol, run.prepared.host.attacks, name=_label(kind),
                 h=probe_length(run), hooked=kind == "teacher" and run.results.card.guard is not None,
                 probed=kind != "student_hard", source=undefended, teacher=teacher if kind == "student" else None,
             )
             for kind, several in models.items()
             if several
         }  # fmt: skip
+
+    def share(self, run: RunContext) -> None:
+        """Do this process's attacks; an item is a model, an attack and a radius."""
+        models = {_label(kind): several for kind, several in run.results.models.items()}
+        share_attacks(run.task, models, run.prepared.protocol, run.prepared.host.attacks)
+
+
+def _label(kind: str) -> str:
+    """Return what progress bars and seeds call the models of a kind."""
+    return kind.replace("_", "-")
 
 
 def probe_length(run: RunContext) -> float:

@@ -35,6 +35,10 @@ class RelabelStage(Stage):
         self.restore(run)
         return Written(files)
 
+    def share(self, run: RunContext) -> None:
+        """Label this process's files."""
+        self.do(run)
+
     def restore(self, run: RunContext) -> None:
         """Open the labels on disk."""
-        run.results.stored = StoredLabels(run.folder.labels, run.results.distilled.images.to(run.task.device))
+        run.results.stored = StoredLabels(run.folder.labels, run.results.distilled.images, run.task.device)

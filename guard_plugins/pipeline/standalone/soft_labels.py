@@ -70,7 +70,7 @@ def batches_of(
 def _stored(
     task: Task, distilled: DistilledSet, path: Path, folder: Path, given: Mapping[str, Any]
 ) -> tuple[StoredLabels, str]:
-    stored = StoredLabels(folder, distilled.images.to(task.device))
+    stored = StoredLabels(folder, distilled.images, task.device)
     _require_classes(stored.card.classes, task, path)
     if given.get("epochs") not in (None, stored.card.epochs):
         raise ConfigError(

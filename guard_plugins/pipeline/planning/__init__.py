@@ -1,0 +1,1 @@
+"""What a run would take: small samples of its work, timed and multiplied."""

@@ -1,0 +1,95 @@
+"""One process's share of a stage, in a run that others work on too; nothing but its items is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.config import RunConfig
+from guard_plugins.errors import ConfigError
+from guard_plugins.host.configure import host_of
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.preparation import prepare
+from guard_plugins.pipeline.runner import fingerprint_of
+from guard_plugins.pipeline.stage import Stage
+from guard_plugins.pipeline.stages import STAGES
+from guard_plugins.runtime.claims import holder
+from guard_plugins.runtime.engine import repeatable
+from guard_plugins.runtime.seeds import preserved_streams
+from guard_plugins.runtime.shares import Share, ShareDone, listed
+from guard_plugins.runtime.signals import StoppedError, StopRequest
+
+KEEPS_LOOPS: Final = "students"
+"""The stage whose results are in the states of its loops only."""
+
+
+def do_share(path: Path, config: RunConfig, share: Share, stage: str) -> ShareDone:
+    """Make a share of a stage's items, and return how many were made and what is missing.
+
+    Processes with other shares may be at work at the same time, on any host that sees the folder.
+
+    Args:
+        path: The folder of the run.
+        config: What its ``config.yaml`` holds.
+        share: Which items to make.
+        stage: Name of the stage, such as ``distill``.
+
+    Raises:
+        GuardError: If an earlier stage is not finished, the stage has no items, or anything else is wrong.
+    """
+    with preserved_streams(), repeatable(), StopRequest().listening() as stop:
+        run = RunContext.start(prepare(config, host_of(config)), RunFolder(path), stop, share=share)
+        names = [known.name for known in STAGES]
+        try:
+            for earlier in STAGES[: names.index(stage)]:
+                if earlier.needed(run):
+                    _restore(run, earlier)
+            return _made(run, STAGES[names.index(stage)])
+        except StoppedError as error:
+            raise StoppedError(error.number, do="Start the same share again: finished items are kept.") from None
+
+
+def require_no_shares(folder: RunFolder) -> None:
+    """Return if no share of a run is being made.
+
+    Raises:
+        ConfigError: If one is.
+    """
+    at_work = {path.stem.rsplit("-", 1)[0]: who for path in folder.checkpoints.glob("*.claim") if (who := holder(path))}
+    if at_work:
+        raise ConfigError(
+            f"Shares of the run in {folder.path} are being made",
+            seen=f"{listed(sorted(at_work))}: {', '.join(sorted(set(at_work.values())))}",
+            do="Wait until all are done, then resume the run.",
+        )
+
+
+def _restore(run: RunContext, stage: Stage) -> None:
+    run.checkpoints.inputs = fingerprint_of(run, stage)
+    if stage.name == KEEPS_LOOPS:
+        stage.do(run)
+    elif run.ledger.why_redo(stage.name, run.checkpoints.inputs) is None:
+        stage.restore(run)
+    else:
+        raise ConfigError(
+            f"The stage {stage.name} of the run in {run.folder.path} is not finished, so later ones cannot be shared",
+            do=f"Finish it first: guard-run --resume {run.folder.path} --stop-after {stage.name}",
+        )
+
+
+def _made(run: RunContext, stage: Stage) -> ShareDone:
+    run.checkpoints.inputs = fingerprint_of(run, stage)
+    if not stage.needed(run):
+        raise ConfigError(f"This run has no stage {stage.name} (--stage)", do="Leave its shares out.")
+    if run.ledger.hashes(stage.name) and run.ledger.why_redo(stage.name, run.checkpoints.inputs) is None:
+        return ShareDone(0, [])
+    try:
+        stage.share(run)
+    except ShareDone as done:
+        return done
+    raise ConfigError(
+        f"The work of the stage {stage.name} does not come in items, so it cannot be shared (--shard)",
+        seen=f"--method {run.config.method}",
+        do=f"Let one process do it: guard-run --resume {run.folder.path} --stop-after {stage.name}",
+    )
