@@ -35,7 +35,8 @@ class Method(ABC):
         presets: Named settings for the whole run (same nesting as the YAML file), laid over the host's of that name.
         guarded: Names of the methods of this class in which a loss on real data is differentiated.
         uses_teacher: Whether ``distill`` needs a trained teacher.
-        labels: The labels its students learn from by default.
+        labels: What its students learn from: ``soft``, the teacher asked for every view; ``hard``, the classes;
+            ``own``, the soft labels in the set that ``distill`` returns.
         rehearsable: Whether ``train_teacher`` and ``distill`` may be called once more before a run, to estimate what it
             will take: all that takes long is in loops of ``task.steps`` or ``task.monitor.track``, which end early.
         reads: Of a method with a ``train_teacher`` of its own: the options of the section ``teacher`` that it reads,
@@ -52,7 +53,7 @@ class Method(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     guarded: ClassVar[tuple[str, ...]] = ("train_teacher",)
     uses_teacher: ClassVar[bool] = True
-    labels: ClassVar[Literal["soft", "hard"]] = "soft"
+    labels: ClassVar[Literal["soft", "hard", "own"]] = "soft"
     rehearsable: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...] | None] = None
 

@@ -63,6 +63,8 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
         tensors["soft_labels"] = distilled.soft_labels
     if distilled.student_lr is not None:
         tensors["student_lr"] = torch.tensor(distilled.student_lr, dtype=torch.float64)
+    if distilled.student_steps is not None:
+        tensors["student_steps"] = torch.tensor(distilled.student_steps)
     write_tensors(folder / TENSORS, {name: tensor.contiguous() for name, tensor in tensors.items()})
     return [folder / name for name in (*names, METADATA, TENSORS)]
 
@@ -76,8 +78,8 @@ def load_distilled(folder: Path) -> DistilledSet:
     path = folder / TENSORS
     try:
         tensors: dict[str, Any] = load_file(path)
-        if "student_lr" in tensors:
-            tensors["student_lr"] = tensors["student_lr"].item()
+        for name in {"student_lr", "student_steps"} & tensors.keys():
+            tensors[name] = tensors[name].item()
         return DistilledSet(**tensors)
     except (OSError, SafetensorError, TypeError, ValueError, RuntimeError, TrainingError) as error:
         raise DistilledSetError(f"{path} is not a readable distilled set", seen=_reason(error)) from error

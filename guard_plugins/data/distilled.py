@@ -20,16 +20,18 @@ class DistilledSet:
         labels: Class of every image, int64 of shape (N,), on the CPU.
         soft_labels: Logits of the teacher on the images, float32 of shape (N, K), or None.
         student_lr: Rate of the students that was learned with the images (MTT and its kin), or None.
+        student_steps: Steps of the students that belong to the images, or None.
 
     Raises:
         TrainingError: If shapes or types disagree, the set is empty, a label is negative, pixels are not finite or
-            leave [0, 1], or the rate is not above 0.
+            leave [0, 1], or rate or steps are not above 0.
     """
 
     images: Tensor
     labels: Tensor
     soft_labels: Tensor | None = None
     student_lr: float | None = None
+    student_steps: int | None = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -51,6 +53,11 @@ class DistilledSet:
         rate = self.student_lr
         if rate is not None and not (math.isfinite(rate) and rate > 0):
             raise TrainingError("The learned rate of a distilled set must be a number above 0", seen=str(rate))
+        steps = self.student_steps
+        if steps is not None and (type(steps) is not int or steps < 1):
+            raise TrainingError(
+                "The steps of a distilled set's students must be a whole number above 0", seen=str(steps)
+            )
         low, high = self.images.aminmax()
         if low < 0 or high > 1:
             raise TrainingError(

@@ -81,9 +81,9 @@ def _check_method(value: Any) -> None:
 
 def _check_labels(value: Any) -> None:
     whom = f"{value.__module__}.{value.__qualname__}"
-    if value.labels not in ("soft", "hard"):
+    if value.labels not in ("soft", "hard", "own"):
         raise PluginError(
-            f"The method {value.name!r} declares labels = {value.labels!r}, which is neither 'soft' nor 'hard'",
+            f"The method {value.name!r} declares labels = {value.labels!r}, which is none of 'soft', 'hard', 'own'",
             do=f"Its authors must correct `labels` of {whom}.",
         )
     if value.labels == "soft" and not value.uses_teacher:

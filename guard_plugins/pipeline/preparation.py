@@ -117,7 +117,7 @@ def _load(config: RunConfig, host: PluginHost) -> Data:
 def _require_soft_labels(config: RunConfig, method: Method) -> None:
     if config.student.labels == "stored" and method.labels != "soft":
         raise ConfigError(
-            f"The students of {method.name!r} learn from hard labels: there are no soft labels to store "
+            f"The students of {method.name!r} learn from {method.labels} labels: there are no soft labels to store "
             "(--student.labels)",
             do="Leave --student.labels out.",
         )

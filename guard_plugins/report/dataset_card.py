@@ -69,6 +69,8 @@ def _budget(exported: Exported) -> str:
         lines.append(f"- soft labels: {soft.numel():,} further numbers, one row per image")
     if exported.distilled.student_lr is not None:
         lines.append(f"- learned rate of the students: {exported.distilled.student_lr:g}")
+    if exported.distilled.student_steps is not None:
+        lines.append(f"- steps of the students: {exported.distilled.student_steps}")
     return "## Budget\n\n" + "\n".join(lines)
 
 

@@ -48,7 +48,7 @@ def check_set(trial: Trial) -> None:
     Raises:
         BrokenPromiseError: If not.
     """
-    problem = problem_with(trial.distilled, trial.world.task)
+    problem = problem_with(trial.distilled, trial.world.task, labels=trial.world.method.labels)
     if problem is not None:
         raise BrokenPromiseError("set", problem)
 

@@ -9,6 +9,7 @@ from guard_plugins.evaluation.metrics import metrics_of
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage, Written
 from guard_plugins.report.write import publish
+from guard_plugins.training.learned import said_of_learned
 
 
 class ReportStage(Stage):
@@ -38,11 +39,17 @@ def _report(run: RunContext) -> Report:
     models, plain = Models.model_validate(reports), card.guard is None and card.training == "plain"
     return Report(
         method=config.method, dataset=prepared.data.name, ipc=config.ipc, seed=config.seed,
-        protocol=prepared.protocol.name, notes=list(prepared.protocol.notes), training=card.training, guard=card.guard,
-        models=models, metrics=metrics_of(models, plain=plain),
+        protocol=prepared.protocol.name, notes=[*prepared.protocol.notes, *_notes(run)], training=card.training,
+        guard=card.guard, models=models, metrics=metrics_of(models, plain=plain),
         hook=card.hook or run.ledger.notes("distill").get("hook"),
         gate={kind: found.gate for kind, found in findings.items()},
         curvature={kind: found.summary() for kind, found in findings.items()},
         seconds=run.task.monitor.total_seconds(), saves=run.checkpoints.cost(run.task.monitor.seconds),
         skipped=Skipped.of(prepared.data.skipped),
     )  # fmt: skip
+
+
+def _notes(run: RunContext) -> list[str]:
+    """Return what a reader must know about the distilled set and its students."""
+    learned = said_of_learned(run.task, run.results.distilled)
+    return [learned] if learned else []

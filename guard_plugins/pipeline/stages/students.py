@@ -8,8 +8,10 @@ from typing import Any
 from guard_plugins.artifacts.distilled import load_pngs
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
+from guard_plugins.runtime.task import Task
+from guard_plugins.training.learned import with_learned
 from guard_plugins.training.student import train_students
-from guard_plugins.training.student_batches import StudentBatches, online
+from guard_plugins.training.student_batches import FixedLabelBatches, StudentBatches, online
 
 
 class StudentsStage(Stage):
@@ -26,18 +28,20 @@ class StudentsStage(Stage):
 
     def do(self, run: RunContext) -> None:
         """Train the students; those of an interrupted process go on from their checkpoints."""
-        teacher = run.results.teacher
-        hard = online(run.task, load_pngs(run.folder.distilled), None)
+        teacher, task = run.results.teacher, with_learned(run.task, run.results.distilled)
+        hard = online(task, load_pngs(run.folder.distilled), None)
         run.results.models = {
             "teacher": [teacher] if teacher else [],
-            "student": train_students(run.task, _labelled(run), name="student"),
-            "student_hard": train_students(run.task, hard, name="student-hard"),
+            "student": train_students(task, _labelled(run, task), name="student"),
+            "student_hard": train_students(task, hard, name="student-hard"),
         }
 
 
-def _labelled(run: RunContext) -> Callable[[str], StudentBatches]:
-    stored = run.results.stored
+def _labelled(run: RunContext, task: Task) -> Callable[[str], StudentBatches]:
+    stored, labels = run.results.stored, run.prepared.method.labels
     if stored is not None:
         return lambda stage: stored
-    teacher = run.results.teacher if run.prepared.method.labels == "soft" else None
-    return online(run.task, run.results.distilled, teacher)
+    if labels == "own":
+        return lambda stage: FixedLabelBatches(task, run.results.distilled, stage=stage)
+    teacher = run.results.teacher if labels == "soft" else None
+    return online(task, run.results.distilled, teacher)
