@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "teacher.safetensors"
 
     @property
+    def teachers(self) -> Path:
+        """Teachers after the first, and the snapshots of all."""
+        return self.path / "teachers"
+
+    @property
     def distilled(self) -> Path:
         """The distilled set."""
         return self.path / "distilled"

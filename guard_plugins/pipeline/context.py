@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.report import Report
@@ -15,6 +17,7 @@ from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.evaluation.assess import Assessed
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared_teachers import config_for
 from guard_plugins.pipeline.preparation import Prepared
 from guard_plugins.pipeline.teacher_file import card_of
 from guard_plugins.runtime.checkpoints import Checkpoints
@@ -22,6 +25,7 @@ from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.task import Task
+from guard_plugins.runtime.teachers import MeanTeacher, TrainedTeacher
 
 
 class Results:
@@ -29,6 +33,7 @@ class Results:
 
     Attributes:
         teacher: In eval mode with frozen weights; None where the method uses none (teacher).
+        teachers: All teachers, the first included (teacher, teachers).
         card: What the teacher says of itself (teacher).
         distilled: The distilled set (distill).
         stored: The stored soft labels, where they are asked for (relabel).
@@ -38,6 +43,7 @@ class Results:
     """
 
     teacher: Normalised | None = None
+    teachers: tuple[TrainedTeacher, ...] = ()
     card: TeacherCard
     distilled: DistilledSet
     stored: StoredLabels | None = None
@@ -86,7 +92,8 @@ class RunContext:
         # The hook counts steps, so its state is saved and restored with every loop.
         beside = {} if prepared.hook is None else {"hook": prepared.hook}
         task = prepared.task(Monitor(folder.events), Keeper(checkpoints, stop, beside))
-        card = card_of(prepared.config, prepared.data, guarded=prepared.hook is not None)
+        config = config_for(prepared.config, prepared.teachers[0]) if prepared.teachers else prepared.config
+        card = card_of(config, prepared.data, guarded=prepared.hook is not None)
         return cls(prepared, folder, task, checkpoints, Ledger(folder.stages), Results(card))
 
     @property
@@ -102,6 +109,18 @@ class RunContext:
     def settings(self, *names: str) -> dict[str, Any]:
         """Return these parts of the configuration, as a fingerprint takes them."""
         return self.config.model_dump(mode="json", include=set(names))
+
+    def other_teachers(self) -> list[dict[str, str]]:
+        """Return the hashes of the teachers' files beside the first one's weights; nothing where there are none."""
+        hashes = {**self.ledger.hashes("teacher"), **self.ledger.hashes("teachers")}
+        hashes.pop(self.folder.teacher.name, None)
+        return [hashes] if hashes else []
+
+    def labeller(self) -> nn.Module | None:
+        """Return who gives the students soft labels: the teacher, or the mean of all; None for other labels."""
+        if self.prepared.method.labels == "mean":
+            return MeanTeacher([teacher.model for teacher in self.results.teachers]).eval()
+        return self.results.teacher if self.prepared.method.labels == "soft" else None
 
     def earlier_files(self) -> list[Path]:
         """Return the files of the stages that are finished."""

@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from guard_plugins.errors import ArtifactError, GuardError
 from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared_teachers import rehearsed, task_for
 from guard_plugins.pipeline.timing import EnoughError, SampledMonitor, Stopwatch, TimedTask
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine
@@ -107,14 +108,18 @@ def estimate_run(task: Task, method: Method) -> Estimate:
                 with _part(estimate, watch, "teacher", "--teacher.batch-size"):
                     _require(method.rehearsable or type(method).train_teacher is Method.train_teacher)
                     method.train_teacher(timed, model)
+                    for spec in tuple(method.teachers())[1:]:
+                        part = task_for(timed, spec)
+                        method.train_teacher(part, part.network(stage="teacher"))
                 watch.least = 1
             model.eval().requires_grad_(False)
             estimate.disk += sum(tensor.nbytes for tensor in model.state_dict().values())
         with _part(estimate, watch, "distill", "the method's batch size, or --ipc"):
             _require(method.rehearsable)
-            method.distill(timed, model)
+            known = rehearsed(timed, method, model) if model is not None else ()
+            method.distill(replace(timed, teachers=known), model)
         with _part(estimate, watch, "students", "--student.batch-size"):
-            _students(timed, model if method.labels == "soft" else None)
+            _students(timed, model if method.labels in ("soft", "mean") else None)
     pixels = task.classes * task.ipc * math.prod(task.data.image_shape)
     estimate.disk += watch.saved + 5 * pixels  # float32 and the 8 bits of the PNGs
     if task.config.student.labels == "stored":

@@ -13,6 +13,7 @@ from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.host import PluginHost, Registered
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared_teachers import require_teachers, task_for
 from guard_plugins.pipeline.guard import build_hook, wrap_guarded
 from guard_plugins.pipeline.plugin_calls import calling
 from guard_plugins.pipeline.teacher_file import load_given_teacher
@@ -22,6 +23,7 @@ from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.task import Task
+from guard_plugins.runtime.teachers import TeacherSpec
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Prepared:
         protocol: The attacks of the evaluation.
         engine: Device and backward pass.
         data: The real data.
+        teachers: The teachers the method declares; none where it uses none.
     """
 
     config: RunConfig
@@ -47,6 +50,7 @@ class Prepared:
     protocol: Protocol
     engine: Engine
     data: Data
+    teachers: tuple[TeacherSpec, ...]
 
     @property
     def own_options(self) -> list[str]:
@@ -82,7 +86,9 @@ def prepare(config: RunConfig, host: PluginHost) -> Prepared:
     method, hook = build_method(config, host)
     protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
     plugin, engine = host.methods.registered(config.method), Engine(config.device)
-    prepared = Prepared(config, host, plugin, method, hook, protocol, engine, _load(config, host))
+    with calling(plugin, "teachers"):
+        teachers = require_teachers(method, config, plugin.origin) if method.uses_teacher else ()
+    prepared = Prepared(config, host, plugin, method, hook, protocol, engine, _load(config, host), teachers)
     _require_soft_labels(config, method)
     _try_networks(prepared)
     return prepared
@@ -115,7 +121,7 @@ def _load(config: RunConfig, host: PluginHost) -> Data:
 
 
 def _require_soft_labels(config: RunConfig, method: Method) -> None:
-    if config.student.labels == "stored" and method.labels != "soft":
+    if config.student.labels == "stored" and method.labels not in ("soft", "mean"):
         raise ConfigError(
             f"The students of {method.name!r} learn from {method.labels} labels: there are no soft labels to store "
             "(--student.labels)",
@@ -129,7 +135,8 @@ def _try_networks(prepared: Prepared) -> None:
     keeper = Keeper(Checkpoints(None, every=config.checkpoint_every))
     task = prepared.task(Monitor(quiet=True), keeper)
     task.network(config.student.network, config.student.activation, stage="student")
-    teacher: Normalised | None = task.network(stage="teacher") if prepared.method.uses_teacher else None
+    networks = [task_for(task, spec).network(stage="teacher") for spec in prepared.teachers]
+    teacher: Normalised | None = next(iter(networks), None)
     with calling(prepared.plugin, "check"):
         prepared.method.check(task, teacher)
     if teacher is not None and config.teacher.path:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.runtime.engine import Engine
 from guard_plugins.runtime.loop import Keeper, LoopState, Step, steps
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.teachers import Snapshots, TrainedTeacher
 
 if TYPE_CHECKING:
     from guard_plugins.config import RunConfig
@@ -32,6 +34,8 @@ class Task:
         monitor: Progress and events.
         networks: The architectures by name.
         keeper: Saves the state of the loops.
+        teachers: In ``distill``: the trained teachers, in the order in which the method declares them.
+        snapshots: In ``train_teacher``: keeps weights of epochs that are asked for.
     """
 
     config: RunConfig
@@ -41,6 +45,8 @@ class Task:
     monitor: Monitor
     networks: Mapping[str, type[Network]]
     keeper: Keeper
+    teachers: Sequence[TrainedTeacher] = field(default=(), kw_only=True)
+    snapshots: Snapshots | None = field(default=None, kw_only=True)
 
     @property
     def ipc(self) -> int:
@@ -90,6 +96,15 @@ class Task:
         return steps(
             stage, total, state=state, seeds=self.seeds, monitor=self.monitor, device=self.device, keeper=self.keeper
         )
+
+    def snapshot(self, epoch: int, model: nn.Module) -> None:
+        """Keep the weights of a teacher after ``epoch`` epochs (0: before the first step) if they are asked for.
+
+        Raises:
+            ArtifactError: If they cannot be written.
+        """
+        if self.snapshots is not None:
+            self.snapshots.take(epoch, model)
 
     def child(self, *path: str | int) -> Task:
         """Return the same task with randomness of its own, for one of several like parts (students, say)."""

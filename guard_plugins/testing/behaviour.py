@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import torch
 
 from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.pipeline.declared_teachers import rehearsed
 from guard_plugins.pipeline.plugin_calls import problem_with
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.loop import Keeper
@@ -155,7 +157,8 @@ def _ask(world: World, trained: Trial | None, doing: str) -> None:
     with expecting(doing, refusal_allowed=True):
         method = world.instance()
         method.check(world.task, teacher)
-        method.distill(world.task, None if teacher is None else teacher.requires_grad_(False))
+        known = () if teacher is None else rehearsed(world.task, method, teacher.requires_grad_(False))
+        method.distill(replace(world.task, teachers=known), teacher)
 
 
 def _difference(one: DistilledSet, other: DistilledSet) -> str:

@@ -36,6 +36,7 @@ def train_supervised(task: Task, model: nn.Module) -> None:
     optimizer = task.engine.optimizer(sgd)
     augment, loss_of = augmentation(settings.augment), objective(settings)
     model.train()
+    task.snapshot(0, model)
     for step in task.steps("teacher", total, state=LoopState(model=model, optimizer=sgd, scheduler=scheduler)):
         index = batches.index(step.index)
         images, labels = split.images(index).to(task.device), split.labels[index].to(task.device)
@@ -45,4 +46,6 @@ def train_supervised(task: Task, model: nn.Module) -> None:
         optimizer.step()
         scheduler.step()
         step.log(loss=loss)
+        if (step.index + 1) % batches.per_epoch == 0:
+            task.snapshot((step.index + 1) // batches.per_epoch, model)
     model.eval()

@@ -45,6 +45,7 @@ ELSEWHERE = {
     "checkpoint_every": "costs time, changes no number: tests/pipeline/test_resume.py",
     "output": "says where files go",
     "teacher.path": "replaces the teacher: tests/pipeline/test_run.py",
+    "teacher.cache": "says where teachers are kept: tests/pipeline/test_several_teachers.py",
     "teacher.mean": "for weights of other code bases: tests/artifacts/weights/test_foreign.py",
     "teacher.std": "for weights of other code bases: tests/artifacts/weights/test_foreign.py",
     "teacher.classes": "for weights of other code bases: tests/artifacts/weights/test_foreign.py",

@@ -82,6 +82,7 @@ def own(install: Install) -> None:
     install("own", SOURCE.replace("SOFT", "logits"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own")
 def test_labels_that_are_scaled_change_the_student_and_nothing_else(tmp_path: Path) -> None:
     once, first = students(tmp_path / "once")

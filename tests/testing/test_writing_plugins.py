@@ -9,13 +9,15 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 import guard_plugins
-from guard_plugins import Method, Task, hookspecs
+from guard_plugins import DistilledSet, Method, Task, TeacherSpec, hookspecs
 from guard_plugins.host import PluginHost
 from guard_plugins.host.validation import BASES
 from guard_plugins.scaffold.write import rendered
-from guard_plugins.testing import PROMISES
+from guard_plugins.testing import PROMISES, check_method
+from guard_plugins.training.recipes import recipe_of
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "writing-plugins.md").read_text(encoding="utf-8")
@@ -34,13 +36,30 @@ def public_modules() -> set[str]:
     return {"guard_plugins", *listed}
 
 
-@pytest.mark.parametrize("snippet", blocks("python") + blocks("toml"), ids=lambda text: text.strip().splitlines()[0])
+def examples() -> list[str]:
+    """Return the snippets that are whole methods of their own."""
+    return [text for text in blocks("python") if text.startswith(("class Smoothed", "class Committee"))]
+
+
+@pytest.mark.parametrize("snippet", examples(), ids=lambda text: text.split("(")[0])
+def test_every_whole_method_passes_the_contract(snippet: str) -> None:
+    known = {"Method": Method, "DistilledSet": DistilledSet, "TeacherSpec": TeacherSpec, "torch": torch}
+    scope: dict[str, object] = {**known, "recipe_of": recipe_of, "__name__": __name__}
+    exec(snippet, scope)
+    (method,) = [value for name, value in scope.items() if name in ("Smoothed", "Committee")]
+    check_method(method, instant=True)  # type: ignore[arg-type]
+
+
+SCAFFOLD = [text for text in blocks("python") if text not in examples()]
+
+
+@pytest.mark.parametrize("snippet", SCAFFOLD + blocks("toml"), ids=lambda text: text.strip().splitlines()[0])
 def test_every_snippet_is_cut_from_what_the_scaffold_writes(snippet: str) -> None:
     assert any(snippet in text for text in rendered("mine").values())
 
 
 def test_there_are_snippets_of_every_part() -> None:
-    assert (len(blocks("python")), len(blocks("toml")), len(blocks("sh"))) == (4, 1, 1)
+    assert (len(SCAFFOLD), len(blocks("toml")), len(blocks("sh"))) == (4, 1, 1)
 
 
 def test_the_authors_path_is_that_of_the_new_readme_and_runs_in_ci() -> None:

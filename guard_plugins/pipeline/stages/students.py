@@ -24,7 +24,7 @@ class StudentsStage(Stage):
         """Return the images, and the settings of the data, of the teacher's labels and of the students' recipe."""
         data = run.settings("dataset", "data_root", "data", "guard", "no_guard")
         settings = run.settings("student", "teacher", "seed", "evaluation", "device")
-        return [run.ledger.hashes("distill"), data, settings, run.device_type]
+        return [run.ledger.hashes("distill"), data, settings, run.device_type, *run.other_teachers()]
 
     def do(self, run: RunContext) -> None:
         """Train the students; those of an interrupted process go on from their checkpoints."""
@@ -43,5 +43,4 @@ def _labelled(run: RunContext, task: Task) -> Callable[[str], StudentBatches]:
         return lambda stage: stored
     if labels == "own":
         return lambda stage: FixedLabelBatches(task, run.results.distilled, stage=stage)
-    teacher = run.results.teacher if labels == "soft" else None
-    return online(task, run.results.distilled, teacher)
+    return online(task, run.results.distilled, run.labeller())
