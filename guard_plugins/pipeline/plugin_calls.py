@@ -94,7 +94,7 @@ def problem_with(distilled: object, task: Task, *, labels: str) -> str | None:
             return f"{name} must be plain {dtype} on the CPU, but are {_description(tensor)}"
     if labels == "own" and distilled.soft_labels is None:
         return "the method says labels = 'own', but the set has no soft labels"
-    return _wrong_labels(classes, task) or _wrong_soft_labels(distilled.soft_labels, len(classes), task.classes)
+    return _wrong_labels(classes, task) or _wrong_soft_labels(distilled.soft_labels, task.classes)
 
 
 def _wrong_labels(labels: Tensor, task: Task) -> str | None:
@@ -107,11 +107,11 @@ def _wrong_labels(labels: Tensor, task: Task) -> str | None:
     return f"{int(counts[label])} images of class {task.data.classes[label]!r}, but --ipc {task.ipc}"
 
 
-def _wrong_soft_labels(soft: Tensor | None, images: int, classes: int) -> str | None:
+def _wrong_soft_labels(soft: Tensor | None, classes: int) -> str | None:
     if soft is None:
         return None
-    if tuple(soft.shape) != (images, classes):
-        return f"soft labels of shape {tuple(soft.shape)}, not {(images, classes)}"
+    if soft.shape[-1] != classes:
+        return f"soft labels of shape {tuple(soft.shape)}, not for {classes} classes"
     if soft.dtype != torch.float32 or soft.device.type != "cpu" or soft.requires_grad:
         return f"soft labels must be plain torch.float32 on the CPU, but are {_description(soft)}"
     return None

@@ -163,7 +163,7 @@ def _ask(world: World, trained: Trial | None, doing: str) -> None:
 
 def _difference(one: DistilledSet, other: DistilledSet) -> str:
     """Return the name of the part in which two sets differ, or an empty string."""
-    for name in ("images", "labels", "soft_labels"):
+    for name in ("images", "labels", "soft_labels", "views"):
         a, b = getattr(one, name), getattr(other, name)
         if (a is None) != (b is None) or (a is not None and not torch.equal(a, b)):
             return name.replace("_", " ")

@@ -44,6 +44,6 @@ def _learned(settings: StudentConfig, distilled: DistilledSet) -> dict[str, floa
     if distilled.student_lr is not None:
         found["lr"] = distilled.student_lr
     if distilled.student_steps is not None and settings.labels == "online":
-        images = len(distilled.images)
+        images = len(distilled)
         found["epochs"] = math.ceil(distilled.student_steps / (images // min(recipe_of(settings).batch_size, images)))
     return found

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
+from torch.nn import functional as F
 
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.errors import DataError
+from guard_plugins.data.views import grid_views
+from guard_plugins.errors import ConfigError, DataError
 from guard_plugins.hookspecs import hookimpl
-from guard_plugins.method import Method
+from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
+
+
+class FormationConfig(BaseModel):
+    """How real images share a stored one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    formation: PositiveInt = Field(
+        1, description="store K x K real images, each reduced to 1/K of its side, in one (IDC's multi-formation)"
+    )
+
+
+class RandomConfig(MethodConfig):
+    """The options of the baseline."""
+
+    random: FormationConfig = Field(FormationConfig(), description="the random real images")
 
 
 class RandomReal(Method):
@@ -18,46 +39,63 @@ class RandomReal(Method):
 
     name = "random"
     summary = "baseline: randomly drawn real images"
+    Config: ClassVar[type[MethodConfig]] = RandomConfig
     rehearsable = True
+    config: RandomConfig
 
     def check(self, task: Task, teacher: Normalised | None) -> None:
-        """Refuse classes with fewer images than ``--ipc``, before a teacher is trained.
+        """Refuse classes with too few images for ``--ipc``, before a teacher is trained.
 
         Raises:
             DataError: If there is such a class.
+            ConfigError: If the formation does not divide the images.
         """
+        factor = self.config.random.formation
+        if any(side % factor for side in task.data.image_shape[1:]):
+            raise ConfigError(
+                "The images cannot be cut into tiles of one size (--random.formation)",
+                seen=f"{factor} x {factor} tiles, images of {' x '.join(map(str, task.data.image_shape[1:]))} pixels",
+                do="Choose a number that divides both sides.",
+            )
         for label in range(task.classes):
-            _draw(task, label)
+            _draw(task, label, factor)
 
     def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
-        """Return ``task.ipc`` real images per class.
+        """Return ``task.ipc`` images per class: a real one each, or as many as the formation says, reduced.
 
         Raises:
             DataError: If a class has fewer images.
         """
+        factor = self.config.random.formation
         labels = torch.arange(task.classes).repeat(task.ipc)
-        chosen = [_draw(task, label) for label in range(task.classes)]
-        index = torch.stack(chosen, dim=1).flatten()
-        return DistilledSet(task.data.train.images(index), labels)
+        chosen = torch.stack([_draw(task, label, factor).view(task.ipc, -1) for label in range(task.classes)], dim=1)
+        images = task.data.train.images(chosen.flatten())
+        if factor == 1:
+            return DistilledSet(images, labels)
+        height, width = images.shape[2:]
+        small = F.interpolate(images, size=(height // factor, width // factor), mode="area")
+        tiles = small.unflatten(0, (-1, factor, factor))  # (N, row, column, C, h, w)
+        stored = tiles.permute(0, 3, 1, 4, 2, 5).reshape(len(labels), -1, height, width)
+        return DistilledSet(stored.clamp(0, 1), labels, views=grid_views(len(labels), (height, width), factor))
 
 
-def _draw(task: Task, label: int) -> Tensor:
+def _draw(task: Task, label: int, factor: int) -> Tensor:
     members = torch.nonzero(task.data.train.labels == label).flatten()
-    if len(members) < task.ipc:
-        raise _too_few(task, label, len(members))
+    if len(members) < task.ipc * factor**2:
+        raise _too_few(task, label, len(members), factor)
     order = torch.randperm(len(members), generator=task.seeds.generator("random", label))
-    return members[order[: task.ipc]]
+    return members[order[: task.ipc * factor**2]]
 
 
-def _too_few(task: Task, label: int, found: int) -> DataError:
+def _too_few(task: Task, label: int, found: int, factor: int) -> DataError:
     limit = task.config.data.train_per_class
     least = int(torch.bincount(task.data.train.labels, minlength=task.classes).min())
     # Raising the limit helps only if the class has as many images as the limit lets through.
     raised = f", or raise --data.train-per-class (now {limit})" if limit is not None and found >= limit else ""
     return DataError(
         f"The class {task.data.classes[label]!r} has {found} training images, fewer than --ipc asks for",
-        seen=f"{found} images, --ipc {task.ipc}",
-        do=f"Lower --ipc to {least} or less{raised}.",
+        seen=f"{found} images, --ipc {task.ipc}" + (f", {factor**2} in each" if factor > 1 else ""),
+        do=f"Lower --ipc to {least // factor**2} or less{raised}.",
     )
 
 

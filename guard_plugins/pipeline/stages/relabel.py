@@ -31,10 +31,12 @@ class RelabelStage(Stage):
         """Ask the teacher for every epoch of a student."""
         teacher = run.labeller()
         assert teacher is not None  # see `needed`
-        files = relabel(run.task, run.results.distilled, teacher, run.folder.labels, inputs=run.checkpoints.inputs)
+        files = relabel(
+            run.task, run.results.distilled.decoded(), teacher, run.folder.labels, inputs=run.checkpoints.inputs
+        )
         self.restore(run)
         return Written(files)
 
     def restore(self, run: RunContext) -> None:
         """Open the labels on disk."""
-        run.results.stored = StoredLabels(run.folder.labels, run.results.distilled.images.to(run.task.device))
+        run.results.stored = StoredLabels(run.folder.labels, run.results.distilled.decoded().images.to(run.task.device))

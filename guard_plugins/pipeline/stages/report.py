@@ -51,5 +51,11 @@ def _report(run: RunContext) -> Report:
 
 def _notes(run: RunContext) -> list[str]:
     """Return what a reader must know about the distilled set and its students."""
-    learned = said_of_learned(run.task, run.results.distilled)
-    return [learned] if learned else []
+    found, learned = run.results.distilled, said_of_learned(run.task, run.results.distilled)
+    notes = [learned] if learned else []
+    if found.views is not None:
+        notes.append(
+            f"The budget is {len(found.labels)} stored images, {found.images.numel():,} stored pixels (channels "
+            f"counted). Students read {found.per_image} training images from each of them."
+        )
+    return notes
