@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from guard_plugins.pipeline.standalone.own_teacher import save_teacher
     from guard_plugins.runtime.loop import LoopState
     from guard_plugins.runtime.task import Task
+    from guard_plugins.runtime.teachers import TeacherSpec
 
 __all__ = [
     "CurvatureHook",
@@ -36,6 +37,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "Task",
+    "TeacherSpec",
     "__version__",
     "configure",
     "evaluate",
@@ -58,6 +60,7 @@ _LAZY: Final = {
     "Run": "guard_plugins.pipeline.result",
     "RunConfig": "guard_plugins.config",
     "Task": "guard_plugins.runtime.task",
+    "TeacherSpec": "guard_plugins.runtime.teachers",
     "configure": "guard_plugins.host.configure",
     "evaluate": "guard_plugins.pipeline.standalone.own_model",
     "load_data": "guard_plugins.pipeline.standalone.load_data",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from guard_plugins.data.distilled import DistilledSet
     from guard_plugins.networks.normalised import Normalised
     from guard_plugins.runtime.task import Task
+    from guard_plugins.runtime.teachers import TeacherSpec
 
 
 class MethodConfig(BaseModel):
@@ -37,7 +38,9 @@ class Method(ABC):
         presets: Named settings for the whole run (same nesting as the YAML file), laid over the host's of that name.
         guarded: Names of the methods of this class in which a loss on real data is differentiated.
         uses_teacher: Whether ``distill`` needs a trained teacher.
-        labels: The labels its students learn from by default.
+        labels: What its students learn from: ``soft``, the teacher asked for every view; ``hard``, the classes;
+            ``own``, the soft labels in the set that ``distill`` returns; ``mean``, as soft, with the mean of the
+            logits of all teachers.
         rehearsable: Whether ``train_teacher`` and ``distill`` may be called once more before a run, to estimate what it
             will take: all that takes long is in loops of ``task.steps`` or ``task.monitor.track``, which end early.
         reads: Of a method with a ``train_teacher`` of its own: the options of the section ``teacher`` that it reads,
@@ -54,7 +57,7 @@ class Method(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     guarded: ClassVar[tuple[str, ...]] = ("train_teacher",)
     uses_teacher: ClassVar[bool] = True
-    labels: ClassVar[Literal["soft", "hard"]] = "soft"
+    labels: ClassVar[Literal["soft", "hard", "own", "mean"]] = "soft"
     rehearsable: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...] | None] = None
 
@@ -82,6 +85,15 @@ class Method(ABC):
             config: The resolved configuration, with the method's options.
         """
         return {}
+
+    def teachers(self) -> Sequence[TeacherSpec]:
+        """Return the teachers to train, the first of which ``distill`` gets as its argument; one plain one.
+
+        The run evaluates the first. ``distill`` finds all of them, with their snapshots, in ``task.teachers``.
+        """
+        from guard_plugins.runtime.teachers import TeacherSpec
+
+        return (TeacherSpec(),)
 
     def train_teacher(self, task: Task, model: Normalised) -> None:
         """Train ``model`` (pixels in, logits out) on the real data, in place; the host's plain supervised loop."""

@@ -53,16 +53,23 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
         made((folder / name).parent)
         with replacing(folder / name) as part:
             Image.fromarray(_as_bytes(image)).save(part, "PNG")
-    lines = [
-        json.dumps({"file_name": name, "label": int(label), "class": classes[int(label)]})
+    rows: list[dict[str, Any]] = [
+        {"file_name": name, "label": int(label), "class": classes[int(label)]}
         for name, label in zip(names, distilled.labels, strict=True)
     ]
+    for row, views in zip(rows, [] if distilled.views is None else distilled.views.tolist(), strict=False):
+        row["views"] = views
+    lines = [json.dumps(row) for row in rows]
     write_text(folder / METADATA, "\n".join(lines) + "\n")
     tensors = {"images": distilled.images, "labels": distilled.labels}
     if distilled.soft_labels is not None:
         tensors["soft_labels"] = distilled.soft_labels
+    if distilled.views is not None:
+        tensors["views"] = distilled.views
     if distilled.student_lr is not None:
         tensors["student_lr"] = torch.tensor(distilled.student_lr, dtype=torch.float64)
+    if distilled.student_steps is not None:
+        tensors["student_steps"] = torch.tensor(distilled.student_steps)
     write_streamed(folder / TENSORS, tensors)
     return [folder / name for name in (*names, METADATA, TENSORS)]
 
@@ -76,8 +83,8 @@ def load_distilled(folder: Path) -> DistilledSet:
     path = folder / TENSORS
     try:
         tensors: dict[str, Any] = load_file(path)
-        if "student_lr" in tensors:
-            tensors["student_lr"] = tensors["student_lr"].item()
+        for name in {"student_lr", "student_steps"} & tensors.keys():
+            tensors[name] = tensors[name].item()
         return DistilledSet(**tensors)
     except (OSError, SafetensorError, TypeError, ValueError, RuntimeError, TrainingError) as error:
         raise DistilledSetError(f"{path} is not a readable distilled set", seen=_reason(error)) from error
@@ -95,9 +102,9 @@ def load_pngs(folder: Path) -> DistilledSet:
     """
     try:
         rows = [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]
-        return DistilledSet(
-            _read_pngs([_inside(folder, row) for row in rows]), torch.tensor([_label(row) for row in rows])
-        )
+        images = _read_pngs([_inside(folder, row) for row in rows])
+        views = torch.tensor([row["views"] for row in rows]) if any("views" in row for row in rows) else None
+        return DistilledSet(images, torch.tensor([_label(row) for row in rows]), views=views)
     except (*_UNREADABLE, TrainingError) as error:
         raise DistilledSetError(
             f"{folder} is not a readable folder of distilled images", seen=_reason(error)

@@ -89,6 +89,11 @@ class RunFolder:
         return self.path / "students" / f"student{'-hard' if hard else ''}-{number}.safetensors"
 
     @property
+    def teachers(self) -> Path:
+        """Teachers after the first, and the snapshots of all."""
+        return self.path / "teachers"
+
+    @property
     def distilled(self) -> Path:
         """The distilled set."""
         return self.path / "distilled"

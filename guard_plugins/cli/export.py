@@ -76,7 +76,7 @@ def export(run: Path, name: str, output: Path) -> int:
         format=name, precision=precision,
     )  # fmt: skip
     card = dataset_card(exported)
-    _write(name, output, distilled, classes, mean, std)
+    _write(name, output, distilled.decoded(), classes, mean, std)
     beside = output.with_suffix(".md") if name == "dc" else output / "README.md"
     write_text(beside, card)
     sys.stdout.write(f"{output}\n{beside}\n")

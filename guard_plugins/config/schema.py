@@ -120,6 +120,10 @@ class TeacherConfig(ForeignWeights):
         description="take the teacher of this run, or the weights in this file, instead of training one (short: "
         "--teacher PATH)",
     )
+    cache: Path | None = Field(
+        None, description="folder of trained teachers that runs share: take this run's from there, or put it there",
+        exclude=True,
+    )  # fmt: skip
     network: str = Field("resnet18", description="architecture, see guard-plugins --check for the names")
     activation: Activation = Field("relu", description="activation function")
     epochs: PositiveInt = Field(30, description="passes over the training images")
@@ -141,7 +145,7 @@ class TeacherConfig(ForeignWeights):
         None, description="beta of trades (default 6); weight of gradient-norm (default 0.74)"
     )
 
-    @field_validator("path", mode="after")
+    @field_validator("path", "cache", mode="after")
     @classmethod
     def _usable(cls, path: Path | None) -> Path | None:
         return usable_path(path) if path is not None else None

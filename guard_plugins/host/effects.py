@@ -118,7 +118,11 @@ def _idle_of_teacher(config: RunConfig, method: type[Method]) -> tuple[list[str]
         kept = ("path", "training", *ForeignWeights.model_fields)
         return [name for name in names if name not in kept], "the teacher is given (--teacher)", ("teacher", "path")
     if method.train_teacher is not Method.train_teacher:
-        own = ["training", *objective] if method.reads is None else [name for name in names if name != "path"]
+        own = (
+            ["training", *objective]
+            if method.reads is None
+            else [name for name in names if name not in ("path", "cache")]
+        )
         return own, f"the method {method.name} trains its teacher in a loop of its own", ("method",)
     training = config.teacher.training
     used = OBJECTIVES.get(training, ())

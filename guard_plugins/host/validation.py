@@ -81,13 +81,15 @@ def _check_method(value: Any) -> None:
 
 def _check_labels(value: Any) -> None:
     whom = f"{value.__module__}.{value.__qualname__}"
-    if value.labels not in ("soft", "hard"):
+    if value.labels not in ("soft", "hard", "own", "mean"):
         raise PluginError(
-            f"The method {value.name!r} declares labels = {value.labels!r}, which is neither 'soft' nor 'hard'",
+            f"The method {value.name!r} declares labels = {value.labels!r}, which is none of 'soft', 'hard', 'own', "
+            "'mean'",
             do=f"Its authors must correct `labels` of {whom}.",
         )
-    if value.labels == "soft" and not value.uses_teacher:
+    if value.labels in ("soft", "mean") and not value.uses_teacher:
         raise PluginError(
-            f"The method {value.name!r} declares labels = 'soft', but uses_teacher = False: no teacher could give them",
+            f"The method {value.name!r} declares labels = {value.labels!r}, but uses_teacher = False: no teacher could "
+            "give them",
             do=f"Its authors must set labels = 'hard' in {whom}, or use a teacher.",
         )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.report import Report
@@ -18,6 +20,7 @@ from guard_plugins.evaluation.assess import Assessed
 from guard_plugins.host.used import foreign_origins
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared_teachers import config_for
 from guard_plugins.pipeline.preparation import Prepared
 from guard_plugins.pipeline.teacher_file import card_of
 from guard_plugins.runtime.checkpoints import Checkpoints
@@ -27,6 +30,7 @@ from guard_plugins.runtime.monitor import Callback, Monitor
 from guard_plugins.runtime.shares import Share
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.task import Task
+from guard_plugins.runtime.teachers import MeanTeacher, TrainedTeacher
 from guard_plugins.runtime.tensorboard import tensorboard
 
 
@@ -35,6 +39,7 @@ class Results:
 
     Attributes:
         teacher: In eval mode with frozen weights; None where the method uses none (teacher).
+        teachers: All teachers, the first included (teacher, teachers).
         card: What the teacher says of itself (teacher).
         distilled: The distilled set (distill).
         stored: The stored soft labels, where they are asked for (relabel).
@@ -44,6 +49,7 @@ class Results:
     """
 
     teacher: Normalised | None = None
+    teachers: tuple[TrainedTeacher, ...] = ()
     card: TeacherCard
     distilled: DistilledSet
     stored: StoredLabels | None = None
@@ -108,7 +114,8 @@ class RunContext:
             callbacks = [*callbacks, tensorboard(folder.path / "tensorboard")]
         monitor = Monitor(folder.events if share is None else None, level=level, callbacks=callbacks)
         task = prepared.task(monitor, keeper)
-        card = card_of(prepared.config, prepared.data, guarded=prepared.hook is not None)
+        config = config_for(prepared.config, prepared.teachers[0]) if prepared.teachers else prepared.config
+        card = card_of(config, prepared.data, guarded=prepared.hook is not None)
         return cls(prepared, folder, task, checkpoints, Ledger(folder.stages), Results(card))
 
     @property
@@ -128,6 +135,18 @@ class RunContext:
     def origins(self, kinds: Collection[str]) -> list[str]:
         """Return the plugins that bring the run's parts of these kinds, with their versions."""
         return foreign_origins(self.prepared.parts, kinds)
+
+    def other_teachers(self) -> list[dict[str, str]]:
+        """Return the hashes of the teachers' files beside the first one's weights; nothing where there are none."""
+        hashes = {**self.ledger.hashes("teacher"), **self.ledger.hashes("teachers")}
+        hashes.pop(self.folder.teacher.name, None)
+        return [hashes] if hashes else []
+
+    def labeller(self) -> nn.Module | None:
+        """Return who gives the students soft labels: the teacher, or the mean of all; None for other labels."""
+        if self.prepared.method.labels == "mean":
+            return MeanTeacher([teacher.model for teacher in self.results.teachers]).eval()
+        return self.results.teacher if self.prepared.method.labels == "soft" else None
 
     def earlier_files(self) -> list[Path]:
         """Return the files of the stages that are finished."""

@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from guard_plugins.errors import ArtifactError, GuardError
 from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared_teachers import rehearsed, task_for
 from guard_plugins.pipeline.planning.samples import label_noise, train_on_noise, with_small_set, with_teacher_batch
 from guard_plugins.pipeline.timing import EnoughError, SampledMonitor, Stopwatch, TimedTask
 from guard_plugins.runtime.checkpoints import Checkpoints
@@ -107,7 +108,7 @@ def estimate_run(task: Task, method: Method) -> Estimate:
             model.eval().requires_grad_(False)
             estimate.disk += sum(tensor.nbytes for tensor in model.state_dict().values())
         _distill(estimate, timed, method)
-        soft = model if method.labels == "soft" else None
+        soft = model if method.labels in ("soft", "mean") else None
         if soft is not None and task.config.student.labels == "stored":
             with _part(estimate, watch, "relabel", "--student.batch-size") as part:
                 part.factor = label_noise(timed, soft)
@@ -131,7 +132,11 @@ def _teacher(estimate: Estimate, timed: TimedTask, method: Method, model: Normal
     watch.least = timed.config.guard.every if timed.config.guarded else 1
     with _part(estimate, watch, "teacher", "--teacher.batch-size"):
         _require(method.rehearsable or type(method).train_teacher is Method.train_teacher)
-        method.train_teacher(with_teacher_batch(timed), model)
+        sample = with_teacher_batch(timed)
+        method.train_teacher(sample, model)
+        for spec in tuple(method.teachers())[1:]:
+            part = task_for(sample, spec)
+            method.train_teacher(part, part.network(stage="teacher"))
     watch.least = 1
 
 
@@ -141,7 +146,11 @@ def _distill(estimate: Estimate, timed: TimedTask, method: Method) -> None:
         sample = with_small_set(timed)
         part.factor = volume(method.work(timed)) / volume(method.work(sample))
         model = sample.network(stage="teacher") if method.uses_teacher else None
-        method.distill(sample, model.eval().requires_grad_(False) if model is not None else None)
+        if model is None:
+            method.distill(sample, None)
+        else:
+            known = rehearsed(sample, method, model.eval().requires_grad_(False))
+            method.distill(replace(sample, teachers=known), model)
 
 
 @dataclass

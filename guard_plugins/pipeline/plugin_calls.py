@@ -65,7 +65,7 @@ def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> Disti
     Raises:
         PluginError: If it is not.
     """
-    problem = problem_with(distilled, task)
+    problem = problem_with(distilled, task, labels=plugin.value.labels)
     if problem is None:
         assert isinstance(distilled, DistilledSet)
         return distilled
@@ -75,20 +75,27 @@ def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> Disti
     )
 
 
-def problem_with(distilled: object, task: Task) -> str | None:
+def problem_with(distilled: object, task: Task, *, labels: str) -> str | None:
     """Return how ``distilled`` differs from ``task.ipc`` images of every class with labels, or None.
 
     Shapes, range and finiteness are already :class:`DistilledSet`'s own affair.
+
+    Args:
+        distilled: What ``distill`` returned.
+        task: Says how many images of which shape and classes there must be.
+        labels: The method's ``labels``: with ``own``, the set must have soft labels.
     """
     if not isinstance(distilled, DistilledSet):
         return f"it is a {type(distilled).__name__}, not a DistilledSet"
-    images, labels = distilled.images, distilled.labels
+    images, classes = distilled.images, distilled.labels
     if tuple(images.shape[1:]) != task.data.image_shape:
         return f"images of shape {tuple(images.shape[1:])}, but the data has {task.data.image_shape}"
-    for name, tensor, dtype in (("images", images, torch.float32), ("labels", labels, torch.int64)):
+    for name, tensor, dtype in (("images", images, torch.float32), ("labels", classes, torch.int64)):
         if tensor.dtype != dtype or tensor.device.type != "cpu" or tensor.requires_grad:
             return f"{name} must be plain {dtype} on the CPU, but are {_description(tensor)}"
-    return _wrong_labels(labels, task) or _wrong_soft_labels(distilled.soft_labels, len(labels), task.classes)
+    if labels == "own" and distilled.soft_labels is None:
+        return "the method says labels = 'own', but the set has no soft labels"
+    return _wrong_labels(classes, task) or _wrong_soft_labels(distilled.soft_labels, task.classes)
 
 
 def _wrong_labels(labels: Tensor, task: Task) -> str | None:
@@ -101,11 +108,11 @@ def _wrong_labels(labels: Tensor, task: Task) -> str | None:
     return f"{int(counts[label])} images of class {task.data.classes[label]!r}, but --ipc {task.ipc}"
 
 
-def _wrong_soft_labels(soft: Tensor | None, images: int, classes: int) -> str | None:
+def _wrong_soft_labels(soft: Tensor | None, classes: int) -> str | None:
     if soft is None:
         return None
-    if tuple(soft.shape) != (images, classes):
-        return f"soft labels of shape {tuple(soft.shape)}, not {(images, classes)}"
+    if soft.shape[-1] != classes:
+        return f"soft labels of shape {tuple(soft.shape)}, not for {classes} classes"
     if soft.dtype != torch.float32 or soft.device.type != "cpu" or soft.requires_grad:
         return f"soft labels must be plain torch.float32 on the CPU, but are {_description(soft)}"
     return None

@@ -14,6 +14,7 @@ from guard_plugins.host import PluginHost, Registered
 from guard_plugins.host.used import Used, used_parts
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared_teachers import require_teachers, task_for
 from guard_plugins.pipeline.guard import build_hook, wrap_guarded
 from guard_plugins.pipeline.plugin_calls import calling
 from guard_plugins.pipeline.teacher_file import load_given_teacher
@@ -23,6 +24,7 @@ from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.task import Task
+from guard_plugins.runtime.teachers import TeacherSpec
 from guard_plugins.runtime.tensorboard import require_tensorboard
 
 
@@ -40,6 +42,7 @@ class Prepared:
         engine: Device and backward pass.
         data: The real data.
         parts: Whose code it uses.
+        teachers: The teachers the method declares; none where it uses none.
     """
 
     config: RunConfig
@@ -51,6 +54,7 @@ class Prepared:
     engine: Engine
     data: Data
     parts: list[Used]
+    teachers: tuple[TeacherSpec, ...]
 
     @property
     def own_options(self) -> list[str]:
@@ -89,7 +93,10 @@ def prepare(config: RunConfig, host: PluginHost) -> Prepared:
     protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
     plugin, engine = host.methods.registered(config.method), Engine(config.device)
     parts = used_parts(config, host)
-    prepared = Prepared(config, host, plugin, method, hook, protocol, engine, _load(config, host), parts)
+    with calling(plugin, "teachers"):
+        teachers = require_teachers(method, config, plugin.origin) if method.uses_teacher else ()
+    data = _load(config, host)
+    prepared = Prepared(config, host, plugin, method, hook, protocol, engine, data, parts, teachers)
     _require_soft_labels(config, method)
     _try_networks(prepared)
     return prepared
@@ -122,9 +129,9 @@ def _load(config: RunConfig, host: PluginHost) -> Data:
 
 
 def _require_soft_labels(config: RunConfig, method: Method) -> None:
-    if config.student.labels == "stored" and method.labels != "soft":
+    if config.student.labels == "stored" and method.labels not in ("soft", "mean"):
         raise ConfigError(
-            f"The students of {method.name!r} learn from hard labels: there are no soft labels to store "
+            f"The students of {method.name!r} learn from {method.labels} labels: there are no soft labels to store "
             "(--student.labels)",
             do="Leave --student.labels out.",
         )
@@ -136,7 +143,8 @@ def _try_networks(prepared: Prepared) -> None:
     keeper = Keeper(Checkpoints(None, every=config.checkpoint_every))
     task = prepared.task(Monitor(quiet=True), keeper)
     task.network(config.student.network, config.student.activation, stage="student")
-    teacher: Normalised | None = task.network(stage="teacher") if prepared.method.uses_teacher else None
+    networks = [task_for(task, spec).network(stage="teacher") for spec in prepared.teachers]
+    teacher: Normalised | None = next(iter(networks), None)
     with calling(prepared.plugin, "check"):
         prepared.method.check(task, teacher)
     if teacher is not None and config.teacher.path:

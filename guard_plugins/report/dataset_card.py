@@ -65,10 +65,16 @@ def _budget(exported: Exported) -> str:
         f"- {exported.config.get('ipc')} images per class, {len(exported.classes)} classes: "
         f"{', '.join(exported.classes[:10])}{', ...' if len(exported.classes) > 10 else ''}",
     ]
+    if exported.distilled.views is not None:
+        lines.append(f"- exported as the {len(exported.distilled)} training images that are read from them")
     if soft is not None:
-        lines.append(f"- soft labels: {soft.numel():,} further numbers, one row per image")
+        lines.append(
+            f"- soft labels: {soft.numel():,} further numbers, one row per {'image' if soft.dim() == 2 else 'view'}"
+        )
     if exported.distilled.student_lr is not None:
         lines.append(f"- learned rate of the students: {exported.distilled.student_lr:g}")
+    if exported.distilled.student_steps is not None:
+        lines.append(f"- steps of the students: {exported.distilled.student_steps}")
     return "## Budget\n\n" + "\n".join(lines)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.runtime.engine import Engine
@@ -16,6 +16,7 @@ from guard_plugins.runtime.keepsakes import MethodFolder
 from guard_plugins.runtime.loop import Keeper, LoopState, Step, steps
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.teachers import Snapshots, TrainedTeacher
 
 if TYPE_CHECKING:
     from guard_plugins.config import RunConfig
@@ -35,6 +36,8 @@ class Task:
         monitor: Progress and events.
         networks: The architectures by name.
         keeper: Saves the state of the loops.
+        teachers: In ``distill``: the trained teachers, in the order in which the method declares them.
+        snapshots: In ``train_teacher``: keeps weights of epochs that are asked for.
     """
 
     config: RunConfig
@@ -44,6 +47,8 @@ class Task:
     monitor: Monitor
     networks: Mapping[str, type[Network]]
     keeper: Keeper
+    teachers: Sequence[TrainedTeacher] = field(default=(), kw_only=True)
+    snapshots: Snapshots | None = field(default=None, kw_only=True)
 
     @property
     def ipc(self) -> int:
@@ -129,6 +134,15 @@ class Task:
             StoppedError: If the run was asked to stop; finished items are kept.
         """
         return join_items(self.keeper, [f"{stage}/{number}" for number in range(count)], make, self.monitor.say)
+
+    def snapshot(self, epoch: int, model: nn.Module) -> None:
+        """Keep the weights of a teacher after ``epoch`` epochs (0: before the first step) if they are asked for.
+
+        Raises:
+            ArtifactError: If they cannot be written.
+        """
+        if self.snapshots is not None:
+            self.snapshots.take(epoch, model)
 
     def child(self, *path: str | int) -> Task:
         """Return the same task with randomness of its own, for one of several like parts (students, say)."""

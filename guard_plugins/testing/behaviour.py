@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import torch
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared_teachers import rehearsed
 from guard_plugins.pipeline.plugin_calls import problem_with
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
@@ -51,7 +53,7 @@ def check_set(trial: Trial) -> None:
     Raises:
         BrokenPromiseError: If not.
     """
-    problem = problem_with(trial.distilled, trial.world.task)
+    problem = problem_with(trial.distilled, trial.world.task, labels=trial.world.method.labels)
     if problem is not None:
         raise BrokenPromiseError("set", problem)
 
@@ -190,12 +192,13 @@ def _ask(world: World, trained: Trial | None, doing: str) -> None:
     with expecting(doing, refusal_allowed=True):
         method = world.instance()
         method.check(world.task, teacher)
-        method.distill(world.task, None if teacher is None else teacher.requires_grad_(False))
+        known = () if teacher is None else rehearsed(world.task, method, teacher.requires_grad_(False))
+        method.distill(replace(world.task, teachers=known), teacher)
 
 
 def _difference(one: DistilledSet, other: DistilledSet) -> str:
     """Return the name of the part in which two sets differ, or an empty string."""
-    for name in ("images", "labels", "soft_labels"):
+    for name in ("images", "labels", "soft_labels", "views"):
         a, b = getattr(one, name), getattr(other, name)
         if (a is None) != (b is None) or (a is not None and not torch.equal(a, b)):
             return name.replace("_", " ")

@@ -15,6 +15,7 @@ from guard_plugins.curvature import CurvatureHook
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared_teachers import rehearsed
 from guard_plugins.pipeline.guard import build_hook, wrap_guarded
 from guard_plugins.testing.promises import expecting
 from guard_plugins.testing.surroundings import Surroundings, stream_states
@@ -77,7 +78,8 @@ def run_trial(world: World, *, ambient: int, teacher: Normalised | None = None) 
     before = world.listener.steps
     _seed_streams(ambient)
     with expecting("distill"):
-        trial.distilled = method.distill(world.task, trial.teacher)
+        known = rehearsed(world.task, method, trial.teacher) if trial.teacher is not None else ()
+        trial.distilled = method.distill(replace(world.task, teachers=known), trial.teacher)
     trial.steps, trial.streams = world.listener.steps - before, stream_states()
     trial.reported = dict(keeper.keepsakes.numbers)
     trial.damage = surroundings.differences(Surroundings.of(world.task.data, trial.teacher))

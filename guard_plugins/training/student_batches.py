@@ -51,7 +51,7 @@ class BatchParameters(NamedTuple):
     """The random choices that make a batch, on the CPU.
 
     Attributes:
-        rows: Index of every image in the set, int64 of shape (B,).
+        rows: Index of every training image of the set, int64 of shape (B,).
         view: How the images are augmented.
         mix: How they are mixed, or None.
     """
@@ -95,10 +95,10 @@ class OnlineBatches:
     def __init__(
         self, task: Task, distilled: DistilledSet, recipe: Recipe, teacher: nn.Module | None, *, stage: str
     ) -> None:
-        self.order = EpochBatches(len(distilled.images), recipe.batch_size, seeds=task.seeds, stage=stage)
+        self.order = EpochBatches(len(distilled), recipe.batch_size, seeds=task.seeds, stage=stage)
         self.total = self.order.per_epoch * recipe.epochs
-        self._images, self._labels = placed(distilled.images, task.device), distilled.labels.to(task.device)
-        self._device = task.device
+        self._set, self._images = distilled, placed(distilled.images, task.device)
+        self._labels, self._device = distilled.labels.to(task.device), task.device
         self._recipe, self._teacher, self._classes = recipe, teacher, task.classes
 
     def batch(self, step: int) -> StudentBatch:
@@ -115,7 +115,7 @@ class OnlineBatches:
     def apply(self, parameters: BatchParameters) -> StudentBatch:
         """Return the batch that these choices make; nothing random is left."""
         rows = parameters.rows.to(self._device)
-        images = parameters.view.of(gathered(self._images, parameters.rows, self._device))
+        images = parameters.view.of(self._set.read(parameters.rows, images=self._images, device=self._device))
         images = images if parameters.mix is None else parameters.mix.of(images)
         if self._teacher is not None:
             return StudentBatch(images, self._teacher(images), soft=True)
@@ -123,12 +123,12 @@ class OnlineBatches:
 
     def _with_own_labels(self, images: Tensor, rows: Tensor, mix: Mix | None) -> StudentBatch:
         """Return a batch with the set's own labels."""
-        targets = F.one_hot(self._labels[rows], self._classes).float()
+        targets = F.one_hot(self._labels[rows // self._set.per_image], self._classes).float()
         return StudentBatch(images, targets if mix is None else mix.targets(targets), soft=False)
 
 
 class FixedLabelBatches(OnlineBatches):
-    """Batches with the set's own soft labels: one per image, the same for every view, and mixed like the images.
+    """Batches with the set's own soft labels: one per training image, whatever its augmentation, and mixed alike.
 
     Args:
         task: As for :class:`OnlineBatches`.
@@ -139,8 +139,8 @@ class FixedLabelBatches(OnlineBatches):
     def __init__(self, task: Task, distilled: DistilledSet, *, stage: str) -> None:
         recipe = recipe_of(task.config.student)
         super().__init__(task, distilled, recipe, None, stage=stage)
-        assert distilled.soft_labels is not None
-        self._soft, self._temperature = distilled.soft_labels.to(task.device), recipe.temperature
+        soft = distilled.soft(torch.arange(len(distilled)))
+        self._soft, self._temperature = soft.to(task.device), recipe.temperature
 
     def _with_own_labels(self, images: Tensor, rows: Tensor, mix: Mix | None) -> StudentBatch:
         """Return logits whose softmax at the recipe's temperature is the mix of the images' softmaxes."""

@@ -37,6 +37,7 @@ def train_supervised(task: Task, model: nn.Module) -> None:
     optimizer = task.engine.optimizer(sgd)
     augment, loss_of = augmentation(settings.augment), objective(settings)
     model.train()
+    task.snapshot(0, model)
     state = LoopState(model=model, optimizer=sgd, scheduler=scheduler)
     with ReadAhead(split, batches.index, total) as ahead:
         for step in task.steps("teacher", total, state=state):
@@ -47,4 +48,6 @@ def train_supervised(task: Task, model: nn.Module) -> None:
             optimizer.step()
             scheduler.step()
             step.log(loss=loss)
+            if (step.index + 1) % batches.per_epoch == 0:
+                task.snapshot((step.index + 1) // batches.per_epoch, model)
     model.eval()

@@ -57,7 +57,7 @@ def test_a_strangers_method_is_found_by_its_entry_point(install: Install) -> Non
         ),
         (
             GOOD.format(name="bad").replace('"a toy"', '"a toy"; labels = "sotf"'),
-            "declares labels = 'sotf', which is neither 'soft' nor 'hard'",
+            "declares labels = 'sotf', which is none of 'soft', 'hard', 'own', 'mean'",
         ),
     ],
 )

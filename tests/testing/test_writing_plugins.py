@@ -9,13 +9,15 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 import guard_plugins
-from guard_plugins import Method, Task, hookspecs
+from guard_plugins import DistilledSet, Method, Task, TeacherSpec, hookspecs
 from guard_plugins.host import PluginHost
 from guard_plugins.host.validation import BASES
 from guard_plugins.scaffold.write import rendered, write_file
-from guard_plugins.testing import PROMISES
+from guard_plugins.testing import PROMISES, check_method
+from guard_plugins.training.recipes import recipe_of
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "writing-plugins.md").read_text(encoding="utf-8")
@@ -34,14 +36,31 @@ def public_modules() -> set[str]:
     return {"guard_plugins", *listed}
 
 
-@pytest.mark.parametrize("snippet", blocks("python") + blocks("toml"), ids=lambda text: text.strip().splitlines()[0])
+def examples() -> list[str]:
+    """Return the snippets that are whole methods of their own."""
+    return [text for text in blocks("python") if text.startswith(("class Smoothed", "class Committee"))]
+
+
+@pytest.mark.parametrize("snippet", examples(), ids=lambda text: text.split("(")[0])
+def test_every_whole_method_passes_the_contract(snippet: str) -> None:
+    known = {"Method": Method, "DistilledSet": DistilledSet, "TeacherSpec": TeacherSpec, "torch": torch}
+    scope: dict[str, object] = {**known, "recipe_of": recipe_of, "__name__": __name__}
+    exec(snippet, scope)
+    (method,) = [value for name, value in scope.items() if name in ("Smoothed", "Committee")]
+    check_method(method, instant=True)  # type: ignore[arg-type]
+
+
+SCAFFOLD = [text for text in blocks("python") if text not in examples()]
+
+
+@pytest.mark.parametrize("snippet", SCAFFOLD + blocks("toml"), ids=lambda text: text.strip().splitlines()[0])
 def test_every_snippet_is_cut_from_what_the_scaffold_writes(snippet: str, tmp_path: Path) -> None:
     texts = [*rendered("mine").values(), write_file("mine", tmp_path).read_text()]
     assert any(snippet in text for text in texts)
 
 
 def test_there_are_snippets_of_every_part() -> None:
-    assert (len(blocks("python")), len(blocks("toml")), len(blocks("sh"))) == (5, 1, 2)
+    assert (len(SCAFFOLD), len(blocks("toml")), len(blocks("sh"))) == (5, 1, 2)
 
 
 def test_the_path_of_one_file_is_the_scaffolds() -> None:

@@ -12,9 +12,11 @@ from guard_plugins.pipeline.stages.relabel import RelabelStage
 from guard_plugins.pipeline.stages.report import ReportStage
 from guard_plugins.pipeline.stages.students import StudentsStage
 from guard_plugins.pipeline.stages.teacher import TeacherStage
+from guard_plugins.pipeline.stages.teachers import TeachersStage
 
 STAGES: Final[tuple[Stage, ...]] = (
     TeacherStage(),
+    TeachersStage(),
     DistillStage(),
     RelabelStage(),
     StudentsStage(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from guard_plugins.artifacts.contact_sheet import save_contact_sheet
@@ -24,13 +25,14 @@ class DistillStage(Stage):
     def inputs(self, run: RunContext) -> list[Any]:
         """Return the teacher's weights, the settings of the data, and the method's own options."""
         teacher = file_hash(run.folder.teacher) if run.results.teacher else None
-        return [teacher, run.settings(*run.prepared.own_options, *SETTINGS), run.device_type]
+        return [teacher, run.settings(*run.prepared.own_options, *SETTINGS), run.device_type, *run.other_teachers()]
 
     def do(self, run: RunContext) -> Written:
         """Distil, and check what the method returned."""
         prepared, folder = run.prepared, run.folder
         with calling(prepared.plugin, "distill", run=folder.path):
-            returned = prepared.method.distill(run.task, run.results.teacher)
+            task = replace(run.task, teachers=run.results.teachers)
+            returned = prepared.method.distill(task, run.results.teacher)
             run.results.distilled = checked_set(prepared.plugin, returned, run.task)
         files = save_distilled(folder.distilled, run.results.distilled, prepared.data.classes)
         save_contact_sheet(folder.contact_sheet, run.results.distilled)

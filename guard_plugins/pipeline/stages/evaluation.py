@@ -20,7 +20,13 @@ class EvaluationStage(Stage):
     def inputs(self, run: RunContext) -> list[Any]:
         """Return what the students and the attacks depend on."""
         settings = run.config.model_dump(mode="json", exclude={"preset", "plugin"})
-        return [run.ledger.hashes("teacher"), run.ledger.hashes("distill"), settings, run.device_type]
+        return [
+            run.ledger.hashes("teacher"),
+            run.ledger.hashes("distill"),
+            settings,
+            run.device_type,
+            *run.other_teachers(),
+        ]
 
     def do(self, run: RunContext) -> None:
         """Attack every kind of model."""

@@ -19,19 +19,21 @@ class RelabelStage(Stage):
 
     def needed(self, run: RunContext) -> bool:
         """Return whether there are soft labels that are to be stored."""
-        soft = run.prepared.method.labels == "soft" and run.results.teacher is not None
+        soft = run.prepared.method.labels in ("soft", "mean") and run.results.teacher is not None
         return soft and run.config.student.labels == "stored"
 
     def inputs(self, run: RunContext) -> list[Any]:
         """Return the images, the teacher's weights and the students' recipe."""
         source = [run.ledger.hashes("distill"), file_hash(run.folder.teacher)]
-        return [source, run.settings("student", "seed", "device"), run.device_type]
+        return [source, run.settings("student", "seed", "device"), run.device_type, *run.other_teachers()]
 
     def do(self, run: RunContext) -> Written:
         """Ask the teacher for every epoch of a student."""
-        teacher = run.results.teacher
+        teacher = run.labeller()
         assert teacher is not None  # see `needed`
-        files = relabel(run.task, run.results.distilled, teacher, run.folder.labels, inputs=run.checkpoints.inputs)
+        files = relabel(
+            run.task, run.results.distilled.decoded(), teacher, run.folder.labels, inputs=run.checkpoints.inputs
+        )
         self.restore(run)
         return Written(files)
 
@@ -41,4 +43,5 @@ class RelabelStage(Stage):
 
     def restore(self, run: RunContext) -> None:
         """Open the labels on disk."""
-        run.results.stored = StoredLabels(run.folder.labels, run.results.distilled.images, run.task.device)
+        images = run.results.distilled.decoded().images
+        run.results.stored = StoredLabels(run.folder.labels, images, run.task.device)

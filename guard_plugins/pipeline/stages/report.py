@@ -9,6 +9,7 @@ from guard_plugins.evaluation.metrics import metrics_of
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage, Written
 from guard_plugins.report.write import publish
+from guard_plugins.training.learned import said_of_learned
 
 
 class ReportStage(Stage):
@@ -39,8 +40,8 @@ def _report(run: RunContext) -> Report:
     models, plain = Models.model_validate(reports), card.guard is None and card.training == "plain"
     return Report(
         method=config.method, dataset=prepared.data.name, ipc=config.ipc, seed=config.seed,
-        protocol=prepared.protocol.name, notes=list(prepared.protocol.notes), training=card.training, guard=card.guard,
-        models=models, metrics=metrics_of(models, plain=plain),
+        protocol=prepared.protocol.name, notes=[*prepared.protocol.notes, *_notes(run)], training=card.training,
+        guard=card.guard, models=models, metrics=metrics_of(models, plain=plain),
         hook=card.hook or run.ledger.notes("distill").get("hook"),
         gate={kind: found.gate for kind, found in findings.items()},
         curvature={kind: found.summary() for kind, found in findings.items()},
@@ -48,3 +49,15 @@ def _report(run: RunContext) -> Report:
         skipped=Skipped.of(prepared.data.skipped),
         reported={k: v for stage in run.finished for k, v in run.ledger.notes(stage).get("reported", {}).items()},
     )  # fmt: skip
+
+
+def _notes(run: RunContext) -> list[str]:
+    """Return what a reader must know about the distilled set and its students."""
+    found, learned = run.results.distilled, said_of_learned(run.task, run.results.distilled)
+    notes = [learned] if learned else []
+    if found.views is not None:
+        notes.append(
+            f"The budget is {len(found.labels)} stored images, {found.images.numel():,} stored pixels (channels "
+            f"counted). Students read {found.per_image} training images from each of them."
+        )
+    return notes

@@ -10,8 +10,10 @@ from guard_plugins.artifacts.distilled import load_pngs
 from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
+from guard_plugins.runtime.task import Task
+from guard_plugins.training.learned import with_learned
 from guard_plugins.training.student import train_students
-from guard_plugins.training.student_batches import StudentBatches, online
+from guard_plugins.training.student_batches import FixedLabelBatches, StudentBatches, online
 
 
 class StudentsStage(Stage):
@@ -24,16 +26,16 @@ class StudentsStage(Stage):
         """Return the images, and the settings of the data, of the teacher's labels and of the students' recipe."""
         data = run.settings("dataset", "data_root", "data", "guard", "no_guard")
         settings = run.settings("student", "teacher", "seed", "evaluation", "device")
-        return [run.ledger.hashes("distill"), data, settings, run.device_type]
+        return [run.ledger.hashes("distill"), data, settings, run.device_type, *run.other_teachers()]
 
     def do(self, run: RunContext) -> None:
         """Train the students; those of an interrupted process go on from their checkpoints."""
-        teacher = run.results.teacher
-        hard = online(run.task, load_pngs(run.folder.distilled), None)
+        teacher, task = run.results.teacher, with_learned(run.task, run.results.distilled)
+        hard = online(task, load_pngs(run.folder.distilled), None)
         run.results.models = {
             "teacher": [teacher] if teacher else [],
-            "student": train_students(run.task, _labelled(run), name="student"),
-            "student_hard": train_students(run.task, hard, name="student-hard"),
+            "student": train_students(task, _labelled(run, task), name="student"),
+            "student_hard": train_students(task, hard, name="student-hard"),
         }
         if run.config.keep_students:
             _keep(run)
@@ -54,9 +56,10 @@ def _keep(run: RunContext) -> None:
             write_teacher(path, model, card)
 
 
-def _labelled(run: RunContext) -> Callable[[str], StudentBatches]:
-    stored = run.results.stored
+def _labelled(run: RunContext, task: Task) -> Callable[[str], StudentBatches]:
+    stored, labels = run.results.stored, run.prepared.method.labels
     if stored is not None:
         return lambda stage: stored
-    teacher = run.results.teacher if run.prepared.method.labels == "soft" else None
-    return online(run.task, run.results.distilled, teacher)
+    if labels == "own":
+        return lambda stage: FixedLabelBatches(task, run.results.distilled, stage=stage)
+    return online(task, run.results.distilled, run.labeller())

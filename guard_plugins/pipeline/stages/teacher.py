@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, write_teacher
+from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.artifacts.weights.load import UNKNOWN
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.context import RunContext
-from guard_plugins.pipeline.guard import hook_report
-from guard_plugins.pipeline.plugin_calls import calling
+from guard_plugins.pipeline.declared_teachers import described
 from guard_plugins.pipeline.stage import Stage, Written
 from guard_plugins.pipeline.standalone.class_order import order_hint
-from guard_plugins.pipeline.teacher_file import card_of, load_given_teacher
+from guard_plugins.pipeline.teacher_file import load_given_teacher
+from guard_plugins.pipeline.teachers import Training
+from guard_plugins.runtime.teachers import TrainedTeacher
 
 SETTINGS = ("dataset", "data_root", "data", "seed", "teacher", "guard", "no_guard", "method", "device")
 
@@ -29,21 +30,23 @@ class TeacherStage(Stage):
 
     def inputs(self, run: RunContext) -> list[Any]:
         """Return the settings of data, teacher and hook."""
-        return [run.settings(*SETTINGS), run.device_type]
+        return [run.settings(*SETTINGS), run.device_type, *described(run.prepared.teachers[0])]
 
     def do(self, run: RunContext) -> Written:
         """Train or load the teacher."""
+        if run.config.teacher.path is None:
+            training = Training(run, 0)
+            _keep(run, *training.do())
+            return Written(training.files)
         model = run.task.network(stage="teacher")
-        given = run.config.teacher.path is not None
-        card = _given(run, model) if given else _train(run, model)
+        card = _given(run, model)
         write_teacher(run.folder.teacher, model, card)
-        _keep(run, model, card)
+        _keep(run, TrainedTeacher(run.prepared.teachers[0], model.eval().requires_grad_(False), lambda epoch: {}), card)
         return Written([run.folder.teacher])
 
     def restore(self, run: RunContext) -> None:
         """Read the teacher of an earlier process."""
-        model = run.task.network(stage="teacher")
-        _keep(run, model, load_teacher(run.folder.teacher, model, run.results.card))
+        _keep(run, *Training(run, 0).read())
 
 
 def _given(run: RunContext, model: Normalised) -> TeacherCard:
@@ -54,12 +57,5 @@ def _given(run: RunContext, model: Normalised) -> TeacherCard:
     return loaded.card
 
 
-def _train(run: RunContext, model: Normalised) -> TeacherCard:
-    prepared = run.prepared
-    with calling(prepared.plugin, "train_teacher", run=run.folder.path):
-        prepared.method.train_teacher(run.task, model)
-    return card_of(run.config, prepared.data, guarded=prepared.hook is not None, hook=hook_report(prepared.hook))
-
-
-def _keep(run: RunContext, model: Normalised, card: TeacherCard) -> None:
-    run.results.teacher, run.results.card = model.eval().requires_grad_(False), card
+def _keep(run: RunContext, trained: TrainedTeacher, card: TeacherCard) -> None:
+    run.results.teacher, run.results.teachers, run.results.card = trained.model, (trained,), card

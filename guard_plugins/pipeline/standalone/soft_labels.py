@@ -62,7 +62,7 @@ def batches_of(
             do="Give a run done with --student.labels stored, or a --teacher; or leave --student.labels out for hard "
             "labels.",
         )
-    _require_classes(distilled.soft_labels.shape[1], task, path)
+    _require_classes(distilled.soft_labels.shape[-1], task, path)
     said = "Students learned from one soft label per image."
     return lambda stage: FixedLabelBatches(task, distilled, stage=stage), said
 
@@ -70,7 +70,7 @@ def batches_of(
 def _stored(
     task: Task, distilled: DistilledSet, path: Path, folder: Path, given: Mapping[str, Any]
 ) -> tuple[StoredLabels, str]:
-    stored = StoredLabels(folder, distilled.images, task.device)
+    stored = StoredLabels(folder, distilled.decoded().images, task.device)
     _require_classes(stored.card.classes, task, path)
     if given.get("epochs") not in (None, stored.card.epochs):
         raise ConfigError(

@@ -1,0 +1,130 @@
+"""``labels = "own"``: students learn from the soft labels that a method returned, and from the settings it learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from guard_plugins import configure
+from guard_plugins.artifacts.distilled import load_distilled
+from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.errors import ConfigError, PluginError
+from guard_plugins.host import PluginHost
+from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.preparation import prepare
+from guard_plugins.pipeline.runner import do_stages
+from guard_plugins.pipeline.stages import STAGES
+from guard_plugins.runtime.engine import repeatable
+from guard_plugins.runtime.signals import StopRequest
+from guard_plugins.training.learned import said_of_learned, with_learned
+from guard_plugins.training.recipes import recipe_of
+from tests.host.conftest import Install, install
+
+__all__ = ["install"]
+
+SOURCE = """
+import torch
+from pydantic import Field
+from guard_plugins import DistilledSet, Method, MethodConfig, hookimpl
+
+
+class Config(MethodConfig):
+    scale: float = Field(1.0, description="factor on the logits")
+    lr: float | None = Field(None, description="rate to return")
+    steps: int | None = Field(None, description="steps to return")
+
+
+class Own(Method):
+    name, summary, Config = "own", "random images with labels of its own", Config
+    guarded, uses_teacher, labels = (), False, "own"
+
+    @classmethod
+    def idle(cls, config):
+        return {"student.lr": "the rate is returned with the images"} if config.lr is not None else {}
+
+    def distill(self, task, teacher):
+        generator = task.seeds.generator("own")
+        labels = torch.arange(task.classes).repeat(task.ipc)
+        images = torch.rand((len(labels), *task.data.image_shape), generator=generator)
+        logits = torch.randn((len(labels), task.classes), generator=generator) * self.config.scale
+        return DistilledSet(images, labels, SOFT, self.config.lr, self.config.steps)
+
+
+@hookimpl
+def register_methods():
+    return [Own]
+"""
+
+
+def students(folder: Path, **settings: Any) -> tuple[RunContext, dict[str, Tensor]]:
+    """Distil and train students, and return the run with the weights of the students of its own labels."""
+    base: dict[str, Any] = {"data": {"train_per_class": 2, "test_per_class": 1}, "ipc": 1, "device": "cpu"}
+    config = configure("own", **{**base, "student": {"network": "convnet3", "epochs": 2}, **settings})
+    with repeatable():
+        prepared = prepare(config, PluginHost(only=["own"]))
+        folder.mkdir()
+        run = RunContext.start(prepared, RunFolder(folder), StopRequest())
+        do_stages(run, [stage for stage in STAGES if stage.name in ("teacher", "distill", "relabel", "students")])
+    return run, run.results.models["student"][0].state_dict()
+
+
+def differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def own(install: Install) -> None:
+    install("own", SOURCE.replace("SOFT", "logits"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own")
+def test_labels_that_are_scaled_change_the_student_and_nothing_else(tmp_path: Path) -> None:
+    once, first = students(tmp_path / "once")
+    again, second = students(tmp_path / "again")
+    scaled, third = students(tmp_path / "scaled", scale=100.0)
+    assert not differ(first, second)
+    assert differ(first, third)
+    assert torch.equal(scaled.results.distilled.images, once.results.distilled.images)
+    hard, other = (run.results.models["student_hard"][0].state_dict() for run in (once, scaled))
+    assert not differ(hard, other)
+    warm = students(tmp_path / "warm", student={"network": "convnet3", "epochs": 2, "temperature": 1.0})[1]
+    assert differ(first, warm), "the recipe's temperature is used"
+    stored = load_distilled(again.folder.distilled).soft_labels
+    assert stored is not None
+    assert torch.equal(stored * 100, load_distilled(scaled.folder.distilled).soft_labels)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("own")
+def test_learned_settings_are_used_and_said(tmp_path: Path) -> None:
+    run, _ = students(tmp_path / "run", lr=0.03, steps=7, student={"network": "convnet3", "batch_size": 4})
+    returned = run.results.distilled
+    assert (returned.student_lr, returned.student_steps) == (0.03, 7)
+    assert load_distilled(run.folder.distilled).student_steps == 7
+    learned = with_learned(run.task, returned)
+    recipe = recipe_of(learned.config.student)
+    assert (recipe.lr, recipe.epochs) == (0.03, 4), "2 batches of 4 in 10 images: 4 passes hold 7 steps"
+    said = "The students used what was learned with the images: a rate of 0.03 and 7 steps (4 epochs)."
+    assert said_of_learned(run.task, returned) == said
+    assert said_of_learned(run.task, replace(returned, student_lr=None, student_steps=None)) == ""
+
+
+@pytest.mark.usefixtures("own")
+def test_a_given_setting_that_the_set_replaces_is_refused_by_what_the_method_says() -> None:
+    with pytest.raises(ConfigError, match=r"--student.lr would do nothing: the rate is returned with the images"):
+        configure("own", lr=0.03, student={"lr": 0.1})
+    assert configure("own", student={"lr": 0.1}).student.lr == 0.1
+
+
+def test_own_labels_that_are_not_there_or_cannot_be_stored_are_refused(install: Install, tmp_path: Path) -> None:
+    install("own", SOURCE.replace("SOFT", "None"))
+    with pytest.raises(PluginError, match="the method says labels = 'own', but the set has no soft labels"):
+        students(tmp_path / "run")
+    with pytest.raises(ConfigError, match="The students of 'own' learn from own labels: there are no soft labels to"):
+        students(tmp_path / "stored", student={"labels": "stored"})
+    assert not (tmp_path / "stored").exists()
