@@ -9,8 +9,8 @@ from guard_plugins._version import __version__
 from guard_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from guard_plugins.artifacts.open_set import load_distilled
     from guard_plugins.artifacts.report import Report
+    from guard_plugins.artifacts.sets.open_set import load_distilled
     from guard_plugins.config import RunConfig
     from guard_plugins.curvature import CurvatureHook
     from guard_plugins.data.distilled import DistilledSet
@@ -64,7 +64,7 @@ _LAZY: Final = {
     "configure": "guard_plugins.host.configure",
     "evaluate": "guard_plugins.pipeline.standalone.own_model",
     "load_data": "guard_plugins.pipeline.standalone.load_data",
-    "load_distilled": "guard_plugins.artifacts.open_set",
+    "load_distilled": "guard_plugins.artifacts.sets.open_set",
     "run": "guard_plugins.pipeline.run",
     "save_teacher": "guard_plugins.pipeline.standalone.own_teacher",
 }

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from guard_plugins.artifacts.atomic import made, replacing, write_text
-from guard_plugins.artifacts.streamed import write_streamed
+from guard_plugins.artifacts.sets.streamed import write_streamed
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.images.whole import require_whole
 from guard_plugins.errors import DamagedError, TrainingError

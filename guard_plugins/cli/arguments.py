@@ -25,7 +25,7 @@ from guard_plugins.host.by_size import chosen_note
 from guard_plugins.host.configure import files_of, resolve
 from guard_plugins.host.plugin_file import files_of_environment
 from guard_plugins.host.registry import UnknownNameError
-from guard_plugins.runtime.shares import Share
+from guard_plugins.runtime.sharing.shares import Share
 
 if TYPE_CHECKING:
     from guard_plugins.method import Method

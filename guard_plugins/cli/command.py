@@ -8,7 +8,7 @@ from typing import Any, Final
 from guard_plugins.cli.paths import path_argument
 from guard_plugins.config.sources import Parser
 from guard_plugins.errors import ConfigError
-from guard_plugins.runtime.shares import Share
+from guard_plugins.runtime.sharing.shares import Share
 
 STAGES: Final[Mapping[str, str]] = {"distill": "distill", "relabel": "relabel", "evaluate": "evaluation"}
 """What --stage takes, and the name of the stage: those whose items processes may share."""

@@ -10,10 +10,10 @@ from typing import Final
 
 from guard_plugins.cli.arguments import Request, parse
 from guard_plugins.cli.extras import Extras, near_rival
-from guard_plugins.cli.malloc import keep_freed_memory
 from guard_plugins.config.schema import OBJECTIVES
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue
+from guard_plugins.runtime.malloc import keep_freed_memory
 from guard_plugins.runtime.signals import StoppedError
 
 NO_GUARD: Final = "no-guard"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -22,6 +21,7 @@ from pydantic_settings import CliToggleFlag
 
 from guard_plugins.config.paths import usable_path
 from guard_plugins.config.presets import PRESETS
+from guard_plugins.config.section import ForeignWeights, Section
 from guard_plugins.data.base import DataRequest
 
 Activation = Literal["relu", "silu", "gelu"]
@@ -40,12 +40,6 @@ OBJECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
     "gradient-norm": ("rival_weight",),
 }
 """Options of the section teacher that only these objectives read."""
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class GuardConfig(Section):
@@ -96,20 +90,6 @@ class DataConfig(Section):
         None,
         description="set this many more training images per class aside and attack all of them; no test image is used",
     )
-
-
-class ForeignWeights(Section):
-    """What a file of weights from another code base does not say itself."""
-
-    mean: tuple[float, ...] | None = Field(
-        None, description="per-channel mean that weights from another code base were trained with, for pixels in "
-        "[0, 1], as 0.49,0.48,0.45 (default: the file's, else the data set's)",
-    )  # fmt: skip
-    std: tuple[float, ...] | None = Field(None, description="per-channel standard deviation, likewise")
-    classes: Path | None = Field(
-        None, description="file with a class name on each line, in the order of the weights' outputs (default: the "
-        "data set's order)",
-    )  # fmt: skip
 
 
 class TeacherConfig(ForeignWeights):

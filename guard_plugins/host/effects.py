@@ -14,7 +14,8 @@ from guard_plugins.config import RunConfig, TeacherConfig
 from guard_plugins.config.compose import Configurable, compose
 from guard_plugins.config.explain import flag
 from guard_plugins.config.layers import Layer
-from guard_plugins.config.schema import OBJECTIVES, ForeignWeights
+from guard_plugins.config.schema import OBJECTIVES
+from guard_plugins.config.section import ForeignWeights
 from guard_plugins.data.base import DataSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method

@@ -20,14 +20,14 @@ from guard_plugins.evaluation.assess import Assessed
 from guard_plugins.host.used import foreign_origins
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.pipeline.declared_teachers import config_for
 from guard_plugins.pipeline.preparation import Prepared
 from guard_plugins.pipeline.teacher_file import card_of
+from guard_plugins.pipeline.teachers.declared import config_for
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Callback, Monitor
-from guard_plugins.runtime.shares import Share
+from guard_plugins.runtime.sharing.shares import Share
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.task import Task
 from guard_plugins.runtime.teachers import MeanTeacher, TrainedTeacher

@@ -14,13 +14,13 @@ from typing import Final
 
 import torch
 
-from guard_plugins.artifacts.streamed import HELD
+from guard_plugins.artifacts.sets.streamed import HELD
 from guard_plugins.errors import ArtifactError, GuardError
 from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.pipeline.declared_teachers import rehearsed, task_for
 from guard_plugins.pipeline.planning.samples import label_noise, train_on_noise, with_small_set, with_teacher_batch
+from guard_plugins.pipeline.teachers.declared import rehearsed, task_for
 from guard_plugins.pipeline.timing import EnoughError, SampledMonitor, Stopwatch, TimedTask
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.formatting import percent, radius
-from guard_plugins.artifacts.open_set import load_distilled
 from guard_plugins.artifacts.report import Report
+from guard_plugins.artifacts.sets.open_set import load_distilled
 from guard_plugins.artifacts.teacher import load_teacher, read_card
 from guard_plugins.config.sources import yaml_file
 from guard_plugins.errors import ConfigError

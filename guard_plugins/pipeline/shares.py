@@ -14,10 +14,10 @@ from guard_plugins.pipeline.preparation import prepare
 from guard_plugins.pipeline.runner import fingerprint_of
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.pipeline.stages import STAGES
-from guard_plugins.runtime.claims import holder
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.seeds import preserved_streams
-from guard_plugins.runtime.shares import Share, ShareDone, listed
+from guard_plugins.runtime.sharing.claims import holder
+from guard_plugins.runtime.sharing.shares import Share, ShareDone, listed
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 KEEPS_LOOPS: Final = "students"

@@ -15,7 +15,7 @@ from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
-from guard_plugins.runtime.shares import Share
+from guard_plugins.runtime.sharing.shares import Share
 from guard_plugins.runtime.signals import StopRequest
 
 NUMBERS: Final = "numbers:reported"

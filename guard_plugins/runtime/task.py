@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.runtime.engine import Engine
-from guard_plugins.runtime.items import join_items
 from guard_plugins.runtime.keepsakes import MethodFolder
 from guard_plugins.runtime.loop import Keeper, LoopState, Step, steps
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.sharing.items import join_items
 from guard_plugins.runtime.teachers import Snapshots, TrainedTeacher
 
 if TYPE_CHECKING:

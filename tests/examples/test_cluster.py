@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guard_plugins.cli.command import SHARED, STAGES
+from guard_plugins.cli.command import STAGES
 
 CLUSTER = Path(__file__).parents[2] / "examples" / "cluster"
 
@@ -35,8 +35,7 @@ def test_the_job_array_asks_for_every_stage_and_share(tmp_path: Path) -> None:
     assert students == "0: --resume RUN --stop-after students"
     assert sorted([one, two]) == [f"{n}: --resume RUN --stage evaluate --shard {n}/2" for n in range(2)]
     assert report == "0: --resume RUN"
-    assert {"teacher", "students", "distill", "evaluate"} <= set(STAGES)
-    assert {"distill", "evaluate"} <= set(SHARED)
+    assert {"distill", "evaluate"} <= set(STAGES)
 
 
 @pytest.mark.parametrize(("fails", "done"), [("teacher", 1), ("--shard 0/2", 3)])

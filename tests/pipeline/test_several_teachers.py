@@ -19,7 +19,7 @@ from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import prepare
 from guard_plugins.pipeline.runner import do_stages
 from guard_plugins.pipeline.stages import STAGES
-from guard_plugins.pipeline.teachers import Training
+from guard_plugins.pipeline.teachers.training import Training
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.testing import check_method

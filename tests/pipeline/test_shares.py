@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from guard_plugins.cli.run import main
-from guard_plugins.runtime.claims import claimed
+from guard_plugins.runtime.sharing.claims import claimed
 from tests.pipeline.conftest import numbers
 
 OPTIONS = """--method sre2l --dataset digits --device cpu --ipc 2 --teacher.epochs 1 --recover.iterations 3

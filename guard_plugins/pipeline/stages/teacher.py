@@ -8,11 +8,11 @@ from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.artifacts.weights.load import UNKNOWN
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.context import RunContext
-from guard_plugins.pipeline.declared_teachers import described
 from guard_plugins.pipeline.stage import Stage, Written
 from guard_plugins.pipeline.standalone.class_order import order_hint
 from guard_plugins.pipeline.teacher_file import load_given_teacher
-from guard_plugins.pipeline.teachers import Training
+from guard_plugins.pipeline.teachers.declared import described
+from guard_plugins.pipeline.teachers.training import Training
 from guard_plugins.runtime.teachers import TrainedTeacher
 
 SETTINGS = ("dataset", "data_root", "data", "seed", "teacher", "guard", "no_guard", "method", "device")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from guard_plugins.config.explain import flag
 from guard_plugins.config.nearest import nearest
 from guard_plugins.config.presets import PRESETS
-from guard_plugins.config.schema import Section
+from guard_plugins.config.section import Section
 from guard_plugins.errors import ConfigError
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
 

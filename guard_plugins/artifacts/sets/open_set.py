@@ -30,7 +30,7 @@ def load_distilled(path: str | Path) -> DistilledSet:
     if (folder / distilled.TENSORS).is_file():
         return distilled.load_distilled(folder)
     if (folder / distilled.METADATA).is_file():
-        return distilled.load_pngs(folder)
+        return distilled.load_pngs(folder).as_floats()
     raise ConfigError(
         f"There is no distilled set in {path}",
         seen=f"neither {distilled.TENSORS} nor {distilled.METADATA} in {folder}",

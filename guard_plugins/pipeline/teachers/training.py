@@ -14,12 +14,12 @@ from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ConfigError, DamagedError, PluginError
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.context import RunContext
-from guard_plugins.pipeline.declared_teachers import config_for, task_for
 from guard_plugins.pipeline.guard import hook_report
 from guard_plugins.pipeline.plugin_calls import calling
 from guard_plugins.pipeline.preparation import build_method
-from guard_plugins.pipeline.teacher_cache import TeacherCache, key_of
 from guard_plugins.pipeline.teacher_file import card_of
+from guard_plugins.pipeline.teachers.cache import TeacherCache, key_of
+from guard_plugins.pipeline.teachers.declared import config_for, task_for
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.teachers import Snapshots, TrainedTeacher
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from guard_plugins.artifacts.streamed import joined
+from guard_plugins.artifacts.sets.streamed import joined
 from guard_plugins.errors import ConfigError
-from guard_plugins.runtime.claims import claimed, holder
 from guard_plugins.runtime.loop import Keeper
-from guard_plugins.runtime.shares import ShareDone, listed
+from guard_plugins.runtime.sharing.claims import claimed, holder
+from guard_plugins.runtime.sharing.shares import ShareDone, listed
 
 Say = Callable[[str], None]
 

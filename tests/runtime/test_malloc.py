@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from guard_plugins.cli import malloc
+from guard_plugins.runtime import malloc
 
 MEASURE = """
 import resource, sys, torch
 from pathlib import Path
-from guard_plugins.cli.malloc import keep_freed_memory
+from guard_plugins.runtime.malloc import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def resident():
