@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
 from guard_plugins.artifacts.atomic import replacing
-from guard_plugins.data.distilled import DistilledSet
+
+if TYPE_CHECKING:
+    from guard_plugins.data.distilled import DistilledSet
 
 COLUMNS = 10
 ROWS = 20
@@ -21,6 +23,8 @@ def save_contact_sheet(path: Path, distilled: DistilledSet) -> None:
     Raises:
         ArtifactError: If the file cannot be written.
     """
+    import torch  # here, since the report page reads the layout above and needs no torch
+
     images, labels = distilled.images, distilled.labels
     shown = [torch.nonzero(labels == label).flatten()[:COLUMNS] for label in labels.unique()[:ROWS].tolist()]
     channels, height, width = images.shape[1:]

@@ -80,7 +80,12 @@ def files_of(layers: Sequence[Layer]) -> list[Path]:
     values = [layer.values["plugin"] for layer in layers if layer.values.get("plugin") is not None]
     last = values[-1] if values else []
     names = [last] if isinstance(last, str | Path) else last
-    return [Path(name).expanduser() for name in names] if isinstance(names, list | tuple) else []
+    return [Path(name).expanduser() for name in names if name] if _are_paths(names) else []
+
+
+def _are_paths(names: object) -> bool:
+    # Anything else is for the check of the whole configuration, which says what is wrong.
+    return isinstance(names, list | tuple) and all(isinstance(name, str | Path) for name in names)
 
 
 def _recorded(config: RunConfig, parts: Sequence[Used], given: type[Method] | None) -> RunConfig:

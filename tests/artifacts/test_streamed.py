@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from guard_plugins.artifacts import streamed
+from guard_plugins.artifacts.sets import streamed
 from guard_plugins.artifacts.sets.streamed import joined, pieces, write_streamed
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ArtifactError

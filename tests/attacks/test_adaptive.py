@@ -114,4 +114,4 @@ def test_transfer_needs_a_source(linear: Linear, linear_data: tuple[Tensor, Tens
 def test_labels_tell_whether_the_teacher_is_known(linear: Linear) -> None:
     assert Adaptive().label == "adaptive-20"
     assert Adaptive(teacher=linear, steps=50).label == "adaptive-50+teacher"
-    assert repr(Adaptive()) == "Adaptive(steps=20, restarts=1, random_start=True, step_size=None, beta=10.0)"
+    assert repr(Adaptive()) == "Adaptive(steps=20, restarts=1, random_start=True, step_size=None, near=1.0, beta=10.0)"

@@ -16,7 +16,6 @@ from guard_plugins.cli.completion import script
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.cli.extras import Extras, take
 from guard_plugins.errors import ConfigError
-from guard_plugins.pipeline.run import stages_until
 from guard_plugins.report.terminal import summary
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.signals import StoppedError
@@ -105,11 +104,6 @@ def test_a_stop_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None
 
     assert exit_code(stopped) == 130
     assert capsys.readouterr().err == "Stopped. Continue with: guard-run --resume 'runs/my run'\n"
-
-
-def test_the_last_stage_is_the_one_that_is_named() -> None:
-    assert [stage.name for stage in stages_until("distill")] == ["teacher", "distill"]
-    assert stages_until(None)[-1].name == "report"
 
 
 def test_the_table_of_a_terminal_has_every_model_and_radius() -> None:
