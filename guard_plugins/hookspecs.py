@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from guard_plugins.data.base import DataSet
     from guard_plugins.method import Method
     from guard_plugins.networks.base import Network
+    from guard_plugins.training.recipes import StudentRecipe
 
 PROJECT: Final = "guard_plugins"
 """Name of the pluggy project and of the entry-point group."""
@@ -35,6 +36,11 @@ def register_datasets() -> list[type[DataSet]]:  # type: ignore[empty-body]
 @hookspec
 def register_networks() -> list[type[Network]]:  # type: ignore[empty-body]
     """Return the network architectures of this plugin."""
+
+
+@hookspec
+def register_recipes() -> list[type[StudentRecipe]]:  # type: ignore[empty-body]
+    """Return the students' recipes of this plugin."""
 
 
 @hookspec

@@ -137,8 +137,10 @@ class StudentConfig(Section):
     network: str | None = Field(None, description="architecture (default: the teacher's)")
     activation: Activation | None = Field(None, description="activation function (default: the teacher's)")
     count: PositiveInt = Field(1, description="students per kind, each from its own seed; reports give mean and sd")
-    protocol: Literal["one-cycle", "sre2l", "sre2l-cifar", "sre2l-tiny", "dc", "modern"] = Field(
-        "one-cycle", description="training recipe; the options below take their default from it"
+    protocol: str = Field(
+        "one-cycle",
+        description="training recipe: one-cycle, sre2l, sre2l-cifar, sre2l-tiny, dc, modern, or one from a plugin; the "
+        "options below take their default from it",
     )
     labels: Literal["online", "stored"] = Field(
         "online",

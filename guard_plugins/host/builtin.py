@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from guard_plugins.attacks.base import Attack
+    from guard_plugins.training.recipes import StudentRecipe
 
 
 @hookimpl
@@ -33,6 +34,14 @@ def register_networks() -> list[type[Network]]:
     from guard_plugins.networks import catalogue
 
     return [value for value in _named_classes([catalogue]) if issubclass(value, Network)]
+
+
+@hookimpl
+def register_recipes() -> list[type[StudentRecipe]]:
+    """Return the recipes of :mod:`guard_plugins.training.recipes`."""
+    from guard_plugins.training.recipes import BUILT_IN
+
+    return [*BUILT_IN]
 
 
 @hookimpl

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from guard_plugins.data.base import DataSet
     from guard_plugins.method import Method
     from guard_plugins.networks.base import Network
+    from guard_plugins.training.recipes import StudentRecipe
 
-KINDS: Final = ("methods", "datasets", "networks", "attacks")
+KINDS: Final = ("methods", "datasets", "networks", "attacks", "recipes")
 BUILT_IN: Final = ("guard_plugins.host.builtin",)
 
 
@@ -45,6 +46,7 @@ class PluginHost:
         datasets: Data sets by name.
         networks: Architectures by name.
         attacks: Attacks by name.
+        recipes: Students' recipes by name.
         broken: Plugins that could not be used, by entry-point name.
         changes: What plugins did to the process when they were loaded, by entry-point name; it was put back.
 
@@ -73,6 +75,9 @@ class PluginHost:
         )
         self.attacks: Registry[Attack] = Registry(
             "attack", "--evaluation.protocol", lambda name: self._seek("attacks", name)
+        )
+        self.recipes: Registry[StudentRecipe] = Registry(
+            "recipe", "--student.protocol", lambda name: self._seek("recipes", name)
         )
         self.broken: dict[str, Broken] = {}
         self.changes: dict[str, list[str]] = {}

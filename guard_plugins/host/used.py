@@ -16,7 +16,7 @@ class Used(NamedTuple):
     """A part of a run that a plugin brings.
 
     Attributes:
-        kind: ``methods``, ``datasets``, ``networks`` or ``attacks``.
+        kind: ``methods``, ``datasets``, ``networks``, ``recipes`` or ``attacks``.
         name: Name of the part.
         plugin: Name of the plugin.
         origin: Its distribution and version, or its file and hash.
@@ -38,12 +38,14 @@ def used_parts(config: RunConfig, host: PluginHost) -> list[Used]:
     Raises:
         ConfigError: If a part is not there.
     """
+    recipe = host.recipes.registered(config.student.protocol)
     networks = filter(None, dict.fromkeys((config.teacher.network, config.student.network)))
     protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
     found: list[tuple[str, str, Registered[Any]]] = [
         ("methods", config.method, host.methods.registered(config.method)),
         ("datasets", config.dataset, host.datasets.registered(config.dataset)),
     ]
+    found += [("recipes", config.student.protocol, recipe)] if recipe.origin.split()[0] != OWN else []
     found += [("networks", name, host.networks.registered(name)) for name in networks]
     attacks = dict.fromkeys(attack.attack for attack in protocol.attacks)
     found += [("attacks", name, host.attacks.registered(name)) for name in attacks]

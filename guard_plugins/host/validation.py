@@ -13,6 +13,7 @@ BASES: Final = {
     "methods": ("guard_plugins.method", "Method"),
     "datasets": ("guard_plugins.data.base", "DataSet"),
     "networks": ("guard_plugins.networks.base", "Network"),
+    "recipes": ("guard_plugins.training.recipes", "StudentRecipe"),
     "attacks": ("guard_plugins.attacks.base", "Attack"),
 }
 """Module and name of the base class of every kind."""
@@ -51,6 +52,8 @@ def check_class(kind: str, value: Any) -> None:
         raise PluginError(f"register_{kind} returned {value.__name__}, which does not implement: {missing}")
     if not isinstance(getattr(value, "name", None), str):
         raise PluginError(f"register_{kind} returned {value.__name__}, which has no `name`")
+    if kind == "recipes" and type(getattr(value, "recipe", None)).__name__ != "Recipe":
+        raise PluginError(f"register_recipes returned {value.__name__}, whose `recipe` is no Recipe")
     if kind == "methods":
         _check_method(value)
 

@@ -44,7 +44,7 @@ def storage_cost(task: Task, folder: Path) -> str:
 def layout_of(task: Task) -> Layout:
     """Return the layout of a task's stored labels."""
     return Layout.of(
-        recipe_of(task.config.student), images=task.ipc * task.classes, classes=task.classes,
+        recipe_of(task.config.student, task.recipes), images=task.ipc * task.classes, classes=task.classes,
         size=task.data.image_shape[1:],
     )  # fmt: skip
 
@@ -98,7 +98,10 @@ def relabel(
         ShareDone: If the process has a share of the files, when that is written.
     """
     made(folder)
-    recipe, size = recipe_of(task.config.student), (distilled.images.shape[-2], distilled.images.shape[-1])
+    recipe, size = (
+        recipe_of(task.config.student, task.recipes),
+        (distilled.images.shape[-2], distilled.images.shape[-1]),
+    )
     layout = Layout.of(recipe, images=len(distilled.images), classes=task.classes, size=size, dtype=dtype)
     card = Card(**layout.model_dump(), source=hash_of(distilled.images), inputs=inputs)
     shards = {folder / name: epochs for name, epochs in card.shards().items()}

@@ -97,7 +97,7 @@ def estimate_run(task: Task, method: Method) -> Estimate:
     watch = Stopwatch(task.device, task.keeper.stop)
     timed = TimedTask(
         task.config, task.data, Engine(task.config.device), task.seeds, SampledMonitor(watch), task.networks,
-        Keeper(Checkpoints(None, every=math.inf), task.keeper.stop), watch,
+        Keeper(Checkpoints(None, every=math.inf), task.keeper.stop), watch, recipes=task.recipes,
     )  # fmt: skip
     estimate, model = Estimate(), None
     with preserved_streams():

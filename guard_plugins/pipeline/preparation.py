@@ -74,7 +74,9 @@ class Prepared:
             keeper: Saves the state of the loops.
         """
         seeds = Seeds(self.config.seed)
-        return Task(self.config, self.data, self.engine, seeds, monitor, self.host.networks, keeper)
+        return Task(
+            self.config, self.data, self.engine, seeds, monitor, self.host.networks, keeper, recipes=self.host.recipes
+        )
 
 
 def prepare(config: RunConfig, host: PluginHost) -> Prepared:

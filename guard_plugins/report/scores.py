@@ -16,7 +16,7 @@ from guard_plugins.evaluation.metrics import (
     ratios,
 )
 from guard_plugins.report.comparison import Comparison, Experiment, settings_of, variant
-from guard_plugins.training.recipes import recipe_of
+from guard_plugins.training.recipes import RECIPES, recipe_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,11 @@ def _ars(entry: Experiment, comparison: Comparison) -> float | None:
 
 
 def _augmented(entry: Experiment) -> bool:
-    return recipe_of(StudentConfig.model_validate(entry.first.config.get("student") or {})).augment != "none"
+    # The recipe of a plugin is not at hand: without an option of the user's it counts as augmenting.
+    settings = StudentConfig.model_validate(entry.first.config.get("student") or {})
+    if settings.protocol not in RECIPES:
+        return settings.augment != "none"
+    return recipe_of(settings).augment != "none"
 
 
 def _same_but_augmentation(one: Experiment, other: Experiment) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class Task:
         keeper: Saves the state of the loops.
         teachers: In ``distill``: the trained teachers, in the order in which the method declares them.
         snapshots: In ``train_teacher``: keeps weights of epochs that are asked for.
+        recipes: The students' recipes by name; those of the project are known without.
     """
 
     config: RunConfig
@@ -49,6 +50,7 @@ class Task:
     keeper: Keeper
     teachers: Sequence[TrainedTeacher] = field(default=(), kw_only=True)
     snapshots: Snapshots | None = field(default=None, kw_only=True)
+    recipes: Mapping[str, type[Any]] = field(default_factory=dict, kw_only=True)
 
     @property
     def ipc(self) -> int:

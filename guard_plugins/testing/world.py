@@ -86,7 +86,8 @@ def build_task(config: RunConfig) -> Task:
     host = PluginHost(only=[config.method])
     data = host.datasets[config.dataset]().load(config.data_request())
     keeper = Keeper(Checkpoints(None, every=1e9))
-    return Task(config, data, Engine(config.device), Seeds(config.seed), Listener(), host.networks, keeper)
+    engine, seeds = Engine(config.device), Seeds(config.seed)
+    return Task(config, data, engine, seeds, Listener(), host.networks, keeper, recipes=host.recipes)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from guard_plugins.config.schema import StudentConfig
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of
@@ -23,7 +22,7 @@ def with_learned(task: Task, distilled: DistilledSet) -> Task:
         distilled: The set the students learn from.
     """
     settings = task.config.student
-    update = _learned(settings, distilled)
+    update = _learned(task, distilled)
     if not update:
         return task
     student = settings.model_copy(update=update)
@@ -32,18 +31,19 @@ def with_learned(task: Task, distilled: DistilledSet) -> Task:
 
 def said_of_learned(task: Task, distilled: DistilledSet) -> str:
     """Return in a sentence which learned settings the students used; empty where they used none."""
-    update = _learned(task.config.student, distilled)
+    update = _learned(task, distilled)
     parts = [f"a rate of {update['lr']:g}"] if "lr" in update else []
     if "epochs" in update:
         parts.append(f"{distilled.student_steps} steps ({update['epochs']} epochs)")
     return f"The students used what was learned with the images: {' and '.join(parts)}." if parts else ""
 
 
-def _learned(settings: StudentConfig, distilled: DistilledSet) -> dict[str, float | int]:
+def _learned(task: Task, distilled: DistilledSet) -> dict[str, float | int]:
+    settings = task.config.student
     found: dict[str, float | int] = {}
     if distilled.student_lr is not None:
         found["lr"] = distilled.student_lr
     if distilled.student_steps is not None and settings.labels == "online":
-        images = len(distilled)
-        found["epochs"] = math.ceil(distilled.student_steps / (images // min(recipe_of(settings).batch_size, images)))
+        images, size = len(distilled), recipe_of(settings, task.recipes).batch_size
+        found["epochs"] = math.ceil(distilled.student_steps / (images // min(size, images)))
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Literal
 
 from guard_plugins.config.schema import Augment, StudentConfig
 
@@ -78,15 +80,71 @@ MODERN: Final = Recipe(
 """RD3's common protocol (arXiv 2509.19743), which raises SRe2L on ImageNet-1k at IPC 10 from 21.3 to 40.2 %. Its
 shuffling of patches is left out, since it is for images that are collages of patches."""
 
-RECIPES: Final = {
-    "one-cycle": ONE_CYCLE, "sre2l": SRE2L, "sre2l-cifar": SRE2L_CIFAR, "sre2l-tiny": SRE2L_TINY, "dc": DC,
-    "modern": MODERN,
-}  # fmt: skip
+
+class StudentRecipe:
+    """A recipe, as plugins register it.
+
+    Attributes:
+        name: What users pass to ``--student.protocol``.
+        summary: One line for listings.
+        recipe: How students are trained.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    recipe: ClassVar[Recipe]
+
+
+class OneCycle(StudentRecipe):
+    """See :data:`ONE_CYCLE`."""
+
+    name, summary, recipe = "one-cycle", "the default, for tens to hundreds of images", ONE_CYCLE
+
+
+class Sre2l(StudentRecipe):
+    """See :data:`SRE2L`."""
+
+    name, summary, recipe = "sre2l", "SRe2L on ImageNet-1k", SRE2L
+
+
+class Sre2lCifar(StudentRecipe):
+    """See :data:`SRE2L_CIFAR`."""
+
+    name, summary, recipe = "sre2l-cifar", "SRe2L on CIFAR-100", SRE2L_CIFAR
+
+
+class Sre2lTiny(StudentRecipe):
+    """See :data:`SRE2L_TINY`."""
+
+    name, summary, recipe = "sre2l-tiny", "SRe2L on Tiny ImageNet", SRE2L_TINY
+
+
+class Dc(StudentRecipe):
+    """See :data:`DC`."""
+
+    name, summary, recipe = "dc", "the evaluation of DC", DC
+
+
+class Modern(StudentRecipe):
+    """See :data:`MODERN`."""
+
+    name, summary, recipe = "modern", "RD3's common protocol", MODERN
+
+
+BUILT_IN: Final[tuple[type[StudentRecipe], ...]] = (OneCycle, Sre2l, Sre2lCifar, Sre2lTiny, Dc, Modern)
+RECIPES: Final[Mapping[str, Recipe]] = {kind.name: kind.recipe for kind in BUILT_IN}
+"""The recipes that ship with the project."""
 
 _OVERRIDES: Final = ("epochs", "batch_size", "lr", "weight_decay", "temperature", "mixup", "cutmix", "augment")
 
 
-def recipe_of(settings: StudentConfig) -> Recipe:
-    """Return the recipe called ``settings.protocol``, with the options that are set in place of its own."""
+def recipe_of(settings: StudentConfig, others: Mapping[str, type[Any]] = MappingProxyType({})) -> Recipe:
+    """Return the recipe called ``settings.protocol``, with the options that are set in place of its own.
+
+    Args:
+        settings: The section ``student``.
+        others: The registered recipes by name; those of the project where left out.
+    """
     given = {name: getattr(settings, name) for name in _OVERRIDES if getattr(settings, name) is not None}
-    return replace(RECIPES[settings.protocol], **given)
+    known = RECIPES.get(settings.protocol)
+    return replace(known or others[settings.protocol].recipe, **given)

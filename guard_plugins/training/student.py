@@ -45,7 +45,7 @@ def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normali
     Raises:
         TrainingError: If the loss stops being finite.
     """
-    settings, recipe = task.config.student, recipe_of(task.config.student)
+    settings, recipe = task.config.student, recipe_of(task.config.student, task.recipes)
     student = task.network(settings.network, settings.activation, stage=stage)
     optimizer = _optimizer(student, recipe)
     scheduler = learning_rate(optimizer, recipe.schedule, batches.total)

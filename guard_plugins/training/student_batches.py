@@ -137,7 +137,7 @@ class FixedLabelBatches(OnlineBatches):
     """
 
     def __init__(self, task: Task, distilled: DistilledSet, *, stage: str) -> None:
-        recipe = recipe_of(task.config.student)
+        recipe = recipe_of(task.config.student, task.recipes)
         super().__init__(task, distilled, recipe, None, stage=stage)
         soft = distilled.soft(torch.arange(len(distilled)))
         self._soft, self._temperature = soft.to(task.device), recipe.temperature
@@ -158,5 +158,5 @@ def online(task: Task, distilled: DistilledSet, teacher: nn.Module | None) -> Ca
         distilled: The images and their hard labels.
         teacher: In eval mode; None for hard labels.
     """
-    recipe = recipe_of(task.config.student)
+    recipe = recipe_of(task.config.student, task.recipes)
     return lambda stage: OnlineBatches(task, distilled, recipe, teacher, stage=stage)

@@ -179,7 +179,7 @@ def _evaluation(prepared: Prepared, task: Task, devices: int) -> list[StagePlan]
 def _scaled(task: Task, estimate: Estimate) -> list[str]:
     asked = {
         "teacher": task.config.teacher.batch_size,
-        "students": min(recipe_of(task.config.student).batch_size, task.classes * task.ipc),
+        "students": min(recipe_of(task.config.student, task.recipes).batch_size, task.classes * task.ipc),
     }
     smaller = [f"{name} {timed_batch(task, size)} of {size}" for name, size in asked.items()
                if name in estimate.seconds and timed_batch(task, size) < size]  # fmt: skip

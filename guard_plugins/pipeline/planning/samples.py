@@ -53,7 +53,7 @@ def train_on_noise(task: TimedTask, teacher: nn.Module | None) -> float:
         task: Its loops are timed.
         teacher: Labels the images of students that learn from soft labels, unless these are stored before.
     """
-    recipe, whole = recipe_of(task.config.student), task.classes * task.ipc
+    recipe, whole = recipe_of(task.config.student, task.recipes), task.classes * task.ipc
     size = min(recipe.batch_size, whole)
     small = timed_batch(task, size) if whole > 1 else 1
     sample, some = _configured(task, "student", batch_size=small), _noise(task, small)
@@ -65,11 +65,13 @@ def train_on_noise(task: TimedTask, teacher: nn.Module | None) -> float:
 
 def label_noise(task: TimedTask, teacher: nn.Module) -> float:
     """Have the teacher label a few batches; returns the factor as :func:`train_on_noise` does."""
-    recipe, whole = recipe_of(task.config.student), task.classes * task.ipc
+    recipe, whole = recipe_of(task.config.student, task.recipes), task.classes * task.ipc
     size = min(recipe.batch_size, whole)
     small = timed_batch(task, size) if whole > 1 else 1
     sample = _configured(task, "student", batch_size=small)
-    batches = OnlineBatches(sample, _noise(task, small), recipe_of(sample.config.student), teacher, stage="relabel")
+    batches = OnlineBatches(
+        sample, _noise(task, small), recipe_of(sample.config.student, task.recipes), teacher, stage="relabel"
+    )
     for step in sample.steps("relabel", batches.total, state=LoopState()):
         batches.batch(step.index)
     return (whole // size) * size / small

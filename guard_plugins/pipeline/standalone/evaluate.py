@@ -107,7 +107,9 @@ def _task(config: RunConfig, host: PluginHost, keeper: Keeper) -> Task:
     monitor = Monitor()
     for note in data.notes:
         monitor.say(f"note: {note}")
-    return Task(config, data, Engine(config.device), Seeds(config.seed), monitor, host.networks, keeper)
+    return Task(
+        config, data, Engine(config.device), Seeds(config.seed), monitor, host.networks, keeper, recipes=host.recipes
+    )
 
 
 def _assessed(

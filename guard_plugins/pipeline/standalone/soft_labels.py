@@ -84,7 +84,7 @@ def _stored(
             "nothing",
             do="Leave it out, or give a --teacher in place of --student.labels stored.",
         )
-    recipe = recipe_of(task.config.student)
+    recipe = recipe_of(task.config.student, task.recipes)
     said = f"Students learned from the soft labels in {folder}, with their views and batches, "
     said += f"by the recipe {task.config.student.protocol} (--student.protocol) at T = {recipe.temperature:g}."
     return stored, said
