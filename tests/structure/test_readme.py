@@ -22,7 +22,7 @@ COMMANDS = [
     line.split("#")[0].split("&&")[-1].strip(" $")
     for block in re.findall(r"```console\n(.*?)```", README + USAGE, re.DOTALL)
     for line in block.splitlines()
-    if line.strip(" $").startswith("guard-run")
+    if line.split("&&")[-1].strip(" $").startswith("guard-run")
 ]
 RESULT, LOOP = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
