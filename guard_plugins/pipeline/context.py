@@ -14,6 +14,7 @@ from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.report import Report
 from guard_plugins.artifacts.teacher import TeacherCard
 from guard_plugins.config import RunConfig
+from guard_plugins.config.compose import preset_layer
 from guard_plugins.config.schema import Level
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.evaluation.assess import Assessed
@@ -147,6 +148,16 @@ class RunContext:
         if self.prepared.method.labels == "mean":
             return MeanTeacher([teacher.model for teacher in self.results.teachers]).eval()
         return self.results.teacher if self.prepared.method.labels == "soft" else None
+
+    def given_of_students(self) -> list[str]:
+        """Return which of the students' settings that a set may bring are the user's: not those of the preset.
+
+        By value, since a resumed run knows no more than its ``config.yaml``.
+        """
+        named = {"dataset": self.config.dataset, "preset": self.config.preset}
+        preset = preset_layer(type(self.prepared.method), named).values.get("student", {})
+        student = self.config.student
+        return [name for name in ("lr", "epochs") if getattr(student, name) not in (None, preset.get(name))]
 
     def earlier_files(self) -> list[Path]:
         """Return the files of the stages that are finished."""

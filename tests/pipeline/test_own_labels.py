@@ -43,10 +43,6 @@ class Own(Method):
     name, summary, Config = "own", "random images with labels of its own", Config
     guarded, uses_teacher, labels = (), False, "own"
 
-    @classmethod
-    def idle(cls, config):
-        return {"student.lr": "the rate is returned with the images"} if config.lr is not None else {}
-
     def distill(self, task, teacher):
         generator = task.seeds.generator("own")
         labels = torch.arange(task.classes).repeat(task.ipc)
@@ -102,23 +98,33 @@ def test_labels_that_are_scaled_change_the_student_and_nothing_else(tmp_path: Pa
 
 @pytest.mark.usefixtures("own")
 def test_learned_settings_are_used_and_said(tmp_path: Path) -> None:
-    run, _ = students(tmp_path / "run", lr=0.03, steps=7, student={"network": "convnet3", "batch_size": 4})
+    run, weights = students(tmp_path / "run", lr=0.03, steps=7, student={"network": "convnet3", "batch_size": 4})
+    assert run.given_of_students() == [], "the preset's 150 epochs are not the user's"
     returned = run.results.distilled
     assert (returned.student_lr, returned.student_steps) == (0.03, 7)
     assert load_distilled(run.folder.distilled).student_steps == 7
-    learned = with_learned(run.task, returned)
+    learned = with_learned(run.task, returned, given=())
     recipe = recipe_of(learned.config.student)
     assert (recipe.lr, recipe.epochs) == (0.03, 4), "2 batches of 4 in 10 images: 4 passes hold 7 steps"
     said = "The students used what was learned with the images: a rate of 0.03 and 7 steps (4 epochs)."
-    assert said_of_learned(run.task, returned) == said
-    assert said_of_learned(run.task, replace(returned, student_lr=None, student_steps=None)) == ""
+    assert said_of_learned(run.task, returned, given=()) == [said]
+    assert said_of_learned(run.task, replace(returned, student_lr=None, student_steps=None), given=()) == []
+    by_hand = {"network": "convnet3", "batch_size": 4, "lr": 0.03, "epochs": 4}
+    assert not differ(weights, students(tmp_path / "by-hand", student=by_hand)[1])
 
 
 @pytest.mark.usefixtures("own")
-def test_a_given_setting_that_the_set_replaces_is_refused_by_what_the_method_says() -> None:
-    with pytest.raises(ConfigError, match=r"--student.lr would do nothing: the rate is returned with the images"):
-        configure("own", lr=0.03, student={"lr": 0.1})
-    assert configure("own", student={"lr": 0.1}).student.lr == 0.1
+def test_what_the_user_gives_has_precedence_over_what_was_learned_and_is_said(tmp_path: Path) -> None:
+    student = {"network": "convnet3", "batch_size": 4, "lr": 0.1, "epochs": 1}
+    run, weights = students(tmp_path / "run", lr=0.03, steps=7, student=student)
+    given = run.given_of_students()
+    assert given == ["lr", "epochs"]
+    assert not differ(weights, students(tmp_path / "none", student=student)[1])
+    assert said_of_learned(run.task, run.results.distilled, given=given) == [
+        "--student.lr 0.1 was used in place of what was learned: a rate of 0.03.",
+        "--student.epochs 1 was used in place of what was learned: 7 steps.",
+    ]
+    assert said_of_learned(run.task, run.results.distilled, given=["lr"])[0].endswith("images: 7 steps (4 epochs).")
 
 
 def test_own_labels_that_are_not_there_or_cannot_be_stored_are_refused(install: Install, tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ def _report(run: RunContext) -> Report:
 
 def _notes(run: RunContext) -> list[str]:
     """Return what a reader must know about the distilled set and its students."""
-    found, learned = run.results.distilled, said_of_learned(run.task, run.results.distilled)
-    notes = [learned] if learned else []
+    found = run.results.distilled
+    notes = said_of_learned(run.task, found, given=run.given_of_students())
     if found.views is not None:
         notes.append(
             f"The budget is {len(found.labels)} stored images, {found.images.numel():,} stored pixels (channels "

@@ -30,7 +30,8 @@ class StudentsStage(Stage):
 
     def do(self, run: RunContext) -> None:
         """Train the students; those of an interrupted process go on from their checkpoints."""
-        teacher, task = run.results.teacher, with_learned(run.task, run.results.distilled)
+        teacher = run.results.teacher
+        task = with_learned(run.task, run.results.distilled, given=run.given_of_students())
         hard = online(task, load_pngs(run.folder.distilled), None)
         run.results.models = {
             "teacher": [teacher] if teacher else [],
