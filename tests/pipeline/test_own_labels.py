@@ -12,7 +12,9 @@ from torch import Tensor
 
 from guard_plugins import configure
 from guard_plugins.artifacts.distilled import load_distilled
+from guard_plugins.artifacts.evaluation import Evaluation
 from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.cli import eval as command
 from guard_plugins.errors import ConfigError, PluginError
 from guard_plugins.host import PluginHost
 from guard_plugins.pipeline.context import RunContext
@@ -24,6 +26,7 @@ from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.training.learned import said_of_learned, with_learned
 from guard_plugins.training.recipes import recipe_of
 from tests.host.conftest import Install, install
+from tests.pipeline.conftest import do_tiny_run
 
 __all__ = ["install"]
 
@@ -134,3 +137,29 @@ def test_own_labels_that_are_not_there_or_cannot_be_stored_are_refused(install: 
     with pytest.raises(ConfigError, match="The students of 'own' learn from own labels: there are no soft labels to"):
         students(tmp_path / "stored", student={"labels": "stored"})
     assert not (tmp_path / "stored").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own")
+def test_guard_eval_trains_the_run_s_students_with_what_was_learned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = {"network": "convnet3", "batch_size": 4, "epochs": 150}
+    settings: dict[str, Any] = {"student": preset, "evaluation": {"gate": "off"}}
+    report, folder = do_tiny_run(tmp_path / "run", "own", lr=0.03, steps=40, **settings)
+    said = "The students used what was learned with the images: a rate of 0.03 and 40 steps (20 epochs)."
+    assert said in report.notes
+    output = tmp_path / "x.json"
+    assert command.main(["--set", str(folder), "--evaluation.gate=off", f"--output={output}"]) == 0
+    found = Evaluation.model_validate_json(output.read_text())
+    assert said in found.notes
+    student = report.models.student
+    assert found.model.clean == student.clean
+    assert [entry.accuracy for entry in found.model.robust] == [entry.accuracy for entry in student.robust]
+    assert found.curvature == report.curvature["student"], "floats that other weights would change"
+    assert f"note: {said}" in capsys.readouterr().err
+    few = [f"--output={output}", "--evaluation.gate=off", "--evaluation.protocol=fgsm", "--evaluation.images=5"]
+    assert command.main(["--distilled", str(folder), "--student.network=convnet3", "--student.epochs=1", *few]) == 0
+    notes = Evaluation.model_validate_json(output.read_text()).notes
+    assert "The students used what was learned with the images: a rate of 0.03." in notes
+    assert "--student.epochs 1 was used in place of what was learned: 40 steps." in notes
