@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -143,11 +143,16 @@ class RunContext:
         hashes.pop(self.folder.teacher.name, None)
         return [hashes] if hashes else []
 
+    @property
+    def labels(self) -> Literal["soft", "hard", "own", "mean"]:
+        """What the students on the method's labels learn from."""
+        return self.prepared.method.labels
+
     def labeller(self) -> nn.Module | None:
         """Return who gives the students soft labels: the teacher, or the mean of all; None for other labels."""
-        if self.prepared.method.labels == "mean":
+        if self.labels == "mean":
             return MeanTeacher([teacher.model for teacher in self.results.teachers]).eval()
-        return self.results.teacher if self.prepared.method.labels == "soft" else None
+        return self.results.teacher if self.labels == "soft" else None
 
     def given_of_students(self) -> list[str]:
         """Return which of the students' settings that a set may bring are the user's: not those of the preset.

@@ -20,7 +20,7 @@ from guard_plugins.host import PluginHost
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import prepare
 from guard_plugins.pipeline.runner import do_stages
-from guard_plugins.pipeline.stages import STAGES
+from guard_plugins.pipeline.stages import STAGES, evaluation
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.training.learned import said_of_learned, with_learned
@@ -130,6 +130,20 @@ def test_what_the_user_gives_has_precedence_over_what_was_learned_and_is_said(tm
     assert said_of_learned(run.task, run.results.distilled, given=["lr"])[0].endswith("images: 7 steps (4 epochs).")
 
 
+@pytest.mark.parametrize("labels", ["own", "soft"])
+def test_the_gate_asks_no_teacher_that_the_students_did_not_learn_from(
+    labels: str, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = SOURCE.replace("SOFT", "logits").replace('False, "own"', f'True, "{labels}"')
+    install("own", source)
+    run, _ = students(tmp_path / "run", teacher={"network": "convnet3", "epochs": 1})
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(evaluation, "assess", lambda *args, name, teacher, **rest: asked.update({name: teacher}))
+    evaluation.EvaluationStage().do(run)
+    expected = run.results.teacher if labels == "soft" else None
+    assert asked == {"teacher": None, "student": expected, "student-hard": None}
+
+
 def test_own_labels_that_are_not_there_or_cannot_be_stored_are_refused(install: Install, tmp_path: Path) -> None:
     install("own", SOURCE.replace("SOFT", "None"))
     with pytest.raises(PluginError, match="the method says labels = 'own', but the set has no soft labels"):
@@ -149,6 +163,7 @@ def test_guard_eval_trains_the_run_s_students_with_what_was_learned(
     report, folder = do_tiny_run(tmp_path / "run", "own", lr=0.03, steps=40, **settings)
     said = "The students used what was learned with the images: a rate of 0.03 and 40 steps (20 epochs)."
     assert said in report.notes
+    assert report.learned_from == "own"
     output = tmp_path / "x.json"
     assert command.main(["--set", str(folder), "--evaluation.gate=off", f"--output={output}"]) == 0
     found = Evaluation.model_validate_json(output.read_text())

@@ -58,9 +58,9 @@ def _keep(run: RunContext) -> None:
 
 
 def _labelled(run: RunContext, task: Task) -> Callable[[str], StudentBatches]:
-    stored, labels = run.results.stored, run.prepared.method.labels
+    stored = run.results.stored
     if stored is not None:
         return lambda stage: stored
-    if labels == "own":
+    if run.labels == "own":
         return lambda stage: FixedLabelBatches(task, run.results.distilled, stage=stage)
     return online(task, run.results.distilled, run.labeller())
