@@ -75,8 +75,9 @@ def _said(path: Path) -> dict[str, str]:
     found |= {("student", name): student.get(name) for name in _STUDENT}
     found |= {("student", name): None for name in _replaced(config, student, method) if f"student_{name}" in brings}
     found["student", "network"] = student.get("network") or teacher.get("network")
-    if method.labels == "own" if method else "soft_labels" in brings and not folder.teacher.is_file():
-        found["student", "labels"] = "stored"
+    returned = method.labels == "own" if method else "soft_labels" in brings and not folder.teacher.is_file()
+    if returned or student.get("labels") == "own":
+        found["student", "labels"] = "own"
     elif folder.teacher.is_file():
         found["teacher", "path"] = folder.teacher
     else:

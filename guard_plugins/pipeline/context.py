@@ -145,8 +145,8 @@ class RunContext:
 
     @property
     def labels(self) -> Literal["soft", "hard", "own", "mean"]:
-        """What the students on the method's labels learn from."""
-        return self.prepared.method.labels
+        """What the students on soft labels learn from: what the method says, or ``own`` where the user asks for it."""
+        return "own" if self.config.student.labels == "own" else self.prepared.method.labels
 
     def labeller(self) -> nn.Module | None:
         """Return who gives the students soft labels: the teacher, or the mean of all; None for other labels."""

@@ -56,7 +56,7 @@ def _learned(settings: StudentConfig, distilled: DistilledSet) -> dict[str, floa
     found: dict[str, float | int] = {}
     if distilled.student_lr is not None:
         found["lr"] = distilled.student_lr
-    if distilled.student_steps is not None and settings.labels == "online":
+    if distilled.student_steps is not None and settings.labels != "stored":
         images = len(distilled)
         found["epochs"] = math.ceil(distilled.student_steps / (images // min(recipe_of(settings).batch_size, images)))
     return found

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from guard_plugins import configure
-from guard_plugins.artifacts.distilled import load_distilled
+from guard_plugins.artifacts.distilled import load_distilled, save_distilled
 from guard_plugins.artifacts.evaluation import Evaluation
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.cli import eval as command
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError, PluginError
 from guard_plugins.host import PluginHost
 from guard_plugins.pipeline.context import RunContext
@@ -60,12 +61,12 @@ def register_methods():
 """
 
 
-def students(folder: Path, **settings: Any) -> tuple[RunContext, dict[str, Tensor]]:
+def students(folder: Path, method: str = "own", **settings: Any) -> tuple[RunContext, dict[str, Tensor]]:
     """Distil and train students, and return the run with the weights of the students of its own labels."""
     base: dict[str, Any] = {"data": {"train_per_class": 2, "test_per_class": 1}, "ipc": 1, "device": "cpu"}
-    config = configure("own", **{**base, "student": {"network": "convnet3", "epochs": 2}, **settings})
+    config = configure(method, **{**base, "student": {"network": "convnet3", "epochs": 2}, **settings})
     with repeatable():
-        prepared = prepare(config, PluginHost(only=["own"]))
+        prepared = prepare(config, PluginHost(only=[method]))
         folder.mkdir()
         run = RunContext.start(prepared, RunFolder(folder), StopRequest())
         do_stages(run, [stage for stage in STAGES if stage.name in ("teacher", "distill", "relabel", "students")])
@@ -173,8 +174,71 @@ def test_guard_eval_trains_the_run_s_students_with_what_was_learned(
     assert [entry.accuracy for entry in found.model.robust] == [entry.accuracy for entry in student.robust]
     assert found.curvature == report.curvature["student"], "floats that other weights would change"
     assert f"note: {said}" in capsys.readouterr().err
+    assert found.notes[-1] == "Students learned from one soft label per image."
     few = [f"--output={output}", "--evaluation.gate=off", "--evaluation.protocol=fgsm", "--evaluation.images=5"]
     assert command.main(["--distilled", str(folder), "--student.network=convnet3", "--student.epochs=1", *few]) == 0
     notes = Evaluation.model_validate_json(output.read_text()).notes
     assert "The students used what was learned with the images: a rate of 0.03." in notes
     assert "--student.epochs 1 was used in place of what was learned: 40 steps." in notes
+
+
+BOTH = SOURCE.replace('False, "own"', 'True, "soft"').replace("guarded,", "returns_soft_labels, guarded,", 1)
+BOTH = BOTH.replace("labels = (), True", "labels = True, (), True")
+ASKED = {"network": "convnet3", "epochs": 2, "labels": "own"}
+
+
+def test_own_labels_can_be_asked_of_a_method_that_returns_them(install: Install, tmp_path: Path) -> None:
+    install("own", BOTH.replace("SOFT", "logits"))
+    teacher = {"network": "convnet3", "epochs": 1}
+    run, asked = students(tmp_path / "asked", teacher=teacher, student=ASKED, steps=7)
+    assert run.labels == "own"
+    assert run.results.stored is None
+    assert said_of_learned(run.task, run.results.distilled, given=()) != []
+    assert differ(asked, students(tmp_path / "online", teacher=teacher)[1])
+    assert differ(asked, students(tmp_path / "scaled", teacher=teacher, student=ASKED, scale=100.0)[1])
+    install("other", SOURCE.replace("SOFT", "logits").replace('Config = "own"', 'Config = "other"'))
+    assert not differ(asked, students(tmp_path / "other", "other")[1]), (
+        "as the students of a method with labels = 'own'"
+    )
+
+
+def test_own_labels_of_a_method_that_returns_none_are_refused(install: Install, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'random' returns no soft labels with its images \(--student.labels own\)"):
+        do_tiny_run(tmp_path / "run", "random", student={"labels": "own"})
+    assert not (tmp_path / "run").exists()
+    install("own", BOTH.replace("SOFT", "None"))
+    with pytest.raises(PluginError, match="the method says returns_soft_labels = True, but the set has no soft labels"):
+        students(tmp_path / "none", teacher={"network": "convnet3", "epochs": 1}, student=ASKED)
+    assert not (tmp_path / "none" / "distilled").exists()
+
+
+@pytest.mark.parametrize("labels", ["own", "online"])
+def test_a_temperature_does_something_with_own_labels_only_where_the_method_s_are_hard(
+    labels: str, install: Install
+) -> None:
+    install("own", BOTH.replace('"soft"', '"hard"').replace("SOFT", "logits"))
+    student = {"labels": labels, "temperature": 3.0}
+    if labels == "own":
+        assert configure("own", student=student).student.temperature == 3.0
+    else:
+        with pytest.raises(ConfigError, match=r"--student.temperature would do nothing"):
+            configure("own", student=student)
+
+
+def test_guard_eval_refuses_own_labels_that_are_not_there_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = DistilledSet(torch.rand(10, 1, 8, 8), torch.arange(10))
+    save_distilled(tmp_path / "set", images, "abcdefghij")
+    (tmp_path / "out").mkdir()
+    arguments = [
+        "--distilled",
+        str(tmp_path / "set"),
+        "--student.labels=own",
+        f"--output={tmp_path / 'out' / 'x.json'}",
+    ]
+    assert command.main(arguments) == 2
+    assert "comes with no soft labels (--student.labels)" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+    assert command.main([*arguments, "--teacher=net.safetensors"]) == 2
+    assert "--student.labels own and --teacher exclude each other" in capsys.readouterr().err

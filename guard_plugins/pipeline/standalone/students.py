@@ -45,7 +45,8 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
     distilled, teacher = _fitting(_distilled(path, task.data), task.data, path), None
     if request.teacher.path is not None:
         teacher, _ = load_checkpoint(task, request.teacher.path, request.teacher)
-    labels = "stored" if request.student.labels == "stored" else "hard"
+    asked = request.student.labels
+    labels = asked if asked in ("stored", "own") else "hard"
     given = request.student.model_dump(exclude_unset=True)
     settled = labels == "stored" and stored_beside(path) is not None  # the passes are those that were stored
     learned = replace(distilled, student_steps=None) if settled else distilled
