@@ -6,6 +6,7 @@ import contextlib
 import os
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.data.soft_labels import logits_of
 from guard_plugins.errors import GuardError, PluginError
 from guard_plugins.host import Registered
 from guard_plugins.host.registry import whom_to_ask
@@ -58,6 +60,8 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
 def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> DistilledSet:
     """Return what ``distill`` returned, if it is a distilled set as every method must return it.
 
+    Soft labels that are probabilities become their logarithms, since stored ones are logits.
+
     Args:
         plugin: Whose method returned it.
         distilled: What was returned.
@@ -69,7 +73,8 @@ def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> Disti
     problem = problem_with(distilled, task, plugin.value)
     if problem is None:
         assert isinstance(distilled, DistilledSet)
-        return distilled
+        soft = distilled.soft_labels
+        return distilled if soft is None else replace(distilled, soft_labels=logits_of(soft))
     raise PluginError(
         f"The distilled set of {plugin.value.name!r} of {plugin.origin} is not what `distill` must return: {problem}",
         do=f"{whom_to_ask(plugin.origin)}; other methods still work.",

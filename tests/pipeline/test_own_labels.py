@@ -242,3 +242,19 @@ def test_guard_eval_refuses_own_labels_that_are_not_there_and_writes_nothing(
     assert list((tmp_path / "out").iterdir()) == []
     assert command.main([*arguments, "--teacher=net.safetensors"]) == 2
     assert "--student.labels own and --teacher exclude each other" in capsys.readouterr().err
+
+
+def test_probabilities_become_the_logits_whose_softmax_they_are(install: Install, tmp_path: Path) -> None:
+    install("own", SOURCE.replace("SOFT", "logits"))
+    install("sure", SOURCE.replace("SOFT", "logits.softmax(1)").replace('Config = "own"', 'Config = "sure"'))
+    student = {"network": "convnet3", "epochs": 2, "temperature": 1.0}
+    logits, _ = students(tmp_path / "logits", student=student)
+    chances, _ = students(tmp_path / "chances", "sure", student=student)
+    expected, found = logits.results.distilled.soft_labels, chances.results.distilled.soft_labels
+    stored = load_distilled(chances.folder.distilled).soft_labels
+    assert expected is not None
+    assert found is not None
+    assert stored is not None
+    assert torch.equal(found, stored)
+    assert torch.allclose(found, expected.log_softmax(1), atol=1e-5)
+    assert torch.allclose(found.exp().sum(1), torch.ones(10))
