@@ -41,6 +41,8 @@ class Method(ABC):
         labels: What its students learn from: ``soft``, the teacher asked for every view; ``hard``, the classes;
             ``own``, the soft labels in the set that ``distill`` returns; ``mean``, as soft, with the mean of the
             logits of all teachers.
+        returns_soft_labels: Whether the set has soft labels though ``labels`` is another than ``own``, so that
+            ``--student.labels own`` may ask for them.
         rehearsable: Whether ``train_teacher`` and ``distill`` may be called once more before a run, to estimate what it
             will take: all that takes long is in loops of ``task.steps`` or ``task.monitor.track``, which end early.
         reads: Of a method with a ``train_teacher`` of its own: the options of the section ``teacher`` that it reads,
@@ -58,6 +60,7 @@ class Method(ABC):
     guarded: ClassVar[tuple[str, ...]] = ("train_teacher",)
     uses_teacher: ClassVar[bool] = True
     labels: ClassVar[Literal["soft", "hard", "own", "mean"]] = "soft"
+    returns_soft_labels: ClassVar[bool] = False
     rehearsable: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...] | None] = None
 

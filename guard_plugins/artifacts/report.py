@@ -213,6 +213,7 @@ class Report(Part):
         saves: What checkpoints cost.
         skipped: Images of the data set that were left out; None where there are none.
         reported: Numbers that the method itself reported, by name.
+        learned_from: What ``student`` learned from, as a method's ``labels``; None in reports of older versions.
     """
 
     method: str
@@ -232,6 +233,7 @@ class Report(Part):
     saves: Saves | None = None
     skipped: Skipped | None = None
     reported: dict[str, float] = Field(default_factory=dict)
+    learned_from: Literal["soft", "hard", "own", "mean"] | None = None
 
 
 def read_report(path: Path) -> Report:

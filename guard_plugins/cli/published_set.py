@@ -13,10 +13,11 @@ from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.cli.paths import path_argument
 from guard_plugins.config.explain import flag
 from guard_plugins.config.yaml_file import read_yaml
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, GuardError
 
 if TYPE_CHECKING:
     from guard_plugins.artifacts.report import ModelReport
+    from guard_plugins.method import Method
 
 FLAG = "--set"
 _STUDENT = (
@@ -70,9 +71,14 @@ def _said(path: Path) -> dict[str, str]:
         ("data", "image_size"): data.get("image_size"), ("data", "split"): data.get("split"),
         ("data", "test_per_class"): data.get("test_per_class"),
     }  # fmt: skip
+    method, brings = _method(config.get("method")), _brought(folder)
     found |= {("student", name): student.get(name) for name in _STUDENT}
+    found |= {("student", name): None for name in _replaced(config, student, method) if f"student_{name}" in brings}
     found["student", "network"] = student.get("network") or teacher.get("network")
-    if folder.teacher.is_file():
+    returned = method.labels == "own" if method else "soft_labels" in brings and not folder.teacher.is_file()
+    if returned or student.get("labels") == "own":
+        found["student", "labels"] = "own"
+    elif folder.teacher.is_file():
         found["teacher", "path"] = folder.teacher
     else:
         found.pop(("student", "temperature"))
@@ -84,6 +90,43 @@ def _said(path: Path) -> dict[str, str]:
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = config.get(name)
     return section if isinstance(section, Mapping) else {}
+
+
+def _method(name: Any) -> type[Method] | None:
+    """Return the run's method where it is installed; its own defaults and labels are in no file."""
+    from guard_plugins.host import PluginHost
+
+    try:
+        return PluginHost(only=[name]).method(name) if isinstance(name, str) else None
+    except GuardError:
+        return None
+
+
+def _brought(folder: RunFolder) -> set[str]:
+    """Return what the set brings, by the names of its tensors and of the settings of students that it replaces."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder.distilled / "distilled.safetensors"
+    if not path.is_file():
+        return set()
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+    except (OSError, SafetensorError):
+        return set()  # said when the images are read
+    return names | ({"student_epochs"} if "student_steps" in names else set())
+
+
+def _replaced(config: Mapping[str, Any], student: Mapping[str, Any], method: type[Method] | None) -> list[str]:
+    """Return the settings of students that are the preset's, before which those learned with a set go."""
+    from guard_plugins.config.compose import preset_layer
+    from guard_plugins.config.presets import PRESETS
+
+    name = config.get("preset") or config.get("dataset")
+    preset = preset_layer(method, config).values if method else PRESETS.get(str(name), {})
+    settled = student.get("labels") == "stored"  # the passes were settled before the set was there
+    names = ("lr",) if settled else ("lr", "epochs")
+    return [name for name in names if student.get(name) == _section(preset, "student").get(name)]
 
 
 def _known_preset(name: Any) -> str | None:

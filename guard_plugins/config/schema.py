@@ -142,10 +142,11 @@ class StudentConfig(Section):
         description="training recipe: one-cycle, sre2l, sre2l-cifar, sre2l-tiny, dc, modern, or one from a plugin; the "
         "options below take their default from it",
     )
-    labels: Literal["online", "stored"] = Field(
+    labels: Literal["online", "stored", "own"] = Field(
         "online",
         description="soft labels. online: the teacher is asked at every step, nothing is stored. stored (FKD): it is "
-        "asked for all epochs before the first student; epochs x images x (2 x classes + 4 to 17) bytes on disk",
+        "asked for all epochs before the first student; epochs x images x (2 x classes + 4 to 17) bytes on disk. own: "
+        "those that the method returns with its images, where it does",
     )
     epochs: PositiveInt | None = Field(None, description="passes over the distilled images")
     batch_size: PositiveInt | None = Field(None, description="images per step")

@@ -25,7 +25,8 @@ class DistilledSet:
         images: float32 of shape (N, C, H, W), pixels in [0, 1], on the CPU; it may lie in a file. Sets read from
             pictures have uint8 in 0..255.
         labels: Class of every image, int64 of shape (N,), on the CPU.
-        soft_labels: Logits, float32 of shape (N, K) or, for every view, (N, V, K); or None.
+        soft_labels: Logits, float32 of shape (N, K) or, for every view, (N, V, K); or None. Of what ``distill``
+            returns, rows of probabilities (no negative number, sum 1) become their logarithms.
         student_lr: Rate of the students that was learned with the images (MTT and its kin), or None.
         student_steps: Steps of the students that belong to the images, or None.
         views: Boxes in the stored images (top, left, height, width, in pixels), int64 of shape (N, V, 4): each is

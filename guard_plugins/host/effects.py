@@ -149,7 +149,7 @@ def _why_no_hook(config: RunConfig, method: type[Method]) -> tuple[str, Path]:
 
 
 def _of_students(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
-    if method.labels == "hard":
+    if method.labels == "hard" and config.student.labels != "own":
         yield Idle(("student", "temperature"), f"students of {method.name} learn from hard labels", ("method",))
     if config.student.cutmix and config.student.mixup:
         yield Idle(("student", "mixup"), "CutMix takes its place (--student.cutmix)", ("student", "cutmix"))

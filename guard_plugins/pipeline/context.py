@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.report import Report
 from guard_plugins.artifacts.teacher import TeacherCard
 from guard_plugins.config import RunConfig
+from guard_plugins.config.compose import preset_layer
 from guard_plugins.config.schema import Level
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.evaluation.assess import Assessed
@@ -142,11 +143,26 @@ class RunContext:
         hashes.pop(self.folder.teacher.name, None)
         return [hashes] if hashes else []
 
+    @property
+    def labels(self) -> Literal["soft", "hard", "own", "mean"]:
+        """What the students on soft labels learn from: what the method says, or ``own`` where the user asks for it."""
+        return "own" if self.config.student.labels == "own" else self.prepared.method.labels
+
     def labeller(self) -> nn.Module | None:
         """Return who gives the students soft labels: the teacher, or the mean of all; None for other labels."""
-        if self.prepared.method.labels == "mean":
+        if self.labels == "mean":
             return MeanTeacher([teacher.model for teacher in self.results.teachers]).eval()
-        return self.results.teacher if self.prepared.method.labels == "soft" else None
+        return self.results.teacher if self.labels == "soft" else None
+
+    def given_of_students(self) -> list[str]:
+        """Return which of the students' settings that a set may bring are the user's: not those of the preset.
+
+        By value, since a resumed run knows no more than its ``config.yaml``.
+        """
+        named = {"dataset": self.config.dataset, "preset": self.config.preset}
+        preset = preset_layer(type(self.prepared.method), named).values.get("student", {})
+        student = self.config.student
+        return [name for name in ("lr", "epochs") if getattr(student, name) not in (None, preset.get(name))]
 
     def earlier_files(self) -> list[Path]:
         """Return the files of the stages that are finished."""

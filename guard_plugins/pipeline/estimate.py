@@ -108,7 +108,8 @@ def estimate_run(task: Task, method: Method) -> Estimate:
             model.eval().requires_grad_(False)
             estimate.disk += sum(tensor.nbytes for tensor in model.state_dict().values())
         _distill(estimate, timed, method)
-        soft = model if method.labels in ("soft", "mean") else None
+        asked = method.labels in ("soft", "mean") and task.config.student.labels != "own"
+        soft = model if asked else None
         if soft is not None and task.config.student.labels == "stored":
             with _part(estimate, watch, "relabel", "--student.batch-size") as part:
                 part.factor = label_noise(timed, soft)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 
 from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.data.soft_labels import logits_of
 from guard_plugins.errors import GuardError, PluginError
 from guard_plugins.host import Registered
 from guard_plugins.host.registry import whom_to_ask
+from guard_plugins.method import Method
 from guard_plugins.runtime.memory import out_of_memory
 from guard_plugins.runtime.task import Task
 
@@ -57,6 +60,8 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
 def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> DistilledSet:
     """Return what ``distill`` returned, if it is a distilled set as every method must return it.
 
+    Soft labels that are probabilities become their logarithms, since stored ones are logits.
+
     Args:
         plugin: Whose method returned it.
         distilled: What was returned.
@@ -65,17 +70,18 @@ def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> Disti
     Raises:
         PluginError: If it is not.
     """
-    problem = problem_with(distilled, task, labels=plugin.value.labels)
+    problem = problem_with(distilled, task, plugin.value)
     if problem is None:
         assert isinstance(distilled, DistilledSet)
-        return distilled
+        soft = distilled.soft_labels
+        return distilled if soft is None else replace(distilled, soft_labels=logits_of(soft))
     raise PluginError(
         f"The distilled set of {plugin.value.name!r} of {plugin.origin} is not what `distill` must return: {problem}",
         do=f"{whom_to_ask(plugin.origin)}; other methods still work.",
     )
 
 
-def problem_with(distilled: object, task: Task, *, labels: str) -> str | None:
+def problem_with(distilled: object, task: Task, method: Method | type[Method]) -> str | None:
     """Return how ``distilled`` differs from ``task.ipc`` images of every class with labels, or None.
 
     Shapes, range and finiteness are already :class:`DistilledSet`'s own affair.
@@ -83,7 +89,7 @@ def problem_with(distilled: object, task: Task, *, labels: str) -> str | None:
     Args:
         distilled: What ``distill`` returned.
         task: Says how many images of which shape and classes there must be.
-        labels: The method's ``labels``: with ``own``, the set must have soft labels.
+        method: Says whether the set must have soft labels.
     """
     if not isinstance(distilled, DistilledSet):
         return f"it is a {type(distilled).__name__}, not a DistilledSet"
@@ -93,8 +99,9 @@ def problem_with(distilled: object, task: Task, *, labels: str) -> str | None:
     for name, tensor, dtype in (("images", images, torch.float32), ("labels", classes, torch.int64)):
         if tensor.dtype != dtype or tensor.device.type != "cpu" or tensor.requires_grad:
             return f"{name} must be plain {dtype} on the CPU, but are {_description(tensor)}"
-    if labels == "own" and distilled.soft_labels is None:
-        return "the method says labels = 'own', but the set has no soft labels"
+    says = "labels = 'own'" if method.labels == "own" else "returns_soft_labels = True"
+    if (method.labels == "own" or method.returns_soft_labels) and distilled.soft_labels is None:
+        return f"the method says {says}, but the set has no soft labels"
     return _wrong_labels(classes, task) or _wrong_soft_labels(distilled.soft_labels, task.classes)
 
 

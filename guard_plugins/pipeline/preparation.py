@@ -137,6 +137,11 @@ def _require_soft_labels(config: RunConfig, method: Method) -> None:
             "(--student.labels)",
             do="Leave --student.labels out.",
         )
+    if config.student.labels == "own" and method.labels != "own" and not method.returns_soft_labels:
+        raise ConfigError(
+            f"The method {method.name!r} returns no soft labels with its images (--student.labels own)",
+            do="Leave --student.labels out. A method that returns them says returns_soft_labels = True.",
+        )
 
 
 def _try_networks(prepared: Prepared) -> None:

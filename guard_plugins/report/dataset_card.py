@@ -50,7 +50,7 @@ def dataset_card(exported: Exported) -> str:
     parts = [
         f"---\n{front}---", f"# {title}",
         f"Made by guard-plugins {__version__} and exported as `{exported.format}`. {exported.precision}",
-        _budget(exported), _recipe(config), _teacher(exported.teacher, config), _results(exported.report),
+        _budget(exported), _recipe(config), _teacher(exported), _results(exported.report),
         "## Licence\n\nThe images derive from the data set named above; its terms apply to them.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
@@ -87,19 +87,27 @@ def _recipe(config: Mapping[str, Any]) -> str:
     return f"## Recipe\n\n```yaml\n{text}```"
 
 
-def _teacher(card: TeacherCard | None, config: Mapping[str, Any]) -> str:
+def _teacher(exported: Exported) -> str:
+    card, config = exported.teacher, exported.config
+    own = exported.report is not None and exported.report.learned_from == "own"
     if card is None:
-        return "## Teacher\n\nNone: the method uses no teacher, and students learn from hard labels."
+        labels = "the soft labels that the method returned with the images" if own else "hard labels"
+        return f"## Teacher\n\nNone: the method uses no teacher, and students learn from {labels}."
     hook = "without the curvature hook"
     if card.guard is not None:
         hook = "under the curvature hook, " + ", ".join(f"{k} {v}" for k, v in card.guard.items() if v is not None)
     settings = config.get("teacher")
     path = settings.get("path") if isinstance(settings, Mapping) else None
     origin = f"; taken from `{path}`" if path else ""
+    asked = (
+        "Students of methods with soft labels ask it for labels on augmented views; without it they learn from the "
+        "labels in this export."
+    )
+    if own:
+        asked = "Students do not ask it: they learn from the soft labels that the method returned with the images."
     return (
         f"## Teacher\n\n{card.network} with {card.activation}, objective `{card.training}`, {hook}{origin}. "
-        "Its weights are not in this export. Students of methods with soft labels ask it for labels on augmented "
-        "views; without it they learn from the labels in this export."
+        f"Its weights are not in this export. {asked}"
     )
 
 

@@ -53,7 +53,7 @@ def check_set(trial: Trial) -> None:
     Raises:
         BrokenPromiseError: If not.
     """
-    problem = problem_with(trial.distilled, trial.world.task, labels=trial.world.method.labels)
+    problem = problem_with(trial.distilled, trial.world.task, trial.world.method)
     if problem is not None:
         raise BrokenPromiseError("set", problem)
 

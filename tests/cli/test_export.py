@@ -11,10 +11,12 @@ import yaml
 
 from guard_plugins.artifacts.distilled import load_distilled, save_distilled
 from guard_plugins.artifacts.formats import read_any
+from guard_plugins.artifacts.report import read_report
 from guard_plugins.cli.arguments import parse
 from guard_plugins.cli.plugins import main
 from guard_plugins.data.datasets.digits import MEAN, STD
 from guard_plugins.data.distilled import DistilledSet
+from tests.report.folders import write_run
 
 FORMATS = {"dc": 2e-7, "dd-ranking": 0.0, "sre2l": 0.5 / 255 + 1e-6, "parquet": 0.5 / 255 + 1e-6}
 """Largest difference of a pixel, as the cards state it."""
@@ -64,6 +66,17 @@ def test_the_card_states_recipe_budget_teacher_and_results(run: Path) -> None:
     assert "uses no teacher" in text
     assert "nothing was measured yet" in text
     assert "rounded to 8 bits" in text
+
+
+@pytest.mark.parametrize(("labels", "words"), [("own", "the soft labels that the method returned"), ("hard", "hard ")])
+def test_the_card_says_what_students_learn_from_where_there_is_no_teacher(
+    labels: str, words: str, run: Path, tmp_path: Path
+) -> None:
+    report = read_report(write_run(tmp_path / "other") / "report.json").model_copy(update={"learned_from": labels})
+    (run / "report.json").write_text(report.model_dump_json())
+    assert main(["export", str(run), "--format", "parquet", "--output", str(run.parent / "out")]) == 0
+    text = (run.parent / "out" / "README.md").read_text()
+    assert f"the method uses no teacher, and students learn from {words}" in text
 
 
 def message(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

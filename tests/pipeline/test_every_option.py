@@ -62,7 +62,8 @@ ELSEWHERE = {
     "data.skip_corrupt": "needs files: tests/data/test_skip_corrupt.py",
     "data.split": "needs files: tests/data/images/test_deep_and_damaged.py",
     "data.range": "needs files: tests/data/images/test_deep_and_damaged.py",
-    "student.labels": "online and stored give the same students: tests/pipeline/test_stored_labels.py",
+    "student.labels": "online and stored give the same students: tests/pipeline/test_stored_labels.py; own others: "
+    "tests/pipeline/test_own_labels.py",
 }
 """Options whose effect is on something else than teacher, images and students, and who shows it."""
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from guard_plugins.artifacts.distilled import DistilledSetError
+from guard_plugins.data.soft_labels import are_probabilities, logits_of
 
 MOST_BYTES: Final = 16 * 2**30
 """Size of the largest tensor that is read, as float32."""
 
-_SMALLEST_PROBABILITY: Final = 1e-8
 _UNUSUAL: Final = "Save it as an ordinary CPU tensor: torch.save(tensor.to_dense().dequantize().cpu().clone(), FILE)."
 
 
@@ -74,10 +74,8 @@ def classes_and_logits(value: object, count: int, path: Path) -> tuple[Tensor, T
     if not bool(torch.isfinite(soft).all()):
         raise DistilledSetError(f"The soft labels in {path} are not finite numbers")
     classes = soft.argmax(1)
-    if bool((soft >= 0).all()) and torch.allclose(soft.sum(1), torch.ones(count), atol=1e-3):
-        certain = bool((soft.max(1).values == 1).all())
-        return classes, None if certain else soft.clamp(min=_SMALLEST_PROBABILITY).log()
-    return classes, soft
+    certain = are_probabilities(soft) and bool((soft.max(1).values == 1).all())
+    return classes, None if certain else logits_of(soft)
 
 
 def is_tensor(value: object) -> TypeGuard[Tensor]:

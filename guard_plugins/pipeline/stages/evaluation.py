@@ -33,6 +33,7 @@ class EvaluationStage(Stage):
         models = run.results.models
         # Students that learned hard labels from the PNGs are the undefended network that attacks are transferred from.
         undefended, teacher = models["student_hard"][0], next(iter(models["teacher"]), None)
+        teacher = None if run.labels == "own" else teacher  # the students learned none of its labels
         run.results.findings = {
             kind: assess(
                 run.task, several, run.prepared.protocol, run.prepared.host.attacks, name=_label(kind),

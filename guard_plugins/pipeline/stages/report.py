@@ -46,15 +46,15 @@ def _report(run: RunContext) -> Report:
         gate={kind: found.gate for kind, found in findings.items()},
         curvature={kind: found.summary() for kind, found in findings.items()},
         seconds=run.task.monitor.total_seconds(), saves=run.checkpoints.cost(run.task.monitor.seconds),
-        skipped=Skipped.of(prepared.data.skipped),
+        skipped=Skipped.of(prepared.data.skipped), learned_from=run.labels,
         reported={k: v for stage in run.finished for k, v in run.ledger.notes(stage).get("reported", {}).items()},
     )  # fmt: skip
 
 
 def _notes(run: RunContext) -> list[str]:
     """Return what a reader must know about the distilled set and its students."""
-    found, learned = run.results.distilled, said_of_learned(run.task, run.results.distilled)
-    notes = [learned] if learned else []
+    found = run.results.distilled
+    notes = said_of_learned(run.task, found, given=run.given_of_students())
     if found.views is not None:
         notes.append(
             f"The budget is {len(found.labels)} stored images, {found.images.numel():,} stored pixels (channels "

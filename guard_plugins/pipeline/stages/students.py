@@ -30,7 +30,8 @@ class StudentsStage(Stage):
 
     def do(self, run: RunContext) -> None:
         """Train the students; those of an interrupted process go on from their checkpoints."""
-        teacher, task = run.results.teacher, with_learned(run.task, run.results.distilled)
+        teacher = run.results.teacher
+        task = with_learned(run.task, run.results.distilled, given=run.given_of_students())
         hard = online(task, load_pngs(run.folder.distilled), None)
         run.results.models = {
             "teacher": [teacher] if teacher else [],
@@ -57,9 +58,9 @@ def _keep(run: RunContext) -> None:
 
 
 def _labelled(run: RunContext, task: Task) -> Callable[[str], StudentBatches]:
-    stored, labels = run.results.stored, run.prepared.method.labels
+    stored = run.results.stored
     if stored is not None:
         return lambda stage: stored
-    if labels == "own":
+    if run.labels == "own":
         return lambda stage: FixedLabelBatches(task, run.results.distilled, stage=stage)
     return online(task, run.results.distilled, run.labeller())

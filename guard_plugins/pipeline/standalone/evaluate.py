@@ -73,7 +73,7 @@ def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluat
             subject, name = str(request.distilled), "student"
             trained = students_of(task, request.distilled, request)
             models, teacher, card = trained.students, trained.teacher, None
-            notes.append(trained.said)
+            notes += trained.said
         else:
             assert request.checkpoint is not None
             subject = str(request.checkpoint)

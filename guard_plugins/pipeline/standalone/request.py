@@ -35,10 +35,10 @@ class Students(StudentConfig):
     network: str | None = Field(None, description="architecture (default: the one of the data set's preset)")
     activation: Activation | None = Field(None, description="activation function (default: that of the preset)")
     count: int = Field(1, ge=1, description="students to train, each from its own seed; the table shows mean and sd")
-    labels: Literal["hard", "online", "stored"] | None = Field(  # type: ignore[assignment]
+    labels: Literal["hard", "online", "stored", "own"] | None = Field(  # type: ignore[assignment]
         None, description="hard: class labels. online: the teacher is asked at every step. stored: the soft labels "
-        "that came with the set; those of a run bring views, batches and epochs along (default: online with a "
-        "teacher, else hard)",
+        "that came with the set; those of a run bring views, batches and epochs along. own: those that the "
+        "method returned with its images (default: online with a teacher, else hard)",
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def _require_labels(request: EvaluationRequest) -> None:
     labels, teacher = request.student.labels, request.teacher.path
     if labels == "online" and teacher is None:
         raise ConfigError("--student.labels online needs a --teacher to ask", do="Give its file, or its run.")
-    if labels in ("hard", "stored") and teacher is not None:
+    if labels in ("hard", "stored", "own") and teacher is not None:
         raise ConfigError(
             f"--student.labels {labels} and --teacher exclude each other",
             do="A teacher's labels are soft, and asked at every step; give one of the two options.",

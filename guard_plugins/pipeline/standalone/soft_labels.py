@@ -25,7 +25,7 @@ def batches_of(
     distilled: DistilledSet,
     path: Path,
     *,
-    labels: Literal["hard", "stored"],
+    labels: Literal["hard", "stored", "own"],
     teacher: nn.Module | None,
     given: Mapping[str, Any],
 ) -> tuple[Callable[[str], StudentBatches], str]:
@@ -35,7 +35,7 @@ def batches_of(
         task: Gives the recipe, seeds, device and classes.
         distilled: The images with their labels.
         path: Where the set was read from; a run's stored labels lie beside its images.
-        labels: ``hard``, or what soft labels came with the set.
+        labels: ``hard``; ``own`` for the set's own soft labels; ``stored`` for those of a run, else the set's own.
         teacher: In eval mode; its labels are used in place of both.
         given: What was asked for of the students' training, by option.
 
@@ -53,14 +53,14 @@ def batches_of(
                 "(--student.labels stored uses the others)"
             )
         return online(task, distilled, None), "Students learned from hard labels."
-    if folder is not None:
+    if folder is not None and labels == "stored":
         stored, said = _stored(task, distilled, path, folder, given)
         return lambda stage: stored, said
     if distilled.soft_labels is None:
         raise ConfigError(
             f"The distilled set {path} comes with no soft labels (--student.labels)",
-            do="Give a run done with --student.labels stored, or a --teacher; or leave --student.labels out for hard "
-            "labels.",
+            do="Give a run done with --student.labels stored or own, or a --teacher; or leave --student.labels out for "
+            "hard labels.",
         )
     _require_classes(distilled.soft_labels.shape[-1], task, path)
     said = "Students learned from one soft label per image."

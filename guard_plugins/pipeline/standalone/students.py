@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,9 @@ from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.standalone.checkpoint import load_checkpoint
 from guard_plugins.pipeline.standalone.consistency import data_options
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
-from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run
+from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run, stored_beside
 from guard_plugins.runtime.task import Task
+from guard_plugins.training.learned import said_of_learned, with_learned
 from guard_plugins.training.student import train_students
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """Students, the teacher they learned from where there is one, and a sentence on their labels."""
+    """Students, the teacher they learned from where there is one, and sentences on their labels and settings."""
 
     students: list[Normalised]
     teacher: Normalised | None
-    said: str
+    said: list[str]
 
 
 def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
@@ -44,15 +45,17 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
     distilled, teacher = _fitting(_distilled(path, task.data), task.data, path), None
     if request.teacher.path is not None:
         teacher, _ = load_checkpoint(task, request.teacher.path, request.teacher)
-    labels = "stored" if request.student.labels == "stored" else "hard"
+    asked = request.student.labels
+    labels = asked if asked in ("stored", "own") else "hard"
     given = request.student.model_dump(exclude_unset=True)
-    if distilled.student_lr is not None and "lr" not in given:
-        task.monitor.say(
-            f"note: {path} comes with a learned rate of the students; the recipe's is used instead "
-            f"(--student.lr {distilled.student_lr:g} uses it)"
-        )
-    batches, said = batches_of(task, distilled, path, labels=labels, teacher=teacher, given=given)  # type: ignore[arg-type]
-    return Trained(train_students(task, batches, name="student"), teacher, said)
+    settled = labels == "stored" and stored_beside(path) is not None  # the passes are those that were stored
+    learned = replace(distilled, student_steps=None) if settled else distilled
+    said = said_of_learned(task, learned, given=given)
+    for line in said:
+        task.monitor.say(f"note: {line}")
+    task = with_learned(task, learned, given=given)
+    batches, labelled = batches_of(task, distilled, path, labels=labels, teacher=teacher, given=given)  # type: ignore[arg-type]
+    return Trained(train_students(task, batches, name="student"), teacher, [*said, labelled])
 
 
 def _distilled(path: Path, data: Data) -> DistilledSet:
