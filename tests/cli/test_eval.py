@@ -189,7 +189,7 @@ def test_bad_input_ends_with_code_2_and_one_message(
         ([teacher, "--evaluation.protocol", "qick"], "Did you mean 'quick'"),
         ([teacher, "--dataset", "nope"], "Unknown data set 'nope'"),
         (["--distilled", "missing"], "There is no distilled set missing"),
-        (["--distilled", str(run), "--student.protocol", "nope"], "--student.protocol: Input should be"),
+        (["--distilled", str(run), "--student.protocol", "nope"], "Unknown recipe 'nope' (--student.protocol)"),
     ]:
         assert command.main(arguments) == 2, arguments
         captured = capsys.readouterr()
