@@ -69,7 +69,17 @@ def take(argv: Sequence[str]) -> tuple[Extras, list[str]]:
         raise ConfigError(
             "--stop-after leaves nothing to compare (--seeds, --compare)", do="Leave it out, or do one run."
         )
+    _refuse_beside(extras, rest)
     return extras, _newest_resumed(rest)
+
+
+def _refuse_beside(extras: Extras, rest: Sequence[str]) -> None:
+    """Refuse options that a plan or a share of a stage would pass over."""
+    given = {"--stop-after": extras.stop_after, "--seeds": extras.seeds, "--compare": extras.compare}
+    idle = next((flag for flag, value in given.items() if value), None)
+    part = next((flag for flag in (word.split("=")[0] for word in rest) if flag in ("--plan", "--shard")), None)
+    if idle and part:
+        raise ConfigError(f"{idle} would do nothing beside {part}", do="Leave one of them out.")
 
 
 def add_extras(parser: argparse.ArgumentParser) -> None:

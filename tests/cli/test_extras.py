@@ -145,3 +145,13 @@ def test_images_alone_and_the_rest_later(tmp_path: Path, capsys: pytest.CaptureF
     one, two = ((tmp_path / name / "distilled/distilled.safetensors").read_bytes() for name in "ab")
     assert one == two
     assert parse([f"--resume={tmp_path / 'a'}"]).resume == tmp_path / "a"
+
+
+@pytest.mark.parametrize(
+    "part", [["--plan"], ["--resume", "RUN", "--shard", "0/2", "--stage", "distill"], ["--shard=0/2"]]
+)
+@pytest.mark.parametrize("idle", [["--stop-after", "distill"], ["--seeds", "0-1"], ["--compare=no-guard"]])
+def test_a_plan_or_a_share_passes_over_no_option(part: list[str], idle: list[str]) -> None:
+    with pytest.raises(ConfigError, match=f"{idle[0].split('=')[0]} would do nothing beside --(plan|shard)\\b"):
+        take(["cda", *part, *idle])
+    assert take(["cda", *part])[1][:1] == ["cda"]
