@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import platform
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +57,9 @@ def _loop(keep: Callable[[list, Tensor, Tensor], None], steps: int, size: int = 
 
 
 def _resident() -> float:
+    """Memory in use, in MiB. Freed blocks are given back first, since how many the C library keeps varies."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 2**20
 
 
@@ -69,6 +73,7 @@ def _grown(keep: Callable[[list, Tensor, Tensor], None]) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 @pytest.mark.parametrize("style", STYLES)
 def test_kept_results_do_not_keep_the_batches(style: str) -> None:
     plain = _grown(STYLES[style])
