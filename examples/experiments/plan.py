@@ -6,10 +6,13 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+PLACES: Final = ("data", "teachers")
+"""What a command names besides the folders of other runs."""
 
 
 class Row(BaseModel):
@@ -33,8 +36,9 @@ class Experiment(BaseModel):
         name: Name of the file.
         title: Heading of the table.
         question: What it is to answer.
-        command: ``guard-run ...`` or ``guard-eval ...`` with ``{data}`` for the images and ``{other}`` for the folder
-            the experiment ``other`` made for the same row and seed (``{other:row}`` for another row of it).
+        command: ``guard-run ...`` or ``guard-eval ...`` with ``{data}`` for the images, ``{teachers}`` for the folder of
+            trained teachers that runs share, and ``{other}`` for the folder the experiment ``other`` made for the same
+            row and seed (``{other:row}`` for another row of it).
         seeds: Seeds of every row.
         rows: By name.
         against: Name of the row the others are compared with, seed by seed.
@@ -104,7 +108,7 @@ class Run:
 
     def needs(self) -> list[str]:
         """Return the names of the runs whose folders the command reads."""
-        found = [place for place in re.findall(r"\{([^}]+)\}", self.template) if place != "data"]
+        found = [place for place in re.findall(r"\{([^}]+)\}", self.template) if place not in PLACES]
         return [self._other(place) for place in dict.fromkeys(found)]
 
     def command(self, data: Path, work: Path) -> list[str]:
@@ -116,7 +120,10 @@ class Run:
         """
 
         def folder(match: re.Match[str]) -> str:
-            return str(data if match[1] == "data" else work / self._other(match[1]))
+            place = match[1]
+            if place in PLACES:
+                return str(data if place == "data" else work / place)
+            return str(work / self._other(place))
 
         words = [re.sub(r"\{([^}]+)\}", folder, word) for word in self.template.split()]
         return [*words, "--output", str(work / self.output)]
