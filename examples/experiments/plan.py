@@ -36,9 +36,9 @@ class Experiment(BaseModel):
         name: Name of the file.
         title: Heading of the table.
         question: What it is to answer.
-        command: ``guard-run ...`` or ``guard-eval ...`` with ``{data}`` for the images, ``{teachers}`` for the folder of
-            trained teachers that runs share, and ``{other}`` for the folder the experiment ``other`` made for the same
-            row and seed (``{other:row}`` for another row of it).
+        command: ``guard-run ...`` or ``guard-eval ...`` with ``{data}`` for the images, ``{teachers}`` for the folder
+            of trained teachers that runs share, and ``{other}`` for the folder that the experiment ``other`` made for
+            the same row and seed (``{other:row}`` for another row of it).
         seeds: Seeds of every row.
         rows: By name.
         against: Name of the row the others are compared with, seed by seed.
