@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
 from guard_plugins.data.base import Split
 from guard_plugins.data.classes import members_by_class
+from guard_plugins.data.splits import TensorSplit
 from guard_plugins.errors import DataError
+
+RESIDENT: Final = 4 * 2**30
+"""Images of up to this many bytes are read once and kept."""
+
+
+def resident(split: Split, image_shape: tuple[int, int, int], device: torch.device) -> Split:
+    """Return the split with its images on the device where they fit into 4 GiB, else itself.
+
+    Args:
+        split: Where the images are.
+        image_shape: Their shape (C, H, W).
+        device: Where they are used.
+    """
+    size = 4 * len(split) * int(torch.tensor(image_shape).prod())
+    in_memory = isinstance(split, TensorSplit) and device.type == "cpu"
+    if in_memory or size > RESIDENT:
+        return split
+    parts = [split.images(index).to(device) for index in torch.arange(len(split)).split(4096)]
+    return TensorSplit(torch.cat(parts), split.labels)
 
 
 class Classwise:

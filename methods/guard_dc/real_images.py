@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-import torch
 from torch import Tensor
 
-from guard_plugins.data.base import Split
-from guard_plugins.data.classwise import Classwise
-from guard_plugins.data.splits import TensorSplit
+from guard_plugins.data.classwise import Classwise, resident
 from guard_plugins.errors import DataError
 from guard_plugins.runtime.task import Task
-
-RESIDENT: Final = 4 * 2**30
-"""Training images of up to this many bytes are read once and kept on the device."""
 
 
 class RealImages:
@@ -29,7 +21,7 @@ class RealImages:
 
     def __init__(self, task: Task) -> None:
         self._seeds, self._device = task.seeds, task.device
-        self._classwise = Classwise(_resident(task), task.classes)
+        self._classwise = Classwise(resident(task.data.train, task.data.image_shape, task.device), task.classes)
         empty = [task.data.classes[i] for i, members in enumerate(self._classwise.members) if not len(members)]
         if empty:
             raise DataError(
@@ -57,13 +49,3 @@ class RealImages:
             *path: What the images are for.
         """
         return self.draw(label, min(count, len(self._classwise.members[label])), *path)
-
-
-def _resident(task: Task) -> Split:
-    split = task.data.train
-    size = 4 * len(split) * int(torch.tensor(task.data.image_shape).prod())
-    in_memory = isinstance(split, TensorSplit) and task.device.type == "cpu"
-    if in_memory or size > RESIDENT:
-        return split
-    parts = [split.images(index).to(task.device) for index in torch.arange(len(split)).split(4096)]
-    return TensorSplit(torch.cat(parts), split.labels)

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from guard_dm.config import DMConfig, DMOptions
-from guard_dm.embedding import Embedding
 from guard_dm.method import DM
 from guard_plugins import Normalised
 from guard_plugins.data.dsa import siamese_augment
 from guard_plugins.errors import ConfigError
+from guard_plugins.networks.embedding import Embedding
 from guard_plugins.testing import check_installed, check_method, tiny_task
 from guard_plugins.testing.fixtures import TinyRun
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from guard_dm.config import DMConfig
-from guard_dm.embedding import Embedding
 from guard_plugins import DistilledSet, LoopState, Method, MethodConfig, Normalised, Task
 from guard_plugins.data.classwise import Classwise
 from guard_plugins.data.dsa import parse_strategy, siamese_augment
 from guard_plugins.errors import DataError
+from guard_plugins.networks.embedding import Embedding
 
 
 class DM(Method):
@@ -44,7 +44,7 @@ class DM(Method):
             ConfigError: If network or strategy do not fit.
             DataError: If a class has no training image.
         """
-        Embedding(self._network(task, "check"))
+        Embedding(self._network(task, "check"), option="--dm.network")
         parse_strategy(self.config.dm.strategy)
         counts = torch.bincount(task.data.train.labels, minlength=task.classes)
         if not counts.all():

@@ -1,0 +1,67 @@
+"""How far the features of images are from those of real ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def mean_distance(synthetic: Tensor, real: Tensor) -> Tensor:
+    """Return the squared distance of the mean features, a scalar (DM, arXiv 2110.04181, equation 4).
+
+    Args:
+        synthetic: Features of the images, shape (A, D).
+        real: Features of real images, shape (B, D).
+    """
+    return (real.mean(0) - synthetic.mean(0)).square().sum()
+
+
+def anchor_distance(synthetic: Tensor, anchors: Tensor) -> Tensor:
+    """Return the mean over images of the squared distance to the features of the real image each one starts from.
+
+    Args:
+        synthetic: Features of the images, shape (A, D).
+        anchors: Features of their real images, shape (A, D).
+    """
+    return (anchors - synthetic).square().sum(1).mean()
+
+
+def draw_frequencies(real: Tensor, count: int, scale: float, generator: torch.Generator) -> Tensor:
+    """Return random frequencies for features like these, shape (count, D).
+
+    Each is normally distributed with a scale of its own, uniform up to ``scale``, in units of one over the standard
+    deviation of every feature and over the root of their number, so that phases spread over a circle or less.
+
+    Args:
+        real: Features of real images, shape (B, D).
+        count: Number of frequencies.
+        scale: Largest scale.
+        generator: Source of the draws, on the CPU.
+    """
+    dimensions = real.shape[1]
+    scales = scale * torch.rand(count, 1, generator=generator) / math.sqrt(dimensions)
+    directions = torch.randn(count, dimensions, generator=generator)
+    deviation = real.std(0, correction=0).clamp(min=LEAST_DEVIATION)
+    return (directions * scales).to(real) / deviation
+
+
+LEAST_DEVIATION = 1e-3
+"""A feature that hardly varies would otherwise get frequencies without limit."""
+
+
+def characteristic_distance(synthetic: Tensor, real: Tensor, frequencies: Tensor) -> Tensor:
+    """Return the mean over frequencies t of |mean exp(i t·synthetic) - mean exp(i t·real)|², a scalar.
+
+    Two distributions are equal where their characteristic functions are (NCFM, arXiv 2502.20653).
+
+    Args:
+        synthetic: Features of the images, shape (A, D).
+        real: Features of real images, shape (B, D).
+        frequencies: Shape (F, D).
+    """
+    mine, theirs = synthetic @ frequencies.T, real @ frequencies.T
+    cosines = mine.cos().mean(0) - theirs.cos().mean(0)
+    sines = mine.sin().mean(0) - theirs.sin().mean(0)
+    return (cosines.square() + sines.square()).mean()

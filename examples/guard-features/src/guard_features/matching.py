@@ -1,0 +1,92 @@
+"""One step of the matching: the gradient of the distance between the features of images and of real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from guard_features.config import FeaturesOptions
+from guard_features.distance import anchor_distance, characteristic_distance, draw_frequencies, mean_distance
+from guard_plugins import Normalised, Task
+from guard_plugins.data.augment import crop_and_resize
+from guard_plugins.data.boxes import Boxes
+from guard_plugins.data.classwise import Classwise, resident
+from guard_plugins.data.dsa import siamese_augment
+from guard_plugins.networks.embedding import Embedding
+
+
+class Matching:
+    """Compares images with real ones, class by class, in the features of one network a step.
+
+    Args:
+        task: Data, seeds and device.
+        options: What is compared.
+        networks: The networks, which take turns.
+        space: A network with the normalisation of all.
+        anchors: The real images that the training images start from, in pixels, class by class.
+        views: The boxes of the training images in the stored ones, shape (N, V, 4).
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        options: FeaturesOptions,
+        networks: Sequence[Embedding],
+        space: Normalised,
+        anchors: Tensor,
+        views: Tensor,
+    ) -> None:
+        self._task, self._options, self._networks, self._space = task, options, networks, space
+        self._anchors: tuple[Tensor, ...] = anchors.split(len(anchors) // task.classes)
+        self._views = views[: task.ipc].flatten(0, 1)
+        self._per_image = views.shape[1]
+        self._real = Classwise(resident(task.data.train, task.data.image_shape, task.device), task.classes)
+
+    def differentiate(self, images: Tensor, step: int) -> Tensor:
+        """Leave the gradient of the distance in ``images.grad``, and return the distance, summed over classes.
+
+        Args:
+            images: The stored images in normalised space, class by class, shape (N, C, H, W).
+            step: Number of the step.
+        """
+        network = self._networks[step % len(self._networks)]
+        gradients, distances = [], []
+        for label, part in enumerate(images.detach().split(self._task.ipc)):
+            # Class by class, so that one graph at a time is in memory.
+            x = part.clone().requires_grad_()
+            distance = self._distance(network, x, label, step)
+            gradients.append(torch.autograd.grad(distance, x)[0])
+            distances.append(distance.detach())
+        images.grad = torch.cat(gradients)
+        return torch.stack(distances).sum()
+
+    def decode(self, stored: Tensor) -> Tensor:
+        """Return the training images of one class's stored ones, as students see them."""
+        if self._per_image == 1:
+            return stored
+        return crop_and_resize(stored.repeat_interleave(self._per_image, 0), Boxes(*self._views.unbind(1)))
+
+    def _distance(self, network: Embedding, stored: Tensor, label: int, step: int) -> Tensor:
+        options, seeds = self._options, self._task.seeds
+        seed = seeds.derive("features", "augment", step, label)
+        synthetic = network(siamese_augment(self.decode(stored), options.strategy, seed=seed))
+        with torch.no_grad():
+            real = self._space.normalise(self._genuine(label, step))
+            wanted = network(siamese_augment(real, options.strategy, seed=seed))
+        if options.distance == "anchor":
+            return anchor_distance(synthetic, wanted)
+        if options.distance == "mean":
+            return mean_distance(synthetic, wanted)
+        generator = seeds.generator("features", "frequencies", step, label)
+        frequencies = draw_frequencies(wanted, options.frequencies, options.frequency_scale, generator)
+        return characteristic_distance(synthetic, wanted, frequencies)
+
+    def _genuine(self, label: int, step: int) -> Tensor:
+        if self._options.distance == "anchor":
+            anchors: Tensor = self._anchors[label]
+            return anchors
+        count = min(self._options.real_batch, len(self._real.members[label]))
+        generator = self._task.seeds.generator("features", "real", step, label)
+        return self._real.draw(label, count, generator).to(self._task.device)
