@@ -57,7 +57,7 @@ def _hooked(make: Callable[[], CurvatureHook]) -> Steps:
     hooks: list[CurvatureHook] = []
 
     def train(t: Training, steps: int) -> None:
-        hooks[:] = hooks or [make()]  # one hook for all rounds, so that its self-check is not timed again
+        hooks[:] = hooks or [make()]  # one hook for all rounds, as in one training
         with hooks[0]:
             plain(t, steps)
 
