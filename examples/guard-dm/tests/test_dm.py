@@ -7,14 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from guard_dm.config import DMConfig, DMOptions
 from guard_dm.method import DM
-from guard_plugins import Normalised
 from guard_plugins.data.dsa import siamese_augment
-from guard_plugins.errors import ConfigError
-from guard_plugins.networks.embedding import Embedding
 from guard_plugins.testing import check_installed, check_method, tiny_task
 from guard_plugins.testing.fixtures import TinyRun
 
@@ -34,19 +30,6 @@ def test_a_run_says_that_the_hook_does_not_apply(tiny_run: TinyRun) -> None:
     assert (report.guard, report.hook, report.models.teacher) == (None, None, None)
     texts = [json.loads(line).get("text", "") for line in (folder / "events.jsonl").read_text().splitlines()]
     assert any("The curvature hook does not apply to the method 'dm'" in text for text in texts)
-
-
-def test_an_embedding_is_what_the_last_linear_layer_is_given() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    images = torch.randn(5, 1, 2, 2)
-    given = Embedding(Normalised(network, mean=[0.5], std=[0.25]))(images)
-    assert torch.equal(given, network[:3](images))
-    assert not network[3]._forward_pre_hooks
-
-
-def test_a_network_without_linear_layer_is_refused() -> None:
-    with pytest.raises(ConfigError, match="but this one has none"):
-        Embedding(Normalised(nn.Flatten(), mean=[0.5], std=[0.25]))
 
 
 def test_the_distance_is_that_of_the_mean_features_of_real_and_synthetic_images() -> None:
