@@ -36,6 +36,7 @@ class Experiment(BaseModel):
         name: Name of the file.
         title: Heading of the table.
         question: What it is to answer.
+        answer: What its records say, sentence by sentence, with numbers to fill in; see :mod:`.answers`.
         command: ``guard-run ...`` or ``guard-eval ...`` with ``{data}`` for the images, ``{teachers}`` for the folder
             of trained teachers that runs share, and ``{other}`` for the folder that the experiment ``other`` made for
             the same row and seed (``{other:row}`` for another row of it).
@@ -50,6 +51,7 @@ class Experiment(BaseModel):
     name: str
     title: str
     question: str
+    answer: list[str] = []
     command: str
     seeds: list[int] = [0]
     rows: dict[str, Row] = Field(min_length=1)

@@ -10,9 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import jinja2
-from scipy import stats
 
 from examples.experiments import cost
+from examples.experiments.answers import NOTHING, answer
+from examples.experiments.differences import interval, write_differences
 from examples.experiments.drawing import accuracy_against_cost, curves, landscapes
 from examples.experiments.plan import Experiment
 from examples.experiments.record import Landscape, Record
@@ -22,7 +23,6 @@ from guard_plugins.artifacts.report import GateItem, ModelReport
 KINDS = {"student": "student", "student_hard": "student, hard labels", "teacher": "teacher"}
 RADII = {"student": (1, 2, 4, 8), "student_hard": (1,), "teacher": (1, 4)}
 """Radii over 255 shown for every kind of model."""
-NOTHING = "–"
 MOST_LINES = 10
 """Rows above which an experiment gets no figure: nobody could tell its lines apart."""
 
@@ -145,7 +145,7 @@ def difference(values: Sequence[float]) -> str:
     mean = statistics.fmean(values)
     if len(values) == 1:
         return f"{mean:+.1f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    half = interval(list(values))
     return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
 
 
@@ -199,12 +199,13 @@ def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapp
     found = list(records.values())
     text = template.render(
         done=done, waiting=_waiting(results), cost=cost, points=points, results=results,
-        table=lambda one: table(results, one), records=found, slices=slices,
+        table=lambda one: table(results, one), answer=lambda one: answer(results, one), records=found, slices=slices,
         most_lines=MOST_LINES,
         machines=sorted({record.machine for record in found}),
         versions=sorted({", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in found}),
     )  # fmt: skip
     write_text(folder / "RESULTS.md", text)
+    write_differences(folder / "differences.csv", results)
 
 
 def _costs(results: Results) -> dict[str, tuple[float, float]]:

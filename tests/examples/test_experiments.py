@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -9,11 +10,14 @@ import sys
 import textwrap
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pytest
 import torch
 
 from examples.experiments import front
+from examples.experiments.answers import answer
+from examples.experiments.differences import write_differences
 from examples.experiments.plan import Experiment, Run, load
 from examples.experiments.record import Record, landscape, machine
 from examples.experiments.results import Results, difference, table, write_results
@@ -191,13 +195,51 @@ def test_gains_are_those_of_the_smallest_radius_there_is(
     assert "| +11.0 [" in row
 
 
+def test_an_answer_has_the_numbers_of_the_records_and_no_sentence_without(
+    plans: list[Experiment], runner: Runner, tmp_path: Path
+) -> None:
+    known = every(plans)
+    runner.do(known, known)
+    said = [
+        "{{ at('hook, h 3', 'plain', radii=(0, 1)) }}.",
+        "{{ seeds('plain') }}: {{ level('plain', (0, 1)) }}.",
+        "{{ mean('hook, h 3', 'teacher', 99) }}",
+    ]
+    asked = plans[0].model_copy(update={"answer": said})
+    results = Results({plan.name: plan for plan in plans}, records(known, tmp_path / "raw"))
+    gains = [results.gain("first", "hook, h 3", "plain", eps=eps) for eps in (0, 1)]
+    means = [results.mean("first", "plain", eps=eps) for eps in (0, 1)]
+    assert answer(results, asked) == [
+        f"{gains[0]} clean, {gains[1]} at 1/255.",
+        f"2 seeds: {means[0]} clean, {means[1]} at 1/255.",
+    ]
+    nothing = Results({plan.name: plan for plan in plans}, {})
+    assert answer(nothing, asked) == []
+    with pytest.raises(jinja2.UndefinedError, match="'wrong' is undefined"):
+        answer(results, plans[0].model_copy(update={"answer": ["{{ wrong('plain') }}"]}))
+
+
+def test_every_difference_is_a_line_of_the_data_file(plans: list[Experiment], runner: Runner, tmp_path: Path) -> None:
+    known = every(plans)
+    runner.do(known, known)
+    results = Results({plan.name: plan for plan in plans}, records(known, tmp_path / "raw"))
+    write_differences(tmp_path / "differences.csv", results)
+    with (tmp_path / "differences.csv").open(encoding="utf-8") as file:
+        lines = {(one["row"], one["model"], one["eps"]): one for one in csv.DictReader(file)}
+    line = lines["hook, h 3", "student", "1"]
+    half = 12.7062 * 0.02 * 100 / 2
+    assert (line["experiment"], line["against"], line["seeds"], line["difference"]) == ("first", "plain", "2", "+11.00")
+    assert [float(line[name]) for name in ("low", "high")] == pytest.approx([11 - half, 11 + half], abs=0.006)
+    assert not [key for key in lines if key[0] == "plain"]
+
+
 def test_differences_of_one_seed_have_no_interval() -> None:
     assert (difference([]), difference([1.25]), difference([1.0, 1.0])) == ("–", "+1.2", "+1.0 [+1.0, +1.0]")
 
 
 @pytest.mark.slow
 def test_every_command_of_the_project_s_plans_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder in (HERE.parent / "guard-dm", HERE.parent / "guard-rded"):
+    for folder in (HERE.parent / "guard-dm", HERE.parent / "guard-features", HERE.parent / "guard-rded"):
         installed(folder, tmp_path)
         monkeypatch.syspath_prepend(folder / "src")
     monkeypatch.syspath_prepend(tmp_path)
@@ -219,7 +261,8 @@ def test_the_committed_page_is_what_the_records_give(tmp_path: Path) -> None:
     assert len(found) == len(list((HERE / "raw").rglob("*.json")))
     shutil.copy(HERE / "RESULTS.md.j2", tmp_path)
     write_results(tmp_path, experiments, found)
-    assert (tmp_path / "RESULTS.md").read_text() == (HERE / "RESULTS.md").read_text()
+    for name in ("RESULTS.md", "differences.csv"):
+        assert (tmp_path / name).read_text() == (HERE / name).read_text()
 
 
 @pytest.mark.parametrize("gone", ["sre2l/*-0.json", "images-or-labels/*-0.json", "autoattack/*", "*/hook-*"])
