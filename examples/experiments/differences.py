@@ -58,4 +58,5 @@ def _spread(values: list[float]) -> tuple[str, ...]:
 
 def interval(values: list[float]) -> float:
     """Return half the width of the 95 % interval of a mean (Student's t)."""
-    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    half: float = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return half

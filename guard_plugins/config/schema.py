@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import CliToggleFlag
 
+from guard_plugins.config.data import DataConfig
 from guard_plugins.config.paths import usable_path
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.config.section import ForeignWeights, Section
@@ -67,29 +68,6 @@ class GuardConfig(Section):
         if self.h is not None and self.h_rms is not None:
             raise ValueError("give either guard.h or guard.h_rms, not both")
         return self
-
-
-class DataConfig(Section):
-    """How the images are read."""
-
-    image_size: PositiveInt | None = Field(
-        None, le=4096, description="resize to this many pixels a side (default: as they are)"
-    )
-    train_per_class: PositiveInt | None = Field(None, description="use at most this many training images per class")
-    test_per_class: PositiveInt | None = Field(None, description="use at most this many test images per class")
-    skip_corrupt: CliToggleFlag[bool] = Field(
-        False, description="leave out image files that cannot be read, and count them (reads every file once more)"
-    )
-    split: float | None = Field(
-        None, gt=0, lt=1, description="hold this share of every class out as test images, where a folder has none"
-    )
-    range: tuple[float, float] | None = Field(
-        None, description="LOW HIGH: the numbers that are black and white in images deeper than 8 bits (0 65535)"
-    )
-    validation_per_class: PositiveInt | None = Field(
-        None,
-        description="set this many more training images per class aside and attack all of them; no test image is used",
-    )
 
 
 class TeacherConfig(ForeignWeights):
@@ -226,6 +204,7 @@ class RunConfig(Section):
     def data_request(self) -> DataRequest:
         """Return what is asked of the data set."""
         asked = self.data.model_dump(exclude={"validation_per_class"})
+        asked |= {"memory": self.data.memory, "cache": self.data.cache}
         if self.data.validation_per_class and self.data.train_per_class:
             asked["train_per_class"] += self.data.validation_per_class
         return DataRequest(root=self.data_root, download=self.download, **asked)

@@ -79,6 +79,8 @@ class DataRequest:
         skip_corrupt: Whether image files that cannot be read are left out instead of being an error.
         split: Share of every class to hold out as test images, for folders that have no test images of their own.
         range: Numbers that become black and white in images deeper than 8 bits, or None for 0 and 65535.
+        memory: GiB of decoded images that may be held in memory.
+        cache: Folder for files of decoded images, or None for none.
 
     Raises:
         DataError: If a size or a limit is below one, a share not between 0 and 1, or a range empty.
@@ -92,6 +94,8 @@ class DataRequest:
     skip_corrupt: bool = False
     split: float | None = None
     range: tuple[float, float] | None = None
+    memory: float = 4.0
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         for field in ("image_size", "train_per_class", "test_per_class"):
@@ -135,7 +139,7 @@ class DataSet(ABC):
         summary: One line for listings.
         needs_root: Whether ``--data-root`` is required.
         ignores: Settings that ``load`` does not read (``data_root``, ``download``, ``data.skip_corrupt``,
-            ``data.split``, ``data.range``); guard-run refuses them.
+            ``data.split``, ``data.range``, ``data.memory``, ``data.cache``); guard-run refuses them.
     """
 
     name: ClassVar[str]

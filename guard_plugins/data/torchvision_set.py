@@ -28,7 +28,7 @@ class TorchvisionSet(DataSet):
 
     folder: ClassVar[str]
     constants: ClassVar[Statistics]
-    ignores = ("data.skip_corrupt", "data.split", "data.range")
+    ignores = ("data.skip_corrupt", "data.split", "data.range", "data.memory", "data.cache")
     damaged: ClassVar[str] = "files are missing or their checksums differ"
 
     def load(self, request: DataRequest) -> Data:

@@ -82,7 +82,7 @@ def idle_settings(config: RunConfig, method: type[Method], dataset: type[DataSet
         method: The method's class.
         dataset: The data set's class.
     """
-    yield from _of_data(dataset)
+    yield from _of_data(config, dataset)
     yield from _of_teacher(config, method)
     yield from _of_hook(config, method)
     yield from _of_students(config, method)
@@ -90,7 +90,9 @@ def idle_settings(config: RunConfig, method: type[Method], dataset: type[DataSet
         yield Idle(tuple(path.split(".")), why)
 
 
-def _of_data(dataset: type[DataSet]) -> Iterator[Idle]:
+def _of_data(config: RunConfig, dataset: type[DataSet]) -> Iterator[Idle]:
+    if config.data.cache is not None:
+        yield Idle(("data", "memory"), "images come from the file in --data.cache", ("data", "cache"))
     for name in dataset.ignores:
         why = f"the data set {dataset.name} does not read it (--dataset)"
         do = "Leave it out, or name the data set whose files these are, such as --dataset folder."

@@ -13,7 +13,6 @@ from guard_plugins.data.base import DataRequest
 from guard_plugins.data.datasets.folder import Folder
 from guard_plugins.data.datasets.imagenet import ImageNet, Imagenette
 from guard_plugins.data.datasets.tiny_imagenet import TinyImageNet
-from guard_plugins.data.images import assemble
 from guard_plugins.errors import DataError
 from tests.data.conftest import Save
 
@@ -37,11 +36,8 @@ def photographs(tmp_path: Path, save: Save) -> Path:
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("reader", [Folder, ImageNet, Imagenette])
-def test_damaged_jpegs_stop_a_reader_or_are_left_out(
-    photographs: Path, reader: type[Folder], in_memory: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assemble, "IN_MEMORY_BYTES", 2**30 if in_memory else 0)
-    request = DataRequest(root=photographs, image_size=16, skip_corrupt=True)
+def test_damaged_jpegs_stop_a_reader_or_are_left_out(photographs: Path, reader: type[Folder], in_memory: bool) -> None:
+    request = DataRequest(root=photographs, image_size=16, skip_corrupt=True, memory=1 if in_memory else 0)
     whole = reader().load(request)
     assert whole.skipped == ()
     broken = [

@@ -61,6 +61,8 @@ ELSEWHERE = {
     "data.test_per_class": "chooses test images, which nothing here reads: tests/data",
     "data.skip_corrupt": "needs files: tests/data/test_skip_corrupt.py",
     "data.split": "needs files: tests/data/images/test_deep_and_damaged.py",
+    "data.memory": "costs memory, changes no image: tests/data/datasets/test_folder.py",
+    "data.cache": "says where decoded images are kept: tests/data/images/test_packed.py",
     "data.range": "needs files: tests/data/images/test_deep_and_damaged.py",
     "student.labels": "online and stored give the same students: tests/pipeline/test_stored_labels.py; own others: "
     "tests/pipeline/test_own_labels.py",

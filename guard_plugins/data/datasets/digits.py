@@ -25,7 +25,7 @@ class Digits(DataSet):
 
     name = "digits"
     summary = "scikit-learn's 8x8 grey digits, 10 classes, embedded: no files, no download"
-    ignores = ("data_root", "download", "data.skip_corrupt", "data.split", "data.range")
+    ignores = ("data_root", "download", "data.skip_corrupt", "data.split", "data.range", "data.memory", "data.cache")
 
     def load(self, request: DataRequest) -> Data:
         """Read the digits; ``root`` and ``download`` play no part.

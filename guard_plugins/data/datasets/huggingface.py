@@ -27,7 +27,7 @@ class HuggingFace(DataSet):
     name = "huggingface"
     summary = "a Hugging Face data set on disk, Parquet or Arrow (--data-root; needs guard-plugins[datasets])"
     needs_root = True
-    ignores = ("download", "data.skip_corrupt", "data.split", "data.range")
+    ignores = ("download", "data.skip_corrupt", "data.split", "data.range", "data.memory", "data.cache")
 
     def load(self, request: DataRequest) -> Data:
         """Read the files below ``request.root``; nothing is downloaded.

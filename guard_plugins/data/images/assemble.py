@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.data.images import constants
 from guard_plugins.data.images.decode import Header, Target
 from guard_plugins.data.images.levels import levels_of
+from guard_plugins.data.images.packed import packed
 from guard_plugins.data.images.splits import read_headers, read_split, readable
 from guard_plugins.data.images.statistics import channel_statistics
 from guard_plugins.errors import DataError
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from guard_plugins.data.images.listing import Listing
-
-IN_MEMORY_BYTES: Final = 4 * 2**30
-"""Sets whose decoded bytes exceed this are decoded on demand."""
 
 
 def assemble(
@@ -61,9 +59,13 @@ def assemble(
         request.refuse(name, "range")
         target = train_target
     shape = (target.channels, target.height, target.width)
-    in_memory = (len(train) + len(test)) * shape[0] * shape[1] * shape[2] <= IN_MEMORY_BYTES
-    train_split = read_split(train, target, in_memory=in_memory)
-    test_split = read_split(test, test_target or target, in_memory=in_memory)
+    in_memory = (len(train) + len(test)) * shape[0] * shape[1] * shape[2] <= request.memory * 2**30
+    train_split, test_split = (
+        packed(files, wanted, request.cache)
+        if request.cache is not None
+        else read_split(files, wanted, in_memory=in_memory)
+        for files, wanted in ((train, target), (test, test_target or target))
+    )
     mean, std = statistics or channel_statistics(train_split)
     return Data(name, train_split, test_split, listing.classes, mean, std, shape, skipped, notes)
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, field_validator
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
-from guard_plugins.config.schema import Activation, DataConfig, EvaluationConfig, RunConfig, StudentConfig
+from guard_plugins.config.data import DataConfig
+from guard_plugins.config.schema import Activation, EvaluationConfig, RunConfig, StudentConfig
 from guard_plugins.config.section import ForeignWeights, Section
 
 

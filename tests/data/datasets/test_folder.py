@@ -9,7 +9,7 @@ from PIL import Image
 
 from guard_plugins.data.base import DataRequest
 from guard_plugins.data.datasets.folder import Folder
-from guard_plugins.data.images import assemble, splits
+from guard_plugins.data.images import splits
 from guard_plugins.data.images.splits import FileSplit
 from guard_plugins.data.splits import TensorSplit
 from guard_plugins.errors import DataError
@@ -120,18 +120,16 @@ def test_grey_only_if_every_image_is(tmp_path, save):
     assert load(tmp_path).image_shape == (3, 6, 6)
 
 
-def test_on_demand_equals_in_memory(tree, monkeypatch):
+def test_on_demand_equals_in_memory(tree):
     in_memory = load(tree)
-    monkeypatch.setattr(assemble, "IN_MEMORY_BYTES", 6 * 6 * 3 * 18 - 1)
-    on_demand = load(tree)
+    on_demand = load(tree, memory=(6 * 6 * 3 * 18 - 1) / 2**30)
     assert isinstance(in_memory.train, TensorSplit)
     assert isinstance(on_demand.train, FileSplit)
     index = torch.tensor([7, 0, 11, 0])
     assert torch.equal(on_demand.train.images(index), in_memory.train.images(index))
     assert torch.equal(on_demand.test.labels, in_memory.test.labels)
     assert (on_demand.mean, on_demand.std) == (in_memory.mean, in_memory.std)
-    monkeypatch.setattr(assemble, "IN_MEMORY_BYTES", 6 * 6 * 3 * 18)
-    assert isinstance(load(tree).train, TensorSplit)
+    assert isinstance(load(tree, memory=6 * 6 * 3 * 18 / 2**30).train, TensorSplit)
 
 
 # --- what can be wrong, with the path and the remedy in the message
@@ -239,9 +237,8 @@ def test_all_broken_files_are_counted(tree):
     assert str(tree / "train" / "cat" / "1.png") in message
 
 
-def test_a_broken_file_read_on_demand(tree, monkeypatch):
-    monkeypatch.setattr(assemble, "IN_MEMORY_BYTES", 0)
-    data = load(tree)
+def test_a_broken_file_read_on_demand(tree):
+    data = load(tree, memory=0)
     path = tree / "train" / "ant" / "1.png"
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"1\.png cannot be read"):
