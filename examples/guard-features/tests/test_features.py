@@ -178,3 +178,11 @@ def test_what_cannot_work_is_refused_early(options: dict[str, Any], error: type[
 def test_options_that_would_do_nothing_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         configure(method="features", features=given)
+
+
+def test_the_recommended_setting_is_fast_with_four_images_in_one() -> None:
+    asked = {"dataset": "folder", "data_root": "photographs"}
+    recommended = configure("features", preset="fast-ipc1-2026-11", **asked)
+    fast = configure("features", preset="fast", ipc=1, features={"formation": 2}, **asked)
+    assert recommended == fast.model_copy(update={"preset": "fast-ipc1-2026-11"})
+    assert configure("features", preset="fast-ipc1-2026-11", ipc=2, **asked).ipc == 2

@@ -12,6 +12,7 @@ from guard_baselines.formation import joined, require_enough, require_tiles
 from guard_features.bank import declared, embeddings
 from guard_features.config import FeaturesConfig, FeaturesOptions
 from guard_features.matching import Matching
+from guard_features.presets import PRESETS
 from guard_features.start import first_images
 from guard_plugins import DistilledSet, LoopState, Method, MethodConfig, Normalised, Task, TeacherSpec
 from guard_plugins.config import RunConfig
@@ -32,10 +33,7 @@ class Features(Method):
     summary = "images matched to real ones in the features of robust networks"
     rehearsable = True
     Config: ClassVar[type[MethodConfig]] = FeaturesConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # Digits must not be flipped, nor have they colours; at 8 pixels fewer steps are enough.
-        "digits": {"features": {"steps": 200, "strategy": "crop_scale_rotate"}},
-    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: FeaturesConfig
 
     @classmethod
