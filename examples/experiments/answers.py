@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from examples.experiments.results import Results
 
 NOTHING = "–"
+EVIDENCE = 2
+"""Sentences that an answer cannot do without."""
 
 
 class MissingRecordsError(Exception):
@@ -84,6 +86,8 @@ class Numbers:
 def answer(results: Results, experiment: Experiment) -> list[str]:
     """Return the sentences of an experiment's answer; those with a number that has no record are left out.
 
+    The first says what follows and the second has the numbers for it: without those there is no answer.
+
     Args:
         results: All records.
         experiment: The experiment.
@@ -99,11 +103,12 @@ def answer(results: Results, experiment: Experiment) -> list[str]:
         "gpu_cost": lambda way: f"{cost.gpu_ratios()[way]:.2f}",
     }
     said = []
-    for sentence in experiment.answer:
+    for number, sentence in enumerate(experiment.answer):
         try:
             said.append(jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(sentence).render(known))
         except MissingRecordsError:
-            continue
+            if number < EVIDENCE:
+                return []
     return said
 
 

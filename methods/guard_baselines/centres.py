@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import torch
 from pydantic import Field
@@ -19,7 +19,7 @@ from guard_plugins.networks.embedding import Embedding
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
 
-PART = 500
+PART: Final = 500
 """Images whose features are computed at a time."""
 
 

@@ -213,6 +213,8 @@ def test_an_answer_has_the_numbers_of_the_records_and_no_sentence_without(
         f"{gains[0]} clean, {gains[1]} at 1/255.",
         f"2 seeds: {means[0]} clean, {means[1]} at 1/255.",
     ]
+    unproven = ["Yes.", "{{ mean('hook, h 3', 'teacher', 99) }}", "{{ level('plain', (0, 1)) }}"]
+    assert answer(results, plans[0].model_copy(update={"answer": unproven})) == []
     nothing = Results({plan.name: plan for plan in plans}, {})
     assert answer(nothing, asked) == []
     with pytest.raises(jinja2.UndefinedError, match="'wrong' is undefined"):

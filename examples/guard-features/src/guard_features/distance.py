@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor
+
+LEAST_DEVIATION: Final = 1e-3
+"""A feature that hardly varies would otherwise get frequencies without limit."""
 
 
 def mean_distance(synthetic: Tensor, real: Tensor) -> Tensor:
@@ -45,10 +49,6 @@ def draw_frequencies(real: Tensor, count: int, scale: float, generator: torch.Ge
     directions = torch.randn(count, dimensions, generator=generator)
     deviation = real.std(0, correction=0).clamp(min=LEAST_DEVIATION)
     return (directions * scales).to(real) / deviation
-
-
-LEAST_DEVIATION = 1e-3
-"""A feature that hardly varies would otherwise get frequencies without limit."""
 
 
 def characteristic_distance(synthetic: Tensor, real: Tensor, frequencies: Tensor) -> Tensor:

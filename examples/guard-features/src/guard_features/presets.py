@@ -1,4 +1,4 @@
-"""The settings of the method by data set, and those that were measured to be best, with the month of the measurement."""
+"""The settings of the method by data set; those that measured best carry the month of the measurement."""
 
 from __future__ import annotations
 
