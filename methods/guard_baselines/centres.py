@@ -9,10 +9,9 @@ from pydantic import Field
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from guard_baselines.formation import FormationConfig, joined, require_enough, require_tiles
+from guard_baselines.formation import FormationConfig, joined, require_enough, require_tiles, set_of
 from guard_plugins.data.classes import members_by_class
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.views import grid_views
 from guard_plugins.hookspecs import hookimpl
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.embedding import Embedding
@@ -57,9 +56,7 @@ class RealCentres(Method):
         chosen = nearest_to_centres(task, teacher, task.ipc * factor**2)
         stored = joined(task.data.train.images(torch.cat(chosen)), factor)
         labels = torch.arange(task.classes).repeat_interleave(task.ipc)
-        height, width = task.data.image_shape[1:]
-        views = grid_views(len(labels), (height, width), factor) if factor > 1 else None
-        return DistilledSet(stored, labels, views=views)
+        return set_of(stored, labels, factor)
 
 
 def nearest_to_centres(task: Task, teacher: Normalised, count: int) -> list[Tensor]:

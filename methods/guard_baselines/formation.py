@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.data.views import grid_views
 from guard_plugins.errors import ConfigError, DataError
 from guard_plugins.runtime.task import Task
 
@@ -35,6 +37,19 @@ def joined(images: Tensor, factor: int) -> Tensor:
     tiles = small.unflatten(0, (-1, factor, factor))  # (N, row, column, C, h, w)
     stored: Tensor = tiles.permute(0, 3, 1, 4, 2, 5).reshape(len(tiles), -1, height, width)
     return stored.clamp(0, 1)
+
+
+def set_of(stored: Tensor, labels: Tensor, factor: int) -> DistilledSet:
+    """Return the set of stored images, each of which is read as ``factor`` x ``factor`` training images.
+
+    Args:
+        stored: The images, shape (N, C, H, W), in [0, 1].
+        labels: Their classes, shape (N,).
+        factor: Training images along each side.
+    """
+    height, width = stored.shape[2:]
+    views = grid_views(len(labels), (height, width), factor) if factor > 1 else None
+    return DistilledSet(stored, labels, views=views)
 
 
 def require_tiles(image_shape: tuple[int, int, int], factor: int, option: str) -> None:

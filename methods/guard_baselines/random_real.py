@@ -8,10 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from guard_baselines.formation import FormationConfig, joined, require_enough, require_tiles
+from guard_baselines.formation import FormationConfig, joined, require_enough, require_tiles, set_of
 from guard_plugins.data.classes import members_by_class
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.views import grid_views
 from guard_plugins.hookspecs import hookimpl
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
@@ -53,10 +52,7 @@ class RandomReal(Method):
         labels = torch.arange(task.classes).repeat(task.ipc)
         chosen = _chosen(task, factor).split(PART * factor**2)
         stored = task.items("draw", len(chosen), lambda part: joined(task.data.train.images(chosen[part]), factor))
-        if factor == 1:
-            return DistilledSet(stored, labels)
-        height, width = task.data.image_shape[1:]
-        return DistilledSet(stored, labels, views=grid_views(len(labels), (height, width), factor))
+        return set_of(stored, labels, factor)
 
 
 def _chosen(task: Task, factor: int) -> Tensor:

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from guard_features.config import FeaturesConfig, FeaturesOptions
 from guard_features.distance import anchor_distance, characteristic_distance, draw_frequencies, mean_distance
 from guard_features.method import Features
 from guard_plugins import Normalised, configure
-from guard_plugins.data.augment import crop_and_resize
-from guard_plugins.data.boxes import Boxes
 from guard_plugins.data.dsa import siamese_augment
 from guard_plugins.errors import ConfigError, DataError
 from guard_plugins.testing import check_installed, check_method, tiny_task
@@ -107,9 +106,8 @@ def _naive(task: Any, teacher: Normalised, distance: str, formation: int, x: Ten
     tiles = x
     if formation == 2:
         half = x.shape[-1] // 2
-        corners = torch.tensor([(0, 0), (0, half), (half, 0), (half, half)]).repeat(len(x), 1)
-        size = torch.full((len(corners),), half)
-        tiles = crop_and_resize(x.repeat_interleave(4, 0), Boxes(corners[:, 0], corners[:, 1], size, size))
+        corners = [x[..., i : i + half, j : j + half] for i in (0, half) for j in (0, half)]
+        tiles = F.interpolate(torch.stack(corners, 1).flatten(0, 1), scale_factor=2, mode="bilinear")
 
     def seen(images: Tensor) -> Tensor:
         out: Tensor = network.stages(network.stem(siamese_augment(images, strategy, seed=seed))).mean((2, 3))

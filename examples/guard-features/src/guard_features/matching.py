@@ -9,9 +9,7 @@ from torch import Tensor
 
 from guard_features.config import FeaturesOptions
 from guard_features.distance import anchor_distance, characteristic_distance, draw_frequencies, mean_distance
-from guard_plugins import Normalised, Task
-from guard_plugins.data.augment import crop_and_resize
-from guard_plugins.data.boxes import Boxes
+from guard_plugins import DistilledSet, Normalised, Task
 from guard_plugins.data.classwise import Classwise, resident
 from guard_plugins.data.dsa import siamese_augment
 from guard_plugins.networks.embedding import Embedding
@@ -26,7 +24,7 @@ class Matching:
         networks: The networks, which take turns.
         space: A network with the normalisation of all.
         anchors: The real images that the training images start from, in pixels, class by class.
-        views: The boxes of the training images in the stored ones, shape (N, V, 4).
+        first: The set they start as, which says how training images are read from stored ones.
     """
 
     def __init__(
@@ -36,12 +34,11 @@ class Matching:
         networks: Sequence[Embedding],
         space: Normalised,
         anchors: Tensor,
-        views: Tensor,
+        first: DistilledSet,
     ) -> None:
         self._task, self._options, self._networks, self._space = task, options, networks, space
         self._anchors: tuple[Tensor, ...] = anchors.split(len(anchors) // task.classes)
-        self._views = views[: task.ipc].flatten(0, 1)
-        self._per_image = views.shape[1]
+        self._first, self._rows = first, torch.arange(task.ipc * first.per_image)
         self._real = Classwise(resident(task.data.train, task.data.image_shape, task.device), task.classes)
 
     def differentiate(self, images: Tensor, step: int) -> Tensor:
@@ -64,9 +61,7 @@ class Matching:
 
     def decode(self, stored: Tensor) -> Tensor:
         """Return the training images of one class's stored ones, as students see them."""
-        if self._per_image == 1:
-            return stored
-        return crop_and_resize(stored.repeat_interleave(self._per_image, 0), Boxes(*self._views.unbind(1)))
+        return self._first.read(self._rows, images=stored)  # all classes are read alike
 
     def _distance(self, network: Embedding, stored: Tensor, label: int, step: int) -> Tensor:
         options, seeds = self._options, self._task.seeds

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 
-from guard_baselines.formation import joined, require_enough, require_tiles
+from guard_baselines.formation import joined, require_enough, require_tiles, set_of
 from guard_features.bank import declared, embeddings
 from guard_features.config import FeaturesConfig, FeaturesOptions
 from guard_features.matching import Matching
 from guard_features.presets import PRESETS
 from guard_features.start import first_images
-from guard_plugins import DistilledSet, LoopState, Method, MethodConfig, Normalised, Task, TeacherSpec
-from guard_plugins.config import RunConfig
+from guard_plugins import DistilledSet, LoopState, Method, MethodConfig, Normalised, RunConfig, Task, TeacherSpec
 from guard_plugins.data.dsa import parse_strategy
-from guard_plugins.data.views import grid_views
 from guard_plugins.errors import ConfigError
 from guard_plugins.networks.embedding import Embedding
 
@@ -81,13 +80,11 @@ class Features(Method):
         assert teacher is not None
         options = self.config.features
         anchors = first_images(task, teacher, self._needed(task), options.start)
-        height, width = task.data.image_shape[1:]
         labels = torch.arange(task.classes).repeat_interleave(task.ipc)
-        views = grid_views(len(labels), (height, width), options.formation)
-        start = joined(anchors, options.formation).to(task.device)
-        images = teacher.normalise(start).clone().requires_grad_()
+        first = set_of(joined(anchors, options.formation), labels, options.formation)
+        images = teacher.normalise(first.images.to(task.device)).clone().requires_grad_()
         adam = torch.optim.Adam([images], lr=options.lr, betas=(0.5, 0.9))
-        matching = Matching(task, options, embeddings(task, teacher), teacher, anchors.to(task.device), views)
+        matching = Matching(task, options, embeddings(task, teacher), teacher, anchors.to(task.device), first)
         for step in task.steps("features", options.steps, state=LoopState(images=images, adam=adam)):
             adam.param_groups[0]["lr"] = options.lr * (1 + math.cos(math.pi * step.index / options.steps)) / 2
             step.log(distance=matching.differentiate(images, step.index))
@@ -95,7 +92,7 @@ class Features(Method):
             with torch.no_grad():
                 images.copy_(teacher.normalise(teacher.pixels(images).clamp(0, 1)))
         pixels = teacher.pixels(images.detach()).clamp(0, 1).cpu()
-        return DistilledSet(pixels, labels, views=views if options.formation > 1 else None)
+        return replace(first, images=pixels)
 
     def _needed(self, task: Task) -> int:
         return task.ipc * self.config.features.formation**2
