@@ -90,7 +90,7 @@ def _reported(report: Report) -> str:
 
 def _curvature(label: str, found: CurvatureReport) -> str:
     return (
-        f"Loss of the {label} around {found.images} test images, medians: gradient norm ‖∇ℓ‖ "
+        f"Loss around {found.images} test images ({label}), medians: gradient norm ‖∇ℓ‖ "
         f"{found.gradient_norm:.3g}, curvature κ along the gradient {found.along_gradient:.3g} (step h = "
         f"{found.h:.3g}), largest curvature in any direction |λ|max {found.eigenvalue:.3g}."
     )

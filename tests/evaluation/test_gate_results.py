@@ -46,6 +46,12 @@ def test_the_published_dc_row_would_have_failed() -> None:
     assert item.figure == f"clean 30.9 %, highest under attack 46.9 % (pgd-100 at 8/255) on {N} images"
     assert never_above_clean(0.3095, [result("pgd-100", 0.3)]).verdict == "passed"
     assert never_above_clean(0.3, []).verdict == "not run"
+    again = never_above_clean(0.5, [result("pgd-20", 0.5, eps=0), result("pgd-20", 0.2)])
+    assert (again.verdict, again.figure.split(",")[1]) == (
+        "passed",
+        f" highest under attack 20.0 % (pgd-20 at 8/255) on {N} images",
+    )
+    assert never_above_clean(0.3, [result("pgd-20", 0.4, eps=0), result("pgd-20", 0.2)]).verdict == "failed"
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,13 @@ def never_above_clean(clean: float, results: Sequence[AttackResult]) -> GateItem
     if not results:
         return not_run(name, "no attack was run")
     worst = max(results, key=lambda result: result.accuracy)
+    # Radius 0 is the clean accuracy once more: it counts, but says little.
+    shown = max([result for result in results if result.eps] or [worst], key=lambda result: result.accuracy)
     return judged(
         name,
         good=worst.accuracy <= clean + 1e-9,
-        figure=f"clean {percent(clean)} %, highest under attack {percent(worst.accuracy)} % ({worst.attack} at "
-        f"{radius(worst.eps, worst.norm)}) on {worst.images} images",
+        figure=f"clean {percent(clean)} %, highest under attack {percent(shown.accuracy)} % ({shown.attack} at "
+        f"{radius(shown.eps, shown.norm)}) on {shown.images} images",
         value=worst.accuracy - clean,
         finding=f"accuracy under {worst.attack} is {points(worst.accuracy - clean)} points above clean accuracy at "
         f"{radius(worst.eps, worst.norm)} on {worst.images} images",
