@@ -1,5 +1,5 @@
 # The commands people use on this project; each runs alone as well.
-.PHONY: install test slow lint types check oldest
+.PHONY: install test slow lint types release check oldest
 
 install:  ## this checkout and what its tests need, into the current environment
 	pip install -e '.[test]'
@@ -17,6 +17,9 @@ lint:  ## lint, and formatting corrected
 types:
 	mypy
 	mypy examples/guard-*/src
+
+release:  ## sdist and wheel, built and installed in bare environments
+	.ci/release
 
 check:  ## all that a change must pass, in a fresh environment
 	.ci/run

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefinedType
 
 from guard_plugins._version import __version__
+from guard_plugins.cli.arguments import command_parser
 from guard_plugins.config.explain import flag
 from guard_plugins.config.schema import RunConfig
+from guard_plugins.config.sources import Parser
+from guard_plugins.host import PluginHost
+from guard_plugins.pipeline.standalone.request import EvaluationRequest
 
 project, author = "guard-plugins", "The guard-plugins developers"
 release = version = __version__
@@ -22,27 +27,63 @@ html_theme = "alabaster"
 html_theme_options = {"description": "Distilled data sets that resist attacks", "fixed_sidebar": True}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+SHIPPED = ("sre2l", "cda", "dc", "noise", "random")
+"""The methods whose options are listed; others that may be installed are not the project's."""
 suppress_warnings = ["myst.xref_missing"]
 """Links to files outside of docs/; tests/structure/test_readme.py checks every link of the repository."""
 
 
-def _options(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, str]]:
+Row = tuple[str, str, str]
+"""Option, default and meaning."""
+
+
+def _options(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[Row]:
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _options(kind, (*above, name))
         else:
-            yield flag((*above, name)), field.get_default(), field.description or ""
+            yield flag((*above, name)), _default(field.get_default()), field.description or ""
+
+
+def _default(value: Any) -> str:
+    if value is None or isinstance(value, PydanticUndefinedType):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _commands(parser: Parser) -> Iterator[Row]:
+    for action in parser._actions:
+        value = "" if action.nargs == 0 else f" {action.metavar or '|'.join(map(str, action.choices or ()))}"
+        yield f"{action.option_strings[-1]}{value}", "", action.help or ""
+
+
+def _table(rows: Iterable[Row]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [f"| `{name}` | {f'`{default}`' if default else ''} | {text} |" for name, default, text in cells]
+    return "\n".join(["| option | default | meaning |", "| --- | --- | --- |", *lines]) + "\n"
 
 
 def _settings() -> str:
-    """Return the reference of all settings that methods share, from the models themselves."""
-    rows = []
-    for name, default, text in _options(RunConfig):
-        shown = "" if default is None or "PydanticUndefined" in repr(default) else f"`{default}`"
-        rows.append(f"| `{name}` | {shown} | {text.replace('|', chr(92) + '|')} |")
-    head = "# Settings\n\nWhat all methods share; `guard-run METHOD --help` has those of a method, too.\n\n"
-    return head + "| option | default | meaning |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
+    """Return the reference of commands and settings, from the parsers and models themselves."""
+    shared, host = list(_options(RunConfig)), PluginHost()
+    sections = dict.fromkeys(name.split(".")[0] if "." in name else "" for name, _, _ in shared)
+    parts = [
+        "# Commands and settings\n\nMade from the program's own models. The defaults are those without a preset; "
+        "`guard-run METHOD --dataset NAME --help` has those that hold for a data set.\n",
+        f"## guard-run: what to do\n\n{_table(_commands(command_parser()))}",
+        "## guard-run: settings of every method\n",
+    ]
+    for section in sections:
+        rows = [row for row in shared if (row[0].split(".")[0] if "." in row[0] else "") == section]
+        parts.append(f"### {section.lstrip('-') or 'the run'}\n\n{_table(rows)}")
+    parts.append("## guard-run: options of a method\n")
+    own = {name: list(_options(method.Config)) for name, method in sorted(host.methods.items())}
+    parts += [f"### {name}\n\n{_table(rows)}" for name, rows in own.items() if rows and name in SHIPPED]
+    parts.append(f"## guard-eval\n\n{_table(_options(EvaluationRequest))}")
+    return "\n".join(parts)
 
 
 def setup(app: Any) -> None:

@@ -39,6 +39,11 @@ def radius(eps: float, norm: str = "Linf") -> str:
     return f"{255 * eps:.4g}/255" if norm == "Linf" else f"{eps:g}"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: ``1 image``, ``10 images``, ``2 classes``."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def duration(seconds: float) -> str:
     """Return a duration in seconds, minutes or hours, whichever suits it."""
     if seconds < 120:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from guard_plugins.cli.command import STAGES, command_options, plan_asked, share
 from guard_plugins.cli.extras import add_extras
 from guard_plugins.cli.gone import require_files, uninstalled
 from guard_plugins.config.compose import preset_layer, run_config_class
-from guard_plugins.config.layers import Layer, merged
+from guard_plugins.config.layers import Layer, merged, without
 from guard_plugins.config.nearest import nearest
 from guard_plugins.config.schema import RunConfig
 from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
@@ -62,13 +62,21 @@ class Request:
     share: Share | None = None
 
 
-def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False) -> Request:
+def parse(
+    argv: Sequence[str],
+    *,
+    surroundings: bool = True,
+    begun: bool = False,
+    unread: Collection[tuple[str, ...]] | None = None,
+) -> Request:
     """Return what ``argv`` asks for; ``--help`` prints and exits.
 
     Args:
         argv: The arguments.
         surroundings: Whether environment variables count.
         begun: Whether ``--config`` is of a run that has begun: what it holds was accepted then.
+        unread: For a run beside the one that was asked for: options of the latter's method, by path, that ``--config``
+            may hold and this method lacks. Settings that do nothing here are then passed over.
 
     Raises:
         ConfigError: If anything given is wrong.
@@ -83,7 +91,8 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
             do="Begin with --stop-after teacher; then give --resume RUN --shard I/N --stage STAGE.",
         )
     file = yaml_file(early.config) if early.config else Layer("", {})
-    file = replace(file, may_be_idle="yes") if begun else file
+    file = replace(file, values=without(file.values, unread or ()))
+    file = replace(file, may_be_idle="yes") if begun or unread is not None else file
     named = os.environ.get(f"{ENV_PREFIX}METHOD") if surroundings else None
     name = early.method or named or file.values.get("method")
     files = files_of([file, *([environment(_Files)] if surroundings else []), Layer("", {"plugin": early.plugin})])
@@ -106,6 +115,7 @@ def parse(argv: Sequence[str], *, surroundings: bool = True, begun: bool = False
     if asks_help:
         _show_defaults(parser, method, file, rest)
     flags = command_line(model, rest, parser)
+    flags = flags if unread is None else replace(flags, may_be_idle="yes")
     layers = [file, *([environment(model)] if surroundings else []), flags]
     config = resolve(str(name), layers)
     return Request(

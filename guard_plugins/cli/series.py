@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from guard_plugins.cli.arguments import Request, parse
 from guard_plugins.cli.extras import Extras, near_rival
-from guard_plugins.config.schema import OBJECTIVES
+from guard_plugins.config.explain import flag
+from guard_plugins.config.schema import OBJECTIVES, RunConfig
+from guard_plugins.config.sources import fields_of
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue
+from guard_plugins.host.effects import idle_settings
 from guard_plugins.runtime.malloc import keep_freed_memory
 from guard_plugins.runtime.signals import StoppedError
 
@@ -28,10 +31,17 @@ class Member:
     Attributes:
         name: Name of its folder: what it is, and its seed.
         request: What to do.
+        left_out: Flags of the first run that this one lacks, or that do nothing in it.
     """
 
     name: str
     request: Request
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def announcement(self) -> str:
+        """What to say when it begins."""
+        return self.name + (f" (without {', '.join(self.left_out)}, which it does not use)" if self.left_out else "")
 
 
 def run_series(arguments: Sequence[str], extras: Extras) -> int:
@@ -62,7 +72,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
 
     for number, member in enumerate(members, 1):
         path = folder / member.name
-        sys.stderr.write(f"run {number} of {len(members)}: {member.name}\n")
+        sys.stderr.write(f"run {number} of {len(members)}: {member.announcement}\n")
         begun = (path / "config.yaml").is_file()
         request = parse([f"--resume={path}"]) if begun else member.request
         try:
@@ -83,7 +93,10 @@ def _default(request: Request) -> Path:
 
 
 def _members(arguments: Sequence[str], extras: Extras, first: Request, folder: Path) -> Iterator[Member]:
-    """Yield every run; a method that trains the same teacher as the first one takes that one's."""
+    """Yield every run; a method that trains the same teacher as the first one takes that one's.
+
+    A rival gets the options that it has; those of the first method's own that it lacks are left out.
+    """
     seeds = extras.seeds or (first.config.seed,)
     known = [NO_GUARD, *OBJECTIVES, *sorted({entry.name for entry in catalogue()} - {first.config.method})]
     for seed in seeds:
@@ -93,12 +106,15 @@ def _members(arguments: Sequence[str], extras: Extras, first: Request, folder: P
             if name not in known:
                 raise near_rival(name, known)
             member = f"{name}-seed{seed}"
-            changed = _changed(arguments, name)
+            changed, unread = _changed(arguments, name), frozenset[tuple[str, ...]]()
             if name not in (NO_GUARD, *OBJECTIVES):
+                unread = _own(first.config.method) - _own(name)
+                changed = _without(changed, {flag(path) for path in unread})
                 shared = trains_the_same(first.config.method, name)
                 given = [f"--teacher={folder / own / TEACHER}"] if shared else []
                 changed = [*(_without_training(changed) if given or not _has_teacher(name) else changed), *given]
-            yield Member(member, _request(changed, seed, folder / member))
+            request = _request(changed, seed, folder / member, unread=unread)
+            yield Member(member, request, _left_out(arguments, request.config, unread))
 
 
 def _changed(arguments: Sequence[str], name: str) -> list[str]:
@@ -110,16 +126,39 @@ def _changed(arguments: Sequence[str], name: str) -> list[str]:
     return [*_without_method(arguments), "--method", name]
 
 
+def _own(method: str) -> frozenset[tuple[str, ...]]:
+    """Return the paths of a method's own options."""
+    return frozenset(fields_of(PluginHost(only=[method]).method(method).Config))
+
+
+def _left_out(arguments: Sequence[str], config: RunConfig, unread: Collection[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the flags that were given and that a run does not use: those it lacks, and those idle in it.
+
+    How a teacher is trained does not count: it was trained so, in the first run.
+    """
+    host = PluginHost(only=[config.method], files=list(config.plugin))
+    idle = idle_settings(config, host.method(config.method), host.datasets[config.dataset])
+    unused = {flag(path) for path in unread} | {flag(one.path) for one in idle if one.path[0] != "teacher"}
+    return tuple(dict.fromkeys(word.split("=")[0] for word in arguments if word.split("=")[0] in unused))
+
+
+def _without(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Drop flags with their values."""
+    kept: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if word.split("=")[0] not in flags:
+            kept.append(word)
+        elif "=" not in word and words and not words[0].startswith("--"):
+            words.pop(0)
+    return kept
+
+
 def _without_training(arguments: Sequence[str]) -> list[str]:
     """Drop how the teacher is trained, since it is there already."""
-    kept: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        if not word.startswith("--teacher.") or word.split("=")[0] in ("--teacher.network", "--teacher.activation"):
-            kept.append(word)
-        elif "=" not in word:
-            next(words, None)
-    return kept
+    flags = {word.split("=")[0] for word in arguments if word.startswith("--teacher.")}
+    return _without(arguments, flags - {"--teacher.network", "--teacher.activation"})
 
 
 def _without_method(arguments: Sequence[str]) -> list[str]:
@@ -135,18 +174,10 @@ def _without_method(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def _request(arguments: Sequence[str], seed: int, output: Path) -> Request:
-    return parse([*_without_output(arguments), f"--seed={seed}", f"--output={output}"])
-
-
-def _without_output(arguments: Sequence[str]) -> list[str]:
-    words = list(arguments)
-    for n, word in enumerate(words):
-        if word in ("--output", "--seed"):
-            return _without_output([*words[:n], *words[n + 2 :]])
-        if word.startswith(("--output=", "--seed=")):
-            return _without_output([*words[:n], *words[n + 1 :]])
-    return words
+def _request(
+    arguments: Sequence[str], seed: int, output: Path, *, unread: Collection[tuple[str, ...]] | None = None
+) -> Request:
+    return parse([*_without(arguments, ("--output", "--seed")), f"--seed={seed}", f"--output={output}"], unread=unread)
 
 
 def _has_teacher(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,4 +32,17 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
             old = result.get(key)
             both = isinstance(old, Mapping) and isinstance(value, Mapping)
             result[key] = merged(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def without(values: Mapping[str, Any], paths: Collection[tuple[str, ...]]) -> dict[str, Any]:
+    """Return nested settings without those at the given paths; a section that is empty then is left out."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if (key,) in paths:
+            continue
+        below = {path[1:] for path in paths if path[0] == key and len(path) > 1}
+        kept = without(value, below) if below and isinstance(value, Mapping) else value
+        if kept or not below:
+            result[key] = kept
     return result

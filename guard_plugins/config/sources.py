@@ -177,6 +177,11 @@ def _fields(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tup
             yield from _fields(cast("type[BaseModel]", field.annotation), (*above, name))
 
 
+def fields_of(model: type[BaseModel]) -> list[tuple[str, ...]]:
+    """Return the paths of a model's options, without those of sections as a whole."""
+    return [path for path, leaf in _fields(model) if leaf]
+
+
 def _leaves(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, value in settings.items():
         if isinstance(value, Mapping):

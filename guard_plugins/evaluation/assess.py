@@ -47,7 +47,8 @@ class Assessed:
         """Return the curvature as reports hold it."""
         measured = self.curvature
         columns = (measured.gradient_norm, measured.along_gradient, measured.eigenvalue)
-        norm, along, eigenvalue = (float(column.median()) for column in columns)
+        # Not median(), which is the lower of the two middle values: the pages' histograms have their mean.
+        norm, along, eigenvalue = (float(column.quantile(0.5)) for column in columns)
         return CurvatureReport(
             h=measured.h, images=len(measured.loss), gradient_norm=norm, along_gradient=along, eigenvalue=eigenvalue
         )

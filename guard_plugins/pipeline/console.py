@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from guard_plugins.artifacts.report import Skipped
 from guard_plugins.attacks.base import display_names
 from guard_plugins.config.presets import PRESETS
@@ -14,7 +12,7 @@ from guard_plugins.pipeline.manifest import record_process
 from guard_plugins.pipeline.plugin_calls import HOOK_DOES_NOT_APPLY
 from guard_plugins.pipeline.preparation import build_method
 from guard_plugins.report.comparison import KINDS
-from guard_plugins.report.gate import failures, tally
+from guard_plugins.report.gate import failures, stronger_command, tally
 
 NO_PRESET = (
     "There is no preset for the data set {dataset!r}: options you did not set have the defaults of {method}, which do "
@@ -92,11 +90,8 @@ def conclude(run: RunContext) -> None:
 
 def next_step(run: RunContext) -> str:
     """Return what to do after the release gate failed: the same run under stronger attacks, where there are any."""
-    if run.config.evaluation.protocol != "quick":
+    protocol, teacher = run.config.evaluation.protocol, run.prepared.method.uses_teacher
+    command = stronger_command(run.folder.path, protocol, teacher=teacher)
+    if not command:
         return "  do:    find the cause before you quote the numbers: docs/evaluation.md, The release gate"
-    folder = shlex.quote(str(run.folder.path))
-    teacher = f" --teacher {folder}" if run.prepared.method.uses_teacher else ""
-    return (
-        "  do:    attack the same run more strongly (minutes on digits): "
-        f"guard-run --config {folder}/config.yaml{teacher} --evaluation.protocol standard"
-    )
+    return f"  do:    attack the same run more strongly (minutes on digits): {command}"

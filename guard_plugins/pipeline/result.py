@@ -21,6 +21,7 @@ from guard_plugins.host import PluginHost
 from guard_plugins.host.configure import files_of
 from guard_plugins.networks.base import NetworkRequest
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.report.comparison import shown_kinds
 from guard_plugins.report.gate import failures
 from guard_plugins.report.markdown import KINDS
 
@@ -98,7 +99,7 @@ class Run(Report):
         rows = []
         for kind, label in KINDS.items():
             model = getattr(self.models, kind)
-            if model is not None:
+            if model is not None and kind in shown_kinds([self]):
                 known = {(e.attack, e.norm, e.eps): percent(e.accuracy, e.sd) for e in model.robust}
                 cells = [percent(model.clean, model.sd), *(known.get(column, "") for column in columns)]
                 rows.append(f"<tr><th>{label}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -16,6 +16,16 @@ from guard_plugins.report.runs import Run
 
 KINDS: Final = {"student": "Student", "teacher": "Teacher", "student_hard": "Student, hard labels"}
 """The kinds of models of a run in the order reports show them, with their headings."""
+
+
+def shown_kinds(reports: Iterable[Report]) -> dict[str, str]:
+    """Return the kinds of models to show with their headings.
+
+    Where every method gives hard labels, students learn those anyway, and those of the stored PNGs are left out.
+    """
+    only_hard = all(report.learned_from == "hard" for report in reports)
+    return {kind: heading for kind, heading in KINDS.items() if not only_hard or kind != "student_hard"}
+
 
 # Settings that do not make a run another experiment.
 _INCIDENTAL: Final = {"seed", "device", "data_root", "download", "preset", "teacher.path"}
@@ -68,6 +78,11 @@ class Comparison:
     def experiments(self) -> list[tuple[str, Mapping[str, ModelReport]]]:
         """Label and accuracies by kind of every experiment."""
         return [(entry.label, entry.models) for entry in self.entries]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kinds of models to show, with their headings."""
+        return shown_kinds(entry.report for entry in self.entries)
 
     @property
     def attack_names(self) -> Mapping[str, str]:

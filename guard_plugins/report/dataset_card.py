@@ -14,6 +14,7 @@ from guard_plugins.artifacts.report import ModelReport, Report
 from guard_plugins.artifacts.teacher import TeacherCard
 from guard_plugins.config.schema import RunConfig
 from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.report.comparison import shown_kinds
 from guard_plugins.report.gate import failures, tally
 
 _FRONT: Final = {"task_categories": ["image-classification"], "tags": ["dataset-distillation", "guard-plugins"]}
@@ -117,7 +118,8 @@ def _results(report: Report | None) -> str:
     kinds = {
         "student": "student, the method's labels", "student_hard": "student, hard labels", "teacher": "teacher",
     }  # fmt: skip
-    rows = [_row(heading, getattr(report.models, kind)) for kind, heading in kinds.items()]
+    shown = shown_kinds([report])
+    rows = [_row(heading, getattr(report.models, kind)) for kind, heading in kinds.items() if kind in shown]
     gate = [f"- {kinds.get(kind, kind)}: {tally(items)}" for kind, items in report.gate.items()]
     failed = [f"- {line}" for line in failures(report)]
     table = ["| model | clean | under attack |", "| --- | --- | --- |", *filter(None, rows)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from guard_plugins.artifacts.report import GateItem, Report
@@ -20,11 +22,13 @@ class Verdicts:
         label: The experiment.
         kind: The kind of model, as in headings.
         items: The items.
+        next_command: What to run after a failure; empty where nothing is stronger.
     """
 
     label: str
     kind: str
     items: Sequence[GateItem]
+    next_command: str = ""
 
     def of(self, verdict: str) -> list[GateItem]:
         """Return the items that have the verdict."""
@@ -41,10 +45,32 @@ def verdicts(comparison: Comparison) -> list[Verdicts]:
     found = []
     for entry in comparison.entries:
         for kind, heading in KINDS.items():
-            if kind in entry.report.gate:
-                items = _filled(entry.report.gate[kind], _against_baseline(entry, kind, comparison))
-                found.append(Verdicts(entry.label, heading, items))
+            items = _filled(entry.report.gate.get(kind, []), _against_baseline(entry, kind, comparison))
+            if items and (kind in comparison.kinds or any(item.verdict == "failed" for item in items)):
+                found.append(Verdicts(entry.label, heading, items, stronger(entry)))
     return found
+
+
+def stronger(entry: Experiment) -> str:
+    """Return the command that attacks the models of a run more strongly; empty where there is no stronger protocol."""
+    report = entry.report
+    path = entry.first.path
+    return stronger_command(path, report.protocol, teacher=report.models.teacher is not None)
+
+
+def stronger_command(folder: Path, protocol: str, *, teacher: bool) -> str:
+    """Return the command that does a run again under stronger attacks; empty where there are none.
+
+    Args:
+        folder: The run.
+        protocol: Its evaluation protocol.
+        teacher: Whether it has a teacher, which is then not trained again.
+    """
+    if protocol != "quick":
+        return ""
+    run = shlex.quote(str(folder))
+    given = f" --teacher {run}" if teacher else ""
+    return f"guard-run --config {shlex.quote(str(folder / 'config.yaml'))}{given} --evaluation.protocol standard"
 
 
 def tally(items: Sequence[GateItem]) -> str:

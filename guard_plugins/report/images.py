@@ -13,6 +13,8 @@ from guard_plugins.artifacts.figures import Array
 
 SIDE: Final = 96
 """Longest side of an example in a report, in pixels; larger images are reduced to it."""
+STRIP_SIDE: Final = 64
+"""Height to which the rows of a large contact sheet are reduced, in pixels."""
 SHEET_BYTES: Final = 250_000
 """A contact sheet larger than this is stored as JPEG in a report, and scaled down if that is not enough."""
 
@@ -43,12 +45,30 @@ def difference_uri(one: Array, other: Array, *, scale: float) -> str:
     return image_uri(np.asarray(change + 0.5))
 
 
+def strip_uris(png: bytes, rows: int) -> list[tuple[str, int]]:
+    """Return the rows of a contact sheet, each with the number of images in it; empty if it cannot be cut.
+
+    Args:
+        png: The sheet, whose images are square, with a line of a pixel between them.
+        rows: How many rows it has.
+    """
+    picture = _opened(png)
+    if picture is None or rows < 1 or picture.height % rows:
+        return []
+    height = picture.height // rows
+    boxes = [(0, row * height, picture.width, (row + 1) * height) for row in range(rows)]
+    cut = [_encoded(picture.crop(box), "PNG") for box in boxes]
+    if sum(map(len, cut)) > SHEET_BYTES * 4 // 3:
+        smaller = min(1.0, STRIP_SIDE / height)
+        size = (round(picture.width * smaller), round(height * smaller))
+        cut = [_encoded(picture.crop(box).convert("RGB").resize(size), "JPEG") for box in boxes]
+    return [(uri, max(1, round(picture.width / height))) for uri in cut]
+
+
 def sheet_uri(png: bytes) -> str | None:
     """Return a contact sheet, re-encoded if it is large; None if it cannot be read."""
-    try:
-        picture: Image.Image = Image.open(io.BytesIO(png))
-        picture.load()
-    except (OSError, ValueError, Image.DecompressionBombError):
+    picture = _opened(png)
+    if picture is None:
         return None
     if len(png) <= SHEET_BYTES:
         return data_uri(png, "png")
@@ -58,6 +78,15 @@ def sheet_uri(png: bytes) -> str | None:
         picture = picture.resize((picture.width * 3 // 4, picture.height * 3 // 4))
         uri = _encoded(picture, "JPEG")
     return uri
+
+
+def _opened(png: bytes) -> Image.Image | None:
+    try:
+        picture: Image.Image = Image.open(io.BytesIO(png))
+        picture.load()
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    return picture
 
 
 def _encoded(picture: Image.Image, kind: str) -> str:

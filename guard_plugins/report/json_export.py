@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from guard_plugins.report import summary
-from guard_plugins.report.comparison import KINDS, Comparison, Experiment
-from guard_plugins.report.gate import verdicts
+from guard_plugins.report.comparison import Comparison, Experiment
+from guard_plugins.report.gate import sentence, verdicts
 from guard_plugins.report.provenance import command, provenance
 from guard_plugins.report.scores import Scores, scores
 from guard_plugins.report.tables import Table, tables
@@ -32,9 +32,10 @@ def as_json(comparison: Comparison) -> str:
 def as_markdown(comparison: Comparison) -> str:
     """Return title, findings, tables, gate, metrics, cost and commands."""
     metrics, cost = summary.metrics(comparison), summary.cost(comparison)
-    accuracies = tables(comparison.experiments, KINDS, comparison.attack_names)
+    accuracies = tables(comparison.experiments, comparison.kinds, comparison.attack_names)
     parts = [
         f"# {summary.title(comparison)}",
+        summary.lead(comparison, verdicts(comparison)),
         summary.subtitle(comparison),
         "\n".join(f"* {finding}" for finding in summary.findings(comparison)),
         *(f"**{table.title}**\n\n{_accuracies(table)}" for table in accuracies),
@@ -82,9 +83,9 @@ def _accuracies(table: Table) -> str:
 def _gate(comparison: Comparison) -> str:
     lines = []
     for found in verdicts(comparison):
-        lines.append(f"* {found.label}, {found.kind.lower()}: {found.tally}")
+        lines.append(f"* {found.label} ({found.kind.lower()}): {found.tally}")
         for item in (*found.of("failed"), *found.of("warning")):
-            lines.append(f"  * **{item.verdict}** {item.name}: {item.figure}. {item.suggests}")
+            lines.append(f"  * **{item.verdict}** {item.title}: {item.figure}. {sentence(item.suggests)}")
     return "## Release gate\n\n" + "\n".join(lines) if lines else ""
 
 

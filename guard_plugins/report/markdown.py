@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from guard_plugins.artifacts.evaluation import Evaluation
-from guard_plugins.artifacts.formatting import percent, radius
+from guard_plugins.artifacts.formatting import counted, percent, radius
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport, Report
-from guard_plugins.report.gate import tally
+from guard_plugins.report.comparison import shown_kinds
+from guard_plugins.report.gate import sentence, tally
 
+HARD = "Student, hard labels: trained on the stored PNGs with one class per image, without the teacher."
 KINDS = {"teacher": "teacher", "student": "student", "student_hard": "student, hard labels"}
 
 
 def table(report: Report) -> str:
     """Return the accuracies of a run's models as a Markdown table, in percent."""
-    found = [(label, getattr(report.models, kind)) for kind, label in KINDS.items()]
+    found = [(label, getattr(report.models, kind)) for kind, label in KINDS.items() if kind in shown_kinds([report])]
     return model_table([(label, model) for label, model in found if model is not None], report.models.student)
 
 
@@ -39,9 +41,11 @@ def model_table(models: Sequence[tuple[str, ModelReport]], leading: ModelReport)
 def markdown(report: Report) -> str:
     """Return the whole report as Markdown."""
     parts = [
-        f"# {report.method} on {report.dataset}, {report.ipc} images per class, seed {report.seed}",
-        f"{_guard(report)} Protocol `{report.protocol}`; accuracies in percent; L∞ radii ε in pixels of [0, 255].",
+        f"# {report.method} on {report.dataset}, {counted(report.ipc, 'image')} per class, seed {report.seed}",
+        f"{_guard(report)} Protocol `{report.protocol}`{_images(report)}; accuracies in percent. A radius of 8/255 "
+        "lets an attack change every pixel by 8 of 255 steps.",
         table(report),
+        "" if "student_hard" not in shown_kinds([report]) else HARD,
         *report.notes,
         f"The run {report.skipped.sentence()}." if report.skipped else "",
         _hook(report),
@@ -60,7 +64,7 @@ def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
     loud = [item for item in items if item.verdict in ("failed", "warning")]
     return [
         f"* Release gate, {label}: {tally(items)}{f' ({unseen})' if unseen else ''}",
-        *(f"  * **{item.verdict}** {item.title}: {item.figure}. {item.suggests}" for item in loud),
+        *(f"  * **{item.verdict}** {item.title}: {item.figure}. {sentence(item.suggests)}" for item in loud),
     ]
 
 
@@ -70,7 +74,13 @@ def _guard(report: Report) -> str:
         rival = "" if report.training == "plain" else f" The teacher's objective is {report.training}."
         return f"No curvature hook.{rival}"
     length = f"h_rms = {guard['h_rms'] * 255:.3g}/255" if guard.get("h_rms") else f"h = {guard['h']}"
-    return f"Curvature hook: {length}, weight {guard['weight']}, {guard['penalty']} penalty, every {guard['every']}."
+    steps = "every step" if guard["every"] == 1 else f"every {guard['every']} steps"
+    return f"Curvature hook: {length}, weight {guard['weight']}, {guard['penalty']} penalty, {steps}."
+
+
+def _images(report: Report) -> str:
+    counts = sorted({entry.images for entry in report.models.student.robust})
+    return f" on {' or '.join(map(str, counts))} test images" if counts else ""
 
 
 def _reported(report: Report) -> str:
@@ -80,8 +90,9 @@ def _reported(report: Report) -> str:
 
 def _curvature(label: str, found: CurvatureReport) -> str:
     return (
-        f"Loss of the model ({label}) around {found.images} test images, medians: ‖g‖ {found.gradient_norm:.3g}, "
-        f"κ {found.along_gradient:.3g} along the gradient (h = {found.h:.3g}) and |λ|max {found.eigenvalue:.3g}."
+        f"Loss around {found.images} test images ({label}), medians: gradient norm ‖∇ℓ‖ "
+        f"{found.gradient_norm:.3g}, curvature κ along the gradient {found.along_gradient:.3g} (step h = "
+        f"{found.h:.3g}), largest curvature in any direction |λ|max {found.eigenvalue:.3g}."
     )
 
 
@@ -94,7 +105,8 @@ def _drops(report: Report) -> str:
     known = [drop for drop in report.metrics.drops if drop.value is not None] if report.metrics else []
     rates = [f"{percent(drop.value)} ({drop.attack}, {radius(drop.eps, drop.norm)})" for drop in known]
     hlr = "" if report.metrics is None or report.metrics.hlr is None else f" HLR {percent(report.metrics.hlr)}."
-    return f"Drop rates of the student in percent of its clean accuracy: {', '.join(rates)}.{hlr}" if rates else ""
+    said = "Drop rates, which are what an attack takes of the student, in percent of its clean accuracy"
+    return f"{said}: {', '.join(rates)}.{hlr}" if rates else ""
 
 
 def _cell(model: ModelReport, attack: str, norm: str, eps: float) -> str:
@@ -109,6 +121,7 @@ def _hook(report: Report) -> str:
     if hook is None:
         return ""
     return (
-        f"The hook regularised {hook.regularised_steps} of {hook.steps} steps: mean loss {hook.mean_loss:.4g}, mean "
-        f"term {hook.mean_term:.4g}, mean ‖g‖ {hook.mean_gradient_norm:.4g}, mean κ {hook.mean_curvature:.4g}."
+        f"The hook regularised {hook.regularised_steps} of the teacher's {hook.steps} steps. Means over them: loss "
+        f"{hook.mean_loss:.4g}, the hook's term {hook.mean_term:.4g}, gradient norm {hook.mean_gradient_norm:.4g}, "
+        f"curvature κ {hook.mean_curvature:.4g}."
     )

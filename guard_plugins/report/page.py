@@ -14,8 +14,8 @@ from markupsafe import Markup
 from guard_plugins._version import __version__
 from guard_plugins.artifacts.evaluation import Evaluation
 from guard_plugins.report import panels, provenance, summary
-from guard_plugins.report.comparison import KINDS, Comparison
-from guard_plugins.report.gate import Verdicts, verdicts
+from guard_plugins.report.comparison import Comparison
+from guard_plugins.report.gate import Verdicts, sentence, verdicts
 from guard_plugins.report.plots import COLOURS
 from guard_plugins.report.tables import Labelled, tables
 
@@ -30,10 +30,12 @@ SECTIONS: Final[tuple[tuple[str, str], ...]] = (
 
 def page(comparison: Comparison) -> str:
     """Return the HTML of a report on one or several runs."""
+    gate = verdicts(comparison)
     return _rendered(
-        "report.html.j2", comparison.experiments, KINDS, verdicts(comparison), [name for name, _ in SECTIONS],
+        "report.html.j2", comparison.experiments, comparison.kinds, gate, [name for name, _ in SECTIONS],
         title=summary.title(comparison), subtitle=summary.subtitle(comparison), notes=summary.notes(comparison),
-        findings=summary.findings(comparison), lead=summary.lead(comparison), rows=panels.class_names(comparison),
+        findings=summary.findings(comparison), lead=summary.lead(comparison, gate),
+        explained=summary.explained(comparison),
         sheets=panels.sheets(comparison),
         examples=panels.examples(comparison), slices=panels.slices(comparison),
         histograms=panels.histograms(comparison), curvature_caption=panels.caption(comparison),
@@ -58,7 +60,8 @@ def evaluation_page(found: Evaluation, *, command: str, facts: str, names: Mappi
     return _rendered(
         "evaluation.html.j2", [(found.subject, {found.kind: found.model})], {found.kind: heading},
         [Verdicts(found.subject, heading, found.gate)], ["accuracy", "curves", "gate", "commands"],
-        title=f"{heading} {found.subject} on {found.dataset}", notes=found.notes, findings=[], lead="", command=command,
+        title=f"{heading} {found.subject} on {found.dataset}", notes=found.notes, findings=[], lead="", explained=[],
+        command=command,
         subtitle=f"{models}protocol {found.protocol} on {images} test images, seed {found.seed}", facts=facts,
         source="one evaluation", names=names,
     )  # fmt: skip
@@ -86,7 +89,8 @@ def _rendered(
         "several": len(experiments) > 1, "tables": tables(experiments, kinds, names), "curves": curves, "marks": MARKS,
         "sections": [(id, name) for id, name in SECTIONS if id in shown and (curves or id != "curves")],
         "keys": [(label, GLYPHS[n % len(GLYPHS)]) for n, (label, _) in enumerate(experiments)],
-        "verdicts": gate, "alarms": [verdict for verdict in gate if verdict.of("failed")],
+        "verdicts": gate, "alarms": [verdict for verdict in gate if verdict.of("failed")], "sentence": sentence,
+        "next_commands": list(dict.fromkeys(v.next_command for v in gate if v.of("failed") and v.next_command)),
         "meanings": sorted({(item.name, item.suggests) for verdict in gate for item in verdict.of("warning")}),
         "footer": f"Written by guard-plugins {__version__} from {source}.",
     }  # fmt: skip
@@ -96,7 +100,11 @@ def _rendered(
 def _style() -> str:
     sheet = resources.files("guard_plugins.report").joinpath("templates/report.css").read_text(encoding="utf-8")
     keys = "".join(f".k{n}{{color:{COLOURS[n % len(COLOURS)]}}}" for n in range(64))
-    return sheet + keys
+    # Inline styles would break the page's content policy, so that widths by number of images are classes.
+    widths = "".join(
+        f".n{n}{{max-width:{4.7 * n:g}rem}}.wide>.n{n}>img{{max-width:{4.7 * n:g}rem}}" for n in range(1, 11)
+    )
+    return sheet + keys + widths
 
 
 def _hash(style: str) -> str:

@@ -13,12 +13,12 @@ from guard_plugins.artifacts.formatting import attack_name, radius
 from guard_plugins.artifacts.report import ModelReport
 from guard_plugins.report import plots
 from guard_plugins.report.comparison import KINDS, Comparison, Experiment
-from guard_plugins.report.images import difference_uri, image_uri, sheet_uri
+from guard_plugins.report.images import difference_uri, image_uri, sheet_uri, strip_uris
 from guard_plugins.report.tables import Labelled, curve_attack
 
 Picture = tuple[str, str]
 """Heading and data URI."""
-_SHARED = ", shared by "
+_SHARED = ", and "
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,24 @@ class Thumbnail:
     alt: str
     name: str = ""
     mark: str = ""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The images of one class in a row: picture, class and number of images."""
+
+    uri: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The distilled images of an experiment: strips by class, or the whole contact sheet."""
+
+    label: str
+    strips: Sequence[Strip]
+    whole: str | None
 
 
 @dataclass(frozen=True)
@@ -64,17 +82,18 @@ def curves(experiments: Labelled, kinds: Mapping[str, str]) -> list[Picture]:
     return pictures
 
 
-def sheets(comparison: Comparison) -> list[Picture]:
-    """Return the contact sheets."""
-    found = [(entry.label, sheet_uri(entry.first.sheet)) for entry in comparison.entries if entry.first.sheet]
-    return [(label, uri) for label, uri in found if uri is not None]
-
-
-def class_names(comparison: Comparison) -> str:
-    """Return the names of the rows of a contact sheet, where the runs stored them."""
-    figures = next((entry.first.figures for entry in comparison.entries if entry.first.figures), None)
-    names = figures.about.classes[:ROWS] if figures is not None else []
-    return ", ".join(names)
+def sheets(comparison: Comparison) -> list[Sheet]:
+    """Return the contact sheets: a strip of images per class with its name, or whole where the names are unknown."""
+    found = []
+    for entry in comparison.entries:
+        png, figures = entry.first.sheet, entry.first.figures
+        names = figures.about.classes[:ROWS] if figures is not None else ()
+        strips = strip_uris(png, len(names)) if png else []
+        whole = sheet_uri(png) if png and not strips else None
+        named = [Strip(uri, name, count) for name, (uri, count) in zip(names, strips, strict=True)] if strips else []
+        if named or whole:
+            found.append(Sheet(entry.label, named, whole))
+    return found
 
 
 def examples(comparison: Comparison) -> Examples | None:
@@ -95,8 +114,9 @@ def examples(comparison: Comparison) -> Examples | None:
     ]
     attack = attack_name(first.about.attack, comparison.attack_names)
     caption = (
-        f"{attack} at ε = {radius(eps)} on the students: the adversarial image with the "
-        f"class the student predicts, then the difference (grey: none; black and white: −ε and +ε)."
+        f"The students attacked by {attack} at ε = {radius(eps)}. The upper row of a student has the attacked images, "
+        "each with the class it is taken for: ✓ where that is right, with and without attack. The lower row shows what "
+        "the attack changed: grey is nothing, black −ε, white +ε."
     )
     groups = [_attacked(entry.label, found, eps) for entry, found in shown]
     return Examples(caption, [Group("Test images", [clean]), *groups])
@@ -123,8 +143,8 @@ def histograms(comparison: Comparison) -> list[Picture]:
     pictures = []
     for kind in ("teacher", "student"):
         for name, label, signed in (
-            ("norm", "‖∇ℓ‖₂ per test image", False),
-            ("curvature", "curvature κ along the gradient, per test image", True),
+            ("norm", "length of the gradient ‖∇ℓ‖", False),
+            ("curvature", "curvature κ along the gradient", True),
         ):
             rows = []
             for heading, found in _distinct(comparison, kind, name):
@@ -142,11 +162,17 @@ def caption(comparison: Comparison) -> str:
     if found is None:
         return ""
     return (
-        f"Measured on test images with a step of h = {found.about.h:.3g} (L2, in pixels) along the gradient: "
-        "κ = 2 (ℓ(x + z) − ℓ(x) − h‖∇ℓ‖) / h². A confident model has small gradients at the image itself; κ says how "
-        "fast they grow away from it. Slices run from −2h to 2h along the gradient (left to right) and a random "
-        "direction (bottom to top). The cross is the test image; brighter is a higher loss; colours differ per image."
+        f"How the loss ℓ behaves near {_measured_on(found)}test images x. The length of the gradient ‖∇ℓ‖ says how "
+        "steep it is at the image, where a confident model is flat. The curvature κ says how much steeper it gets on a "
+        f"step z of length h = {found.about.h:.3g} (L2, pixels from 0 to 1) along the gradient: "
+        "κ = 2 (ℓ(x + z) − ℓ(x) − h‖∇ℓ‖) / h². In the slices, the cross is a test image; right is along the gradient, "
+        "up is a random direction, each from −2h to 2h. Brighter is a higher loss; each image has a scale of its own."
     )
+
+
+def _measured_on(found: Figures) -> str:
+    counts = sorted({len(array) for name, array in found.arrays.items() if name.endswith("/curvature")})
+    return f"{' or '.join(map(str, counts))} " if counts else ""
 
 
 def _lines(model: ModelReport, number: int) -> Iterator[plots.Line]:
@@ -218,4 +244,4 @@ def _number(comparison: Comparison, label: str) -> int:
 
 
 def _shared(labels: Sequence[str]) -> str:
-    return labels[0] if len(labels) == 1 else f"{labels[0]}{_SHARED}{len(labels)}"
+    return labels[0] if len(labels) == 1 else f"{labels[0]}{_SHARED}{len(labels) - 1} more with this model"

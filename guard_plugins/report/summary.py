@@ -6,17 +6,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from guard_plugins.artifacts.formatting import attack_name, change, duration, percent, radius
+from guard_plugins.artifacts.formatting import attack_name, change, counted, duration, percent, radius
 from guard_plugins.artifacts.report import ModelReport
 from guard_plugins.report.comparison import Comparison, Experiment, baseline_of
+from guard_plugins.report.gate import Verdicts
+from guard_plugins.report.markdown import HARD
 from guard_plugins.report.plots import bars
 from guard_plugins.report.scores import scores
-from guard_plugins.report.tables import accuracy, curve_attack
+from guard_plugins.report.tables import CLEAN, Column, accuracy, curve_attack, noise
 
 THREAT_MODEL: Final = (
-    "Attacks are untargeted: the attacker knows the model, wants any wrong class, and changes every pixel in [0, 1] by "
-    "at most ε (L∞, unless noted otherwise). Normalisation is part of the model."
+    "An image counts if the model is right before and after the attack. The attacker knows the model, wants any wrong "
+    "class, and may change every pixel by ε at most; ε = 8/255 is 8 of the 255 steps from black to white (L∞, unless a "
+    "table names another norm)."
 )
+ANY_LABELS: Final = "the labels that the method gives"
+LEARNED: Final = {
+    "soft": "the teacher's soft labels", "mean": "the mean of the teachers' soft labels",
+    "own": "the soft labels that the method returned with them", "hard": "one class per image (hard labels)",
+}  # fmt: skip
+"""What students learned from, by :attr:`Report.learned_from`."""
+MEANINGS: Final = {
+    "HLR": "clean accuracy of a plainly trained teacher minus that of the student with hard labels; lower is better.",
+    "IOR": "clean accuracy of the student minus that of a student of random real images; higher is better.",
+    "LRS": "HLR and IOR in one number; higher is better.",
+    "ARS": "IOR with and without augmentation of the students in one number; higher is better.",
+    "drop": "share of the clean accuracy that the attack takes; lower is better.",
+    "RR": "robustness under all attacks at this ε, relative to the clean accuracy (DD-RobustBench); higher is better.",
+    "I-RR": "the same with the clean accuracy counted in; higher is better.",
+}
+"""What the metrics say, by the first word of their headings."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,12 @@ class MetricsTable:
     heads: Sequence[str]
     rows: Sequence[tuple[str, Sequence[str]]]
     basis: Sequence[str]
+
+    @property
+    def meanings(self) -> list[tuple[str, str]]:
+        """The metrics in the table, each with what it says."""
+        present = {head.split()[0] for head in self.heads}
+        return [(name, meaning) for name, meaning in MEANINGS.items() if name in present]
 
 
 @dataclass(frozen=True)
@@ -41,7 +66,7 @@ def title(comparison: Comparison) -> str:
     """Return the title of the report."""
     reports = [entry.report for entry in comparison.entries]
     if len(reports) == 1:
-        return f"{reports[0].method} on {reports[0].dataset}, {reports[0].ipc} images per class"
+        return f"{reports[0].method} on {reports[0].dataset}, {counted(reports[0].ipc, 'image')} per class"
     return f"{len(reports)} experiments on {', '.join(dict.fromkeys(report.dataset for report in reports))}"
 
 
@@ -49,41 +74,35 @@ def subtitle(comparison: Comparison) -> str:
     """Return the settings in a line."""
     reports = [entry.report for entry in comparison.entries]
     runs = sum(len(entry.runs) for entry in comparison.entries)
-    ipc = ", ".join(map(str, sorted({report.ipc for report in reports})))
+    ipc = sorted({report.ipc for report in reports})
+    per_class = counted(ipc[0], "image") if len(ipc) == 1 else f"{', '.join(map(str, ipc))} images"
     protocols = ", ".join(sorted({report.protocol for report in reports}))
-    counted = sorted({found.images for report in reports for found in report.models.student.robust})
+    images = sorted({found.images for report in reports for found in report.models.student.robust})
     seeds = ", ".join(map(str, sorted({run.report.seed for entry in comparison.entries for run in entry.runs})))
-    images = f" on {' or '.join(map(str, counted))} test images" if counted else ""
+    attacked = f" on {' or '.join(map(str, images))} test images" if images else ""
     hooks = dict.fromkeys(_hook(entry) for entry in comparison.entries if entry.report.guard)
     return (
-        f"{runs} run{'s' if runs > 1 else ''}; {ipc} images per class; seed{'s' if ',' in seeds else ''} {seeds}; "
-        f"protocol {protocols}{images}. {' '.join(hooks)}"
+        f"{counted(runs, 'run')}; {per_class} per class; seed{'s' if ',' in seeds else ''} {seeds}; "
+        f"protocol {protocols}{attacked}. {' '.join(hooks)}"
     )
 
 
-def lead(comparison: Comparison) -> str:
-    """Return what came out of a single run, in two sentences; empty for several, which have findings."""
-    if len(comparison.entries) != 1:
-        return ""
-    entry = comparison.entries[0]
-    student = entry.models["student"]
-    column = half_broken(student)
-    under = accuracy(student, column) if column else None
-    attacked = ""
-    if column is not None and under is not None:
-        attacked = (
-            f", and {percent(*under)} % under {attack_name(column[0], comparison.attack_names)} at ε = "
-            f"{radius(column[2], column[1])}"
-        )
-    images = student.robust[0].images if student.robust else None
-    counted = f" of {images:,} test images" if images else " of the test images"
-    failed = sum(item.verdict == "failed" for items in entry.report.gate.values() for item in items)
-    asked = any(entry.report.gate.values())
-    checks = f"{failed} of its checks failed" if failed else "no check of the release gate failed"
-    return (
-        f"Students of {entry.report.ipc} images per class are right on {percent(student.clean, student.sd)} %{counted}"
-        f"{attacked}. {checks[:1].upper() + checks[1:] if asked else 'The release gate was not run'}."
-    )
+def lead(comparison: Comparison, gate: Sequence[Verdicts]) -> str:
+    """Return what came out, in two sentences: the students' accuracies, and whether the gate trusts them.
+
+    Args:
+        comparison: The runs.
+        gate: The findings of the release gate on them.
+    """
+    found = _one(comparison.entries[0], comparison) if len(comparison.entries) == 1 else _several(comparison)
+    failed = sum(bool(verdict.of("failed")) for verdict in gate)
+    if not gate:
+        checked = "The release gate, which checks whether attacks were strong enough, was not run."
+    elif failed:
+        checked = f"The release gate failed on {failed} of {counted(len(gate), 'model')}, so do not quote them yet."
+    else:
+        checked = "The release gate, which checks whether attacks were strong enough, found no failure."
+    return f"{found} {checked}"
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -94,6 +113,18 @@ def findings(comparison: Comparison) -> list[str]:
         if baseline is not None:
             found.append(_gain(entry, baseline, comparison.attack_names))
     return [text for text in found if text]
+
+
+def explained(comparison: Comparison) -> list[str]:
+    """Return what each kind of model learned from."""
+    reports = [entry.report for entry in comparison.entries]
+    learned = {report.learned_from for report in reports}
+    labels = LEARNED.get(next(iter(learned)) or "", ANY_LABELS) if len(learned) == 1 else ANY_LABELS
+    told = {"student": f"Student: trained on the distilled images with {labels}.",
+            "teacher": "Teacher: trained on the training images themselves.",
+            "student_hard": f"{HARD} It shows what the images teach on their own."}  # fmt: skip
+    shown = [kind for kind in comparison.kinds if any(kind in entry.models for entry in comparison.entries)]
+    return [told[kind] for kind in shown]
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -108,14 +139,15 @@ def metrics(comparison: Comparison) -> MetricsTable:
     every = list(dict.fromkeys((drop.attack, drop.norm, drop.eps) for one in found for drop in one.drops))
     drops = [key for key in every if key[0] in shown] or every
     ratios = sorted({ratio.eps for one in found for ratio in one.ratios})
-    heads = ["HLR", "IOR", "LRS", "ARS"]
+    named = {name: [getattr(one, name.lower()) for one in found] for name in ("HLR", "IOR", "LRS", "ARS")}
+    heads = [name for name, values in named.items() if any(value is not None for value in values)]
     heads += [f"drop {radius(eps, norm)} {attack_name(attack, comparison.attack_names)}" for attack, norm, eps in drops]
     heads += [f"{name} {radius(eps)}" for eps in ratios for name in ("RR", "I-RR")]
     rows = []
-    for one in found:
+    for number, one in enumerate(found):
         dropped = {(drop.attack, drop.norm, drop.eps): drop.value for drop in one.drops}
         ratio = {known.eps: (known.rr, known.irr) for known in one.ratios}
-        values = [one.hlr, one.ior, one.lrs, one.ars, *(dropped.get(key) for key in drops)]
+        values = [*(named[name][number] for name in heads if name in named), *(dropped.get(key) for key in drops)]
         values += [value for eps in ratios for value in ratio.get(eps, (None, None))]
         rows.append((one.label, [percent(value) for value in values]))
     basis = list(dict.fromkeys(one.basis if len(found) == 1 else f"{one.label}: {one.basis}" for one in found))
@@ -149,6 +181,46 @@ def half_broken(model: ModelReport) -> tuple[str, str, float] | None:
     return None if nearest is None else (nearest.attack, nearest.norm, nearest.eps)
 
 
+def _one(entry: Experiment, comparison: Comparison) -> str:
+    student = entry.models["student"]
+    column = half_broken(student)
+    under = accuracy(student, column) if column else None
+    attacked = ""
+    if column is not None and under is not None:
+        attacked = f", and on {percent(*under)} % when attacked by {_attack(column, comparison.attack_names)}"
+    return (
+        f"Trained on {counted(entry.report.ipc, 'distilled image')} per class, students are right on "
+        f"{percent(student.clean, student.sd)} % of {_images(student)}{attacked}."
+    )
+
+
+def _several(comparison: Comparison) -> str:
+    """Return whose students are right most often, at the radius that breaks about half of the first one's."""
+    column = half_broken(comparison.entries[0].models["student"]) or CLEAN
+    measured = [(entry, accuracy(entry.models["student"], column)) for entry in comparison.entries]
+    known = sorted(((entry, found) for entry, found in measured if found), key=lambda pair: -pair[1][0])
+    best, top = known[0]
+    student = best.models["student"]
+    images = min((one.images for one in student.robust), default=1)
+    near = sum(top[0] - found[0] <= noise(top, found, images) for _, found in known[1:])
+    others = len(known) - 1
+    over = "every other" if near == others else f"{near} of {others} others"
+    told = f"this lead over {over} may be noise" if near else "a lead that noise does not explain"
+    under = f"Attacked by {_attack(column, comparison.attack_names)}" if column != CLEAN else "Without attack"
+    return (
+        f"{under}, students of {best.label!r} are right most often, on {percent(*top)} % of {_images(student)}"
+        f"{f'; {told}' if others else ''}."
+    )
+
+
+def _images(model: ModelReport) -> str:
+    return f"{model.robust[0].images:,} test images" if model.robust else "the test images"
+
+
+def _attack(column: Column, names: Mapping[str, str]) -> str:
+    return f"{attack_name(column[0], names)} at ε = {radius(column[2], column[1])}"
+
+
 def _gain(entry: Experiment, baseline: Experiment, names: Mapping[str, str]) -> str:
     """Return a sentence that compares an experiment with its baseline, at the radius that breaks half of the latter."""
     ours, theirs = entry.models["student"], baseline.models["student"]
@@ -157,12 +229,18 @@ def _gain(entry: Experiment, baseline: Experiment, names: Mapping[str, str]) -> 
     before = accuracy(theirs, column) if column else None
     if column is None or after is None or before is None:
         return ""
-    cost = f"clean {percent(ours.clean, ours.sd)} %, {change(ours.clean - theirs.clean)} points"
+    images = min(one.images for one in (*ours.robust, *theirs.robust))
+    clean = _against((ours.clean, ours.sd), (theirs.clean, theirs.sd), images)
     return (
-        f"{entry.label}: students keep {percent(*after)} % under {attack_name(column[0], names)} at ε = "
-        f"{radius(column[2], column[1])}, {change(after[0] - before[0])} points against {baseline.label!r} "
-        f"({percent(*before)} %); {cost}."
+        f"{entry.label}, against {baseline.label!r}: {_against(after, before, images)} under "
+        f"{_attack(column, names)}; {clean} without attack."
     )
+
+
+def _against(ours: tuple[float, float | None], theirs: tuple[float, float | None], images: int) -> str:
+    within = abs(ours[0] - theirs[0]) <= noise(ours, theirs, images)
+    gained = f"{change(ours[0] - theirs[0])} points{', within noise' if within else ''}"
+    return f"{percent(*ours)} % in place of {percent(*theirs)} % ({gained})"
 
 
 def _hook(entry: Experiment) -> str:

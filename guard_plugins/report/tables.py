@@ -78,11 +78,12 @@ def tables(experiments: Labelled, kinds: Mapping[str, str], names: Mapping[str, 
         radii = sorted({entry.eps for entry in entries if entry.attack == curve and entry.eps})
         columns = [CLEAN, *((curve, DEFAULT_NORM, eps) for eps in radii)]
         heads = ["clean", *(f"ε = {radius(eps)}" for eps in radii)]
-        title = f"Accuracy under {attack_name(curve, names)} (L∞) along the ε curve"
+        title = f"Right, in percent of {_counts(entries)}, under {attack_name(curve, names)} (L∞) at growing ε"
         found.append(_table(title, columns, heads, experiments, kinds))
     for norm, eps, attacks in _levels(entries, curve):
         columns = [CLEAN, *((attack, norm, eps) for attack in attacks)]
-        title = f"Accuracy at ε = {radius(eps, norm)} ({'L∞' if norm == DEFAULT_NORM else norm})"
+        norm_name = "L∞" if norm == DEFAULT_NORM else norm
+        title = f"Right, in percent of {_counts(entries)}, at ε = {radius(eps, norm)} ({norm_name})"
         found.append(
             _table(title, columns, ["clean", *(attack_name(attack, names) for attack in attacks)], experiments, kinds)
         )
@@ -107,6 +108,11 @@ def accuracy(model: ModelReport, column: Column) -> tuple[float, float | None] |
         if (entry.attack, entry.norm) == column[:2] and abs(entry.eps - column[2]) < 1e-9:
             return entry.accuracy, entry.sd
     return None
+
+
+def _counts(entries: Sequence[RobustAccuracy]) -> str:
+    counts = sorted({entry.images for entry in entries})
+    return f"{' or '.join(f'{count:,}' for count in counts)} test images"
 
 
 def _levels(entries: Sequence[RobustAccuracy], curve: str | None) -> Iterator[tuple[str, float, list[str]]]:
@@ -146,16 +152,21 @@ def _best(column: Sequence[Measured], images: int) -> list[bool]:
     """Return which cells noise alone may separate from the highest; none if that holds for all of them."""
     top = max((found for found in column if found), key=lambda found: found[0], default=None)
     near = [
-        top is not None and found is not None and top[0] - found[0] <= _noise(top, found, images) for found in column
+        top is not None and found is not None and top[0] - found[0] <= noise(top, found, images) for found in column
     ]
     known = [found is not None for found in column]
     return near if near != known else [False] * len(near)
 
 
-def _noise(one: tuple[float, float | None], other: tuple[float, float | None], images: int) -> float:
+def noise(one: tuple[float, float | None], other: tuple[float, float | None], images: int) -> float:
     """Return the largest difference of two shares that noise explains with 95 % confidence.
 
     It is that of drawing the test images, or of the seeds where an sd is known, whichever is larger.
+
+    Args:
+        one: A share and its standard deviation over seeds, or None for one seed.
+        other: The other share and its deviation.
+        images: Number of test images.
     """
     drawn = sum(share * (1 - share) / images for share, _ in (one, other))
     seeds = sum((sd or 0.0) ** 2 for _, sd in (one, other))

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from guard_plugins.artifacts.formatting import attack_name, percent, radius
 from guard_plugins.artifacts.report import Report
+from guard_plugins.report.comparison import shown_kinds
 from guard_plugins.report.markdown import KINDS
 
 
@@ -35,7 +36,7 @@ def summary(report: Report, *, width: int, names: dict[str, str]) -> str:
         table.add_column(f"{before}{radius(eps, norm)}", justify="right")
     for kind, label in KINDS.items():
         model = getattr(report.models, kind)
-        if model is not None:
+        if model is not None and kind in shown_kinds([report]):
             known = {(e.attack, e.norm, e.eps): percent(e.accuracy, e.sd) for e in model.robust}
             table.add_row(label, percent(model.clean, model.sd), *(known.get(column, "") for column in columns))
     out = io.StringIO()

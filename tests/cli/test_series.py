@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from guard_plugins.artifacts.report import read_report
 from guard_plugins.cli import run
 from guard_plugins.cli.arguments import parse
 from guard_plugins.cli.extras import Extras
-from guard_plugins.cli.series import _members, run_series
+from guard_plugins.cli.series import Member, _members, run_series
 from guard_plugins.errors import ConfigError
 
 TINY = ["--ipc=1", "--teacher.epochs", "1", "--student.epochs=2", "--evaluation.images=20", "--evaluation.gate=off"]
@@ -39,6 +40,40 @@ def test_another_method_takes_the_teacher_that_it_would_train_itself() -> None:
     random, dc = runs["random-seed3"], runs["dc-seed3"]
     assert (random.method, str(random.teacher.path)) == ("random", "all/sre2l-seed3/teacher.safetensors")  # type: ignore[attr-defined]
     assert (dc.method, dc.teacher.path) == ("dc", None)  # type: ignore[attr-defined]
+
+
+def members(arguments: list[str], *compare: str) -> dict[str, Member]:
+    found = _members(arguments, Extras(compare=compare), parse(arguments), Path("all"))
+    return {member.name.removesuffix("-seed0"): member for member in found}
+
+
+def test_a_rival_gets_the_options_it_has_and_the_others_are_named() -> None:
+    own = ["--recover.iterations", "7", "--recover.start=real", "--guard.weight", "2", "--student.epochs=3"]
+    found = members(["sre2l", *own, "--teacher.epochs", "5"], "cda", "dc", "random", "no-guard", "fgsm-rs")
+    cda: Any = found["cda"].request.config
+    assert (cda.recover.iterations, cda.recover.start, cda.student.epochs) == (7, "real", 3)
+    assert found["cda"].left_out == ()
+    dc: Any = found["dc"].request.config
+    assert (dc.method, dc.student.epochs, dc.guard.weight) == ("dc", 3, 2)
+    assert found["dc"].left_out == ("--recover.iterations", "--recover.start")
+    assert found["random"].left_out == ("--recover.iterations", "--recover.start")
+    assert found["no-guard"].left_out == found["fgsm-rs"].left_out == ("--guard.weight",)
+    said = "no-guard-seed0 (without --guard.weight, which it does not use)"
+    assert found["no-guard"].announcement == said
+    assert found["sre2l"].announcement == "sre2l-seed0"
+
+
+def test_a_file_of_settings_is_read_for_every_rival(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("method: sre2l\nipc: 3\nrecover: {iterations: 7}\n")
+    found = members([f"--config={file}"], "dc")
+    dc: Any = found["dc"].request.config
+    assert (dc.method, dc.ipc) == ("dc", 3)
+
+
+def test_the_first_run_may_not_hold_what_does_nothing() -> None:
+    with pytest.raises(ConfigError, match="would do nothing"):
+        members(["sre2l", "--no-guard", "--guard.weight", "2"], "random")
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -43,9 +43,15 @@ def test_the_published_dc_row_would_have_failed() -> None:
     """CIFAR-10 DC with GUARD, IPC 1, as printed: clean 30.95, PGD-100 46.88, Square 48.56."""
     item = never_above_clean(0.3095, [result("pgd-100", 0.4688), result("autoattack", 0.1499)])
     assert item.verdict == "failed"
-    assert item.figure.startswith("highest 46.9 (pgd-100), clean ")
+    assert item.figure == f"clean 30.9 %, highest under attack 46.9 % (pgd-100 at 8/255) on {N} images"
     assert never_above_clean(0.3095, [result("pgd-100", 0.3)]).verdict == "passed"
     assert never_above_clean(0.3, []).verdict == "not run"
+    again = never_above_clean(0.5, [result("pgd-20", 0.5, eps=0), result("pgd-20", 0.2)])
+    assert (again.verdict, again.figure.split(",")[1]) == (
+        "passed",
+        f" highest under attack 20.0 % (pgd-20 at 8/255) on {N} images",
+    )
+    assert never_above_clean(0.3, [result("pgd-20", 0.4, eps=0), result("pgd-20", 0.2)]).verdict == "failed"
 
 
 @pytest.mark.parametrize(
@@ -53,14 +59,14 @@ def test_the_published_dc_row_would_have_failed() -> None:
 )
 def test_a_model_at_chance_is_warned_of(clean: float, images: int, verdict: str) -> None:
     item = clean_above_chance(clean, classes=10, images=images)
-    assert (item.verdict, item.figure) == (verdict, f"clean {100 * clean:.1f}, chance 10.0")
+    assert (item.verdict, item.figure) == (verdict, f"clean {100 * clean:.1f} % of {images} images, chance 10.0 %")
 
 
 def test_the_published_imagenette_row_would_have_failed() -> None:
     """ImageNette IPC 50 with GUARD, as printed: AutoAttack 42.47 above PGD-100 41.42."""
     item = stronger_is_lower([result("pgd-100", 0.414), result("autoattack", 0.425)])
     assert item.verdict == "failed"
-    assert "autoattack 42.5 after pgd-100 41.4 at 8/255" in item.figure
+    assert "the stronger autoattack leaves 42.5 %, the weaker pgd-100 41.4 % at 8/255" in item.figure
 
 
 def test_order_holds_within_the_tolerance_and_per_radius() -> None:
@@ -108,15 +114,17 @@ def test_a_plugins_black_box_attack_is_compared_like_square() -> None:
     own = AttackResult("own", "Linf", 8 / 255, torch.zeros(N, dtype=torch.bool), N, (), None, True)
     item = square_not_below_white_box([result("fgsm", 0.6), result("pgd-20", 0.5), own])
     assert (item.verdict, item.value) == ("failed", 0.5)
-    assert item.figure == "breaks 50.0 % of the images that pgd-20 did not, at 8/255"
+    assert item.figure == f"50.0 % of {N} images resist pgd-20 and break without gradients, at 8/255"
 
 
 def test_the_curve_must_fall() -> None:
     curve = [result("pgd-20", accuracy, eps=eps / 255) for eps, accuracy in ((0, 0.9), (1, 0.7), (2, 0.4), (4, 0.43))]
     item = curve_is_monotone(curve)
     assert item.verdict == "failed"
-    assert "+3.0 points (pgd-20, 2/255 to 4/255)" in item.figure
-    assert curve_is_monotone(curve[:3]).verdict == "passed"
+    assert item.figure == f"rises by up to 3 points (pgd-20, 2/255 to 4/255, {N} images)"
+    falling = curve_is_monotone(curve[:3])
+    assert falling.verdict == "passed"
+    assert falling.figure == f"never rises, and falls by at least 20 points (pgd-20, 0/255 to 1/255, {N} images)"
     assert curve_is_monotone(curve[:1]).verdict == "not run"
 
 
@@ -126,7 +134,7 @@ def test_a_review_without_results_runs_nothing() -> None:
 
 def test_a_large_clean_drop_is_a_warning() -> None:
     item = clean_is_kept(0.5, 0.6)
-    assert (item.verdict, item.figure) == ("warning", "50.0 against 60.0 without")
+    assert (item.verdict, item.figure) == ("warning", "clean accuracy 50.0 %, without the hook 60.0 %")
     assert clean_is_kept(0.62, 0.6).verdict == "passed"
     assert clean_is_kept(0.5, None).verdict == "not run"
 
@@ -135,7 +143,7 @@ def test_gains_that_differ_across_attacks_are_a_warning() -> None:
     before = [result("pgd-20", 0.1), result("square-5000", 0.4)]
     item = gains_agree([result("pgd-20", 0.5), result("square-5000", 0.45)], before)
     assert item.verdict == "warning"
-    assert item.figure == "points over the baseline at 8/255: pgd-20 +40.0, square-5000 +5.0"
+    assert item.figure == "points gained over the run without the hook at 8/255: pgd-20 +40.0, square-5000 +5.0"
     assert gains_agree([result("pgd-20", 0.3), result("square-5000", 0.55)], before).verdict == "passed"
     assert gains_agree([result("pgd-20", 0.3)], before).verdict == "not run"
 
@@ -146,6 +154,6 @@ def test_an_h_too_small_to_matter_is_a_warning() -> None:
         return Curvature(0.1, one, rise * one, one, one, one)
 
     assert h_matters(measured(0.001)).verdict == "warning"
-    assert h_matters(measured(0.3)).figure == "a step of h = 0.1 changes the mean loss by 30.0 %"
+    assert h_matters(measured(0.3)).figure == "a step of length h = 0.1 takes the mean loss of 4 images from 1 to 1.3"
     assert h_matters(measured(0.3)).verdict == "passed"
     assert h_matters(None).verdict == "not run"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -51,6 +51,8 @@ def write_run(
     dataset: str = "digits",
     ipc: int = 10,
     offset: float = 0.0,
+    learned_from: Literal["soft", "hard", "own"] | None = None,
+    hard_gate: Sequence[GateItem] = (),
 ) -> Path:
     """Write everything a report reads into ``folder`` and return it."""
     folder.mkdir(parents=True)
@@ -61,7 +63,8 @@ def write_run(
             teacher=teacher or model(0.95, 0.9, 0.8, 0.6), student=student or model(0.9, 0.8, 0.6, 0.3),
             student_hard=hard or model(0.7, 0.6, 0.3, 0.1),
         ),
-        gate={"student": list(gate)} if gate else {},
+        gate={kind: list(items) for kind, items in (("student", gate), ("student_hard", hard_gate)) if items},
+        learned_from=learned_from,
         curvature={"teacher": CurvatureReport(h=0.5, images=8, gradient_norm=0.1, along_gradient=1, eigenvalue=2)},
     )  # fmt: skip
     (folder / "report.json").write_text(report.model_dump_json())

@@ -7,7 +7,9 @@ import hashlib
 import re
 from pathlib import Path
 
+from guard_plugins.artifacts.report import read_report
 from guard_plugins.report.comparison import compare
+from guard_plugins.report.markdown import table
 from guard_plugins.report.page import page
 from guard_plugins.report.runs import load_run
 from tests.report.folders import GUARD, item, model, write_run
@@ -88,16 +90,53 @@ def test_models_that_several_runs_share_are_drawn_once(tmp_path: Path) -> None:
         base64.b64decode(found).decode()
         for found in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", html_of(*shared))
     ]
-    assert any("sre2l, hook, shared by 2: median" in svg for svg in svgs)
+    assert any("sre2l, hook, and 1 more with this model: median" in svg for svg in svgs)
 
 
 def test_a_single_run_begins_with_what_came_out(tmp_path: Path) -> None:
     html = html_of(write_run(tmp_path / "a", gate=[item("failed", "the check")]))
     assert (
-        "Students of 10 images per class are right on 90.0 % of 100 test images, and 60.0 % under PGD-20 at ε = 4/255. "
-        "1 of its checks failed." in html
+        "Trained on 10 distilled images per class, students are right on 90.0 % of 100 test images, and on 60.0 % when "
+        "attacked by PGD-20 at ε = 4/255. The release gate failed on 1 of 1 model, so do not quote them yet." in html
     )
-    assert "The release gate was not run." in html_of(write_run(tmp_path / "b"))
+    assert "strong enough, was not run." in html_of(write_run(tmp_path / "b"))
+    assert "1 distilled image per class" in html_of(write_run(tmp_path / "c", ipc=1))
+
+
+def test_several_runs_begin_with_whose_students_are_best_and_whether_that_is_noise(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "a", guard=GUARD, student=model(0.9, 0.8, 0.6, 0.3)),
+        write_run(tmp_path / "b", student=model(0.9, 0.7, 0.1, 0.0)),
+    ]
+    best = "students of &#39;sre2l, hook&#39; are right most often, on 60.0 % of 100 test images; "
+    assert f"{best}a lead that noise does not explain." in html_of(*runs)
+    near = write_run(tmp_path / "c", method="dc", student=model(0.9, 0.8, 0.58, 0.3))
+    assert f"{best}this lead over 1 of 2 others may be noise." in html_of(*runs, near)
+    assert f"{best}this lead over every other may be noise." in html_of(runs[0], near)
+
+
+def test_a_failure_comes_with_the_command_to_run_next(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", gate=[item("failed", "the check")])
+    command = f"guard-run --config {folder}/config.yaml --teacher {folder} --evaluation.protocol standard"
+    assert f"<pre>{command}</pre>" in html_of(folder)
+    assert "--evaluation.protocol standard" not in html_of(write_run(tmp_path / "b", gate=[item()]))
+
+
+def test_the_page_says_what_each_kind_of_model_learned_from(tmp_path: Path) -> None:
+    html = html_of(write_run(tmp_path / "a", learned_from="own"))
+    assert "Student: trained on the distilled images with the soft labels that the method returned with them." in html
+    assert "Student, hard labels: trained on the stored PNGs with one class per image, without the teacher." in html
+
+
+def test_a_method_with_hard_labels_only_has_one_row_of_students(tmp_path: Path) -> None:
+    hard = write_run(tmp_path / "a", method="dc", learned_from="hard", gate=[item()])
+    html = html_of(hard)
+    assert "Student, hard labels" not in html
+    assert "with one class per image (hard labels)" in html
+    assert "70.0" not in table(read_report(hard / "report.json"))  # the hard-label student's clean accuracy
+    assert "Student, hard labels" in html_of(hard, write_run(tmp_path / "b", learned_from="soft"))
+    failed = write_run(tmp_path / "c", learned_from="hard", hard_gate=[item("failed", "the check")])
+    assert "student, hard labels. The check" in html_of(failed)  # a failure is never left out
 
 
 def test_on_a_phone_every_cell_says_its_column(tmp_path: Path) -> None:
@@ -107,5 +146,9 @@ def test_on_a_phone_every_cell_says_its_column(tmp_path: Path) -> None:
     assert ".stack tr { display: grid;" in html
 
 
-def test_the_rows_of_the_images_have_names(tmp_path: Path) -> None:
-    assert "From the top: zero, one." in html_of(write_run(tmp_path / "a", classes=("zero", "one")))
+def test_every_class_of_the_distilled_images_has_its_name(tmp_path: Path) -> None:
+    html = html_of(write_run(tmp_path / "a", classes=("zero", "one")))
+    strips = re.findall(r'<figure class="strip n(\d+)"><figcaption>(\w+)</figcaption><img src="data:image/png', html)
+    assert strips == [("2", "zero"), ("2", "one")]  # the sheet is 16 x 16 pixels: two rows of two images
+    uneven = html_of(write_run(tmp_path / "b", classes=("zero", "one", "two")))
+    assert "distilled images of sre2l, no hook, a row per class" in uneven  # whole, since it cannot be cut in three

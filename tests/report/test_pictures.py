@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from guard_plugins.report import plots
-from guard_plugins.report.images import SHEET_BYTES, difference_uri, image_uri, sheet_uri
+from guard_plugins.report.images import SHEET_BYTES, difference_uri, image_uri, sheet_uri, strip_uris
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -50,6 +50,25 @@ def test_a_large_contact_sheet_is_made_small_and_a_broken_one_left_out() -> None
     assert uri.startswith("data:image/jpeg")
     assert len(uri) < 1.4 * SHEET_BYTES
     assert sheet_uri(b"nonsense") is None
+
+
+def test_a_contact_sheet_is_cut_into_its_rows() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    strips = strip_uris(buffer.getvalue(), 2)
+    assert [count for _, count in strips] == [3, 3]  # 30 pixels wide, rows of 10
+    assert np.array_equal(np.concatenate([decoded(uri) for uri, _ in strips]), pixels)
+    assert strip_uris(buffer.getvalue(), 3) == []  # no three rows of whole pixels
+    assert strip_uris(b"nonsense", 2) == []
+
+
+def test_the_rows_of_a_large_contact_sheet_are_made_small() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), np.uint8)).save(buffer, "PNG")
+    strips = strip_uris(buffer.getvalue(), 10)
+    assert sum(len(uri) for uri, _ in strips) < 1.4 * SHEET_BYTES * 2
+    assert {decoded(uri).shape for uri, _ in strips} == {(64, 640, 3)}
 
 
 LABEL = "a <b> & $c$_{d}"

@@ -44,7 +44,7 @@ def test_figures_belong_to_the_report(done: tuple[Report, Path]) -> None:
         moved = figures.arrays[f"{kind}/adversarial"].astype(np.float64) - figures.arrays["clean"]
         assert all(abs(moved[n]).max() <= eps * 1.001 + 1e-3 for n, eps in enumerate(figures.about.radii))
         median = report.curvature[kind].gradient_norm
-        assert np.sort(figures.arrays[f"{kind}/norm"])[(20 - 1) // 2] == pytest.approx(median)
+        assert np.median(figures.arrays[f"{kind}/norm"]) == pytest.approx(median)  # as the page's histograms say it
     assert figures.of("student_hard", "slices") is None
 
 

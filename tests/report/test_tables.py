@@ -34,7 +34,9 @@ def test_further_attacks_get_a_table_per_radius_and_norm() -> None:
     ]
     found = tables([("a", {"student": model(0.9, 0.8, 0.6, 0.3, more=more)})], KINDS, NAMES)
     assert [table.title for table in found] == [
-        "Accuracy under PGD-20 (L∞) along the ε curve", "Accuracy at ε = 4/255 (L∞)", "Accuracy at ε = 0.5 (L2)",
+        "Right, in percent of 100 test images, under PGD-20 (L∞) at growing ε",
+        "Right, in percent of 100 test images, at ε = 4/255 (L∞)",
+        "Right, in percent of 100 test images, at ε = 0.5 (L2)",
     ]  # fmt: skip
     assert list(found[1].heads) == ["clean", "PGD-20", "AutoAttack"]
     assert [cell.text for cell in found[1].sections[0].rows[0].cells] == ["90.0", "60.0", "55.0"]

@@ -1,4 +1,4 @@
-"""What the README shows, works: its loop is run, its commands are parsed."""
+"""What the README and the first pages of the documents show, works: the loop is run, commands are parsed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from guard_plugins.data.distilled import DistilledSet
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+DOCS = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("usage.md", "tutorial.md", "index.md"))
 COMMANDS = [
     line.split("#")[0].split("&&")[-1].strip(" $")
-    for block in re.findall(r"```console\n(.*?)```", README + USAGE, re.DOTALL)
+    for block in re.findall(r"```console\n(.*?)```", README + DOCS, re.DOTALL)
     for line in block.splitlines()
     if line.split("&&")[-1].strip(" $").startswith("guard-run")
 ]
@@ -51,7 +51,7 @@ def test_it_is_short() -> None:
     assert len(README.split()) <= 600
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "--help" not in c and "--resume" not in c])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not re.search("--(help|resume|config)", c)])
 def test_every_guard_run_command_is_valid(command: str, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     words = [word.replace("photos", str(tmp_path / "photos")) for word in shlex.split(command)[1:]]

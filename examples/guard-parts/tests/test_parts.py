@@ -47,4 +47,4 @@ def test_all_three_in_one_run(tiny_run: TinyRun) -> None:
     assert report.dataset == "shapes"
     assert report.protocol == "brightness"
     assert {entry.attack for entry in report.models.student.robust} == {"brightness"}
-    assert "Accuracy under Brightness (L∞) along the ε curve" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "test images, under Brightness (L∞) at growing ε" in (folder / "report.html").read_text(encoding="utf-8")

@@ -24,11 +24,11 @@ def clean_is_kept(clean: float, baseline: float | None, *, tolerance: float = 0.
     """
     name = "clean accuracy kept"
     if baseline is None:
-        return not_run(name, "no baseline was given")
+        return not_run(name, "needs a run without the hook beside it: guard-report compares them")
     return judged(
         name,
         good=baseline - clean <= tolerance,
-        figure=f"{percent(clean)} against {percent(baseline)} without",
+        figure=f"clean accuracy {percent(clean)} %, without the hook {percent(baseline)} %",
         value=baseline - clean,
         suggests="robustness cost clean accuracy: report both, and try a smaller h",
         otherwise="warning",
@@ -54,13 +54,13 @@ def gains_agree(
             gains.setdefault(result.eps, {})[result.attack] = gain
     spreads = {eps: _spread(by_attack) for eps, by_attack in gains.items() if len(by_attack) > 1}
     if not spreads:
-        return not_run(name, "no two attacks ran on both this and a baseline at the same radius")
+        return not_run(name, "needs two attacks at one radius, here and on a run without the hook")
     eps = max(spreads, key=lambda at: spreads[at])
     figure = ", ".join(f"{attack} {change(gain)}" for attack, gain in sorted(gains[eps].items()))
     return judged(
         name,
         good=spreads[eps] <= tolerance,
-        figure=f"points over the baseline at {radius(eps)}: {figure}",
+        figure=f"points gained over the run without the hook at {radius(eps)}: {figure}",
         value=spreads[eps],
         suggests="part of the gain may come from masked gradients: rely on the smallest gain until the others are "
         "explained",
@@ -77,7 +77,8 @@ def h_matters(curvature: Curvature | None, *, least: float = 0.02) -> GateItem:
     return judged(
         name,
         good=share >= least,
-        figure=f"a step of h = {curvature.h:.3g} changes the mean loss by {percent(share)} %",
+        figure=f"a step of length h = {curvature.h:.3g} takes the mean loss of {len(curvature.loss)} images from "
+        f"{float(curvature.loss.mean()):.3g} to {float((curvature.loss + curvature.rise).mean()):.3g}",
         value=share,
         suggests="the term was negligible beside the loss, so any gain has another cause: train with a larger h",
         otherwise="warning",

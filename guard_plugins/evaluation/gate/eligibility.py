@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from guard_plugins.artifacts.formatting import percent
 from guard_plugins.artifacts.report import GateItem
 from guard_plugins.evaluation.gate.item import judged
 from guard_plugins.evaluation.gate.subject import Subject
@@ -31,7 +30,7 @@ def logits_are_deterministic(subject: Subject, *, passes: int = 5, tolerance: fl
     return judged(
         "deterministic logits",
         good=change <= tolerance,
-        figure=f"largest relative change over {passes} passes {change:.1e}",
+        figure=f"over {passes} passes the logits change by at most {change:.1g} of their size",
         value=change,
         finding="the same images get other logits every time",
         suggests="the forward pass is random, and such a model looks too robust under standard attacks: average "
@@ -46,7 +45,7 @@ def forward_does_not_optimise(subject: Subject) -> GateItem:
     return judged(
         "no optimisation inside the forward pass",
         good=not watch.calls,
-        figure=f"{watch.calls} calls of autograd in one forward pass",
+        figure=f"one forward pass calls autograd {watch.calls} times",
         value=float(watch.calls),
         finding="the forward pass computes gradients itself",
         suggests="standard attacks do not work against an inner optimisation: an adaptive attack is needed",
@@ -61,7 +60,7 @@ def outputs_are_logits(subject: Subject) -> GateItem:
     return judged(
         "logits, not probabilities",
         good=not probable,
-        figure=f"outputs from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
+        figure=f"the outputs lie between {float(logits.min()):.3g} and {float(logits.max()):.3g}",
         finding="the model returns probabilities, not logits",
         suggests="every row sums to one: remove the softmax from the model before attacking it",
     )
@@ -83,7 +82,7 @@ def gradients_are_not_zero(subject: Subject, *, tolerance: float = 0.01) -> Gate
     return judged(
         "input gradients are not zero",
         good=rate <= subject.slack(tolerance),
-        figure=f"{percent(rate)} % of the images have an input gradient of exactly zero",
+        figure=f"{zero} of {len(subject.labels)} images have an input gradient of exactly zero",
         value=rate,
         finding=f"no gradient reaches the pixels of {zero} of {len(subject.labels)} images",
         suggests="a step that is not differentiable (such as quantisation) or a saturated softmax blocks the gradient: "

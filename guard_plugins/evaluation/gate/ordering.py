@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from guard_plugins.artifacts.formatting import change, percent, points, radius
+from guard_plugins.artifacts.formatting import percent, points, radius
 from guard_plugins.artifacts.report import GateItem
 from guard_plugins.evaluation.gate.item import judged, not_run
 
@@ -26,10 +26,13 @@ def never_above_clean(clean: float, results: Sequence[AttackResult]) -> GateItem
     if not results:
         return not_run(name, "no attack was run")
     worst = max(results, key=lambda result: result.accuracy)
+    # Radius 0 is the clean accuracy once more: it counts, but says little.
+    shown = max([result for result in results if result.eps] or [worst], key=lambda result: result.accuracy)
     return judged(
         name,
         good=worst.accuracy <= clean + 1e-9,
-        figure=f"highest {percent(worst.accuracy)} ({worst.attack}), clean {percent(clean)}",
+        figure=f"clean {percent(clean)} %, highest under attack {percent(shown.accuracy)} % ({shown.attack} at "
+        f"{radius(shown.eps, shown.norm)}) on {shown.images} images",
         value=worst.accuracy - clean,
         finding=f"accuracy under {worst.attack} is {points(worst.accuracy - clean)} points above clean accuracy at "
         f"{radius(worst.eps, worst.norm)} on {worst.images} images",
@@ -49,7 +52,7 @@ def clean_above_chance(clean: float, *, classes: int, images: int) -> GateItem:
     return judged(
         "clean accuracy above chance",
         good=clean > chance + 1.645 * math.sqrt(chance * (1 - chance) / images),
-        figure=f"clean {percent(clean)}, chance {percent(chance)}",
+        figure=f"clean {percent(clean)} % of {images} images, chance {percent(chance)} %",
         value=clean - chance,
         suggests="the model learned next to nothing, so there is no robustness to measure",
         otherwise="warning",
@@ -77,8 +80,8 @@ def stronger_is_lower(results: Sequence[AttackResult], *, tolerance: float = 0.0
     return judged(
         name,
         good=excess <= 0,
-        figure=f"closest pair: {strong.attack} {percent(strong.accuracy)} after {weak.attack} {percent(weak.accuracy)} "
-        f"at {radius(eps)}",
+        figure=f"closest pair: the stronger {strong.attack} leaves {percent(strong.accuracy)} %, the weaker "
+        f"{weak.attack} {percent(weak.accuracy)} % at {radius(eps)} on {strong.images} images",
         value=strong.accuracy - weak.accuracy,
         finding=f"{strong.attack} is too weak at {radius(eps)}: {points(strong.accuracy - weak.accuracy)} points above "
         f"{weak.attack} on {strong.images} images",
@@ -113,7 +116,8 @@ def square_not_below_white_box(results: Sequence[AttackResult], *, tolerance: fl
     return judged(
         name,
         good=worst <= max(tolerance, 2.5 / images),
-        figure=f"breaks {percent(worst)} % of the images that {white_name} did not, at {radius(eps)}",
+        figure=f"{percent(worst)} % of {images} images resist {white_name} and break without gradients, at "
+        f"{radius(eps)}",
         value=worst,
         finding=f"{white_name} is too weak at {radius(eps)}: without gradients {points(worst)} points more break on "
         f"{images} images",
@@ -140,7 +144,8 @@ def curve_is_monotone(results: Sequence[AttackResult], *, tolerance: float = 0.0
     return judged(
         name,
         good=rise <= max(tolerance, 2.5 / far.images),
-        figure=f"largest change {change(rise)} points ({near.attack}, {radius(near.eps)} to {radius(far.eps)})",
+        figure=f"{'rises by up to' if rise > 0 else 'never rises, and falls by at least'} {points(rise)} points ("
+        f"{near.attack}, {radius(near.eps)} to {radius(far.eps)}, {far.images} images)",
         value=rise,
         finding=f"{far.attack} is too weak at {radius(far.eps)}: {points(rise)} points above {radius(near.eps)} on "
         f"{far.images} images",

@@ -32,7 +32,8 @@ def margin_losses_agree(subject: Subject, *, tolerance: float = 0.05) -> GateIte
     return judged(
         "margin losses agree",
         good=not any(clearly_more(plain, left, tolerance) for left in margins),
-        figure=f"cross-entropy {percent(share(plain))}, CW {percent(cw)}, DLR {percent(dlr)} at {radius(subject.eps)}",
+        figure=f"{_where(subject)}, PGD on the cross-entropy leaves {percent(share(plain))} % right, on the CW margin "
+        f"{percent(cw)} %, on the DLR margin {percent(dlr)} %",
         value=share(plain) - min(cw, dlr),
         finding=f"{_weak(subject)}: margin losses break "
         f"{points(share(plain) - min(cw, dlr))} points more on {len(plain)} images",
@@ -53,8 +54,8 @@ def converged(subject: Subject, *, tolerance: float = 0.005) -> GateItem:
     return judged(
         "twice the steps and 5 restarts change nothing",
         good=not any(clearly_more(base, left, tolerance) for left in stronger),
-        figure=f"{_named(subject)} {percent(share(base))}, with {2 * steps} steps {percent(doubled)}, "
-        f"with 5 restarts more {percent(restarted)}, at {radius(subject.eps)} on {len(base)} images",
+        figure=f"{_where(subject)}, {_named(subject)} leaves {percent(share(base))} % right, {2 * steps} steps "
+        f"{percent(doubled)} %, 5 restarts more {percent(restarted)} %",
         value=excess,
         finding=f"{_weak(subject)}: {points(excess)} points too high on {len(base)} images",
         suggests="the attack has not converged: evaluate with more steps and restarts, and expect masked gradients",
@@ -71,11 +72,12 @@ def scale_of_logits_is_immaterial(subject: Subject, *, tolerance: float = 0.02) 
     rates = {1.0: share(left)}
     rates |= {s: share(subject.left_by(attack, left, model=Rescaled(subject.model, 1 / s))) for s in SCALES}
     change = rates[1.0] - min(rates.values())
-    figure = ", ".join(f"÷{scale:g} {percent(rate)}" for scale, rate in rates.items())
+    divided = ", ".join(f"by {scale:g} {percent(rates[scale])} %" for scale in SCALES)
     return judged(
         "logit scale makes no difference",
         good=change <= subject.slack(tolerance),
-        figure=f"accuracy under PGD with logits {figure}",
+        figure=f"{_where(subject)}, {_named(subject)} leaves {percent(rates[1.0])} % right, with logits "
+        f"divided {divided}",
         value=change,
         finding=f"{_weak(subject)}: with smaller logits it breaks {points(change)} "
         f"points more on {len(subject.labels)} images",
@@ -111,7 +113,8 @@ def teacher_is_of_little_help(subject: Subject, *, tolerance: float = 0.05) -> G
     return judged(
         name,
         good=not clearly_more(left, both, tolerance),
-        figure=f"{attack.label} breaks {percent(only)} % of the images, which PGD on cross-entropy and margin did not",
+        figure=f"PGD on cross-entropy and margin leaves {_of(left)} images right at {radius(subject.eps)}; "
+        f"{attack.label} breaks {int((left & ~both).sum())} of these",
         value=only,
         finding=f"{_weak(subject)}: {attack.label} breaks {points(only)} points more on {len(left)} images",
         suggests="the gradients of the teacher or of the smooth ReLU are more useful than the model's own, which are "
@@ -135,11 +138,13 @@ def noise_is_weaker(subject: Subject, *, draws: int = 100, tolerance: float = 0.
 
 def _weaker(subject: Subject, name: str, breaks: str, attack: Transfer | Noise, tolerance: float) -> GateItem:
     left = subject.robust(subject.attack)
-    only = share(left & ~subject.left_by(attack, left))
+    broken = left & ~subject.left_by(attack, left)
+    only = share(broken)
     return judged(
         name,
         good=only <= subject.slack(tolerance),
-        figure=f"{breaks} {percent(only)} % of the images, which {_named(subject)} did not",
+        figure=f"{_named(subject)} leaves {_of(left)} images right at {radius(subject.eps)}; {breaks} "
+        f"{int(broken.sum())} of these",
         value=only,
         finding=f"{_weak(subject)}: {breaks} {points(only)} points more on {len(left)} images",
         suggests="this attack uses no gradients of the model and still beats them: they are masked",
@@ -153,7 +158,7 @@ def falls_to_zero(subject: Subject) -> GateItem:
     return judged(
         "ε curve falls to zero",
         good=rate <= subject.slack(chance),
-        figure=f"accuracy {percent(rate)} at ε = 0.5, chance {percent(chance)}",
+        figure=f"at ε = 0.5, {percent(rate)} % of {len(subject.labels)} images are right, chance {percent(chance)} %",
         value=rate,
         finding=f"{percent(rate)} % of {len(subject.labels)} images survive ε = 0.5, where no model can resist",
         suggests="no model can resist so large a perturbation: the attack fails because gradients are masked",
@@ -167,6 +172,14 @@ def _alike(kind: type[PGD], attack: PGD) -> PGD:
 
 def _named(subject: Subject) -> str:
     return subject.attack.label.replace(subject.attack.name, subject.attack.display, 1)
+
+
+def _where(subject: Subject) -> str:
+    return f"at {radius(subject.eps)} on {len(subject.labels)} images"
+
+
+def _of(left: Tensor) -> str:
+    return f"{int(left.sum())} of {len(left)}"
 
 
 def _weak(subject: Subject) -> str:
