@@ -26,7 +26,7 @@ class Recipe:
         weight_decay: Weight decay.
         schedule: Learning-rate schedule, per step.
         temperature: T of the soft labels.
-        loss: What is minimised under soft labels: ``kl``, the divergence of the softmaxes at T; ``mse``, the mean square
+        loss: What is minimised under soft labels: ``kl``, the divergence of softmaxes at T; ``mse``, the mean square
             of the logits' difference, where T plays no part.
         squared: Whether the divergence is multiplied by T².
         hard: Weight of the cross-entropy with the classes, mixed like the images, beside the loss under soft labels.
