@@ -165,7 +165,7 @@ def _resumed(early: Any, rest: Sequence[str]) -> Request:
             f"There is no run to resume in {path} (--resume)", seen=f"{config} is missing",
             do="Give the folder of an earlier run, such as runs/sre2l-digits-...",
         )  # fmt: skip
-    allowed = ("--checkpoint-every", "--plugin=", "--log")
+    allowed = ("--checkpoint-every", "--plugin=", "--log", "--teacher.cache")
     other = [flag for flag in rest if flag.startswith("-") and not flag.startswith(allowed)]
     if other:
         raise ConfigError(

@@ -20,7 +20,7 @@ from guard_plugins.testing import check_installed, check_method, tiny_task
 from guard_plugins.testing.fixtures import TinyRun
 
 SHORT = {"experts": 2, "iterations": 4, "syn_steps": 2, "expert_epochs": 1, "latest_start": 1, "augment": "none"}
-QUICK: dict[str, Any] = {"mtt": SHORT, "teacher": {"network": "convnet3-bn"}}
+QUICK: dict[str, Any] = {"mtt": SHORT}
 
 
 def mtt(**options: Any) -> MTT:
@@ -38,9 +38,8 @@ def test_it_is_installed() -> None:
 def test_a_whole_run_with_all_of_datm(tiny_run: TinyRun) -> None:
     asked = {**SHORT, "labels": "learned", "latest_start": 2, "easy_start": 1, "expansion": 2, "batch": 7}
     # Momentum, as an expert that hardly moves leaves nothing to match.
-    teacher = {"network": "convnet3", "epochs": 3, "momentum": 0.9, "batch_size": 20}
-    student = {"network": "convnet3", "epochs": 2}
-    report, folder = tiny_run("mtt", mtt={**asked, "augment": "dsa"}, teacher=teacher, student=student)
+    teacher = {"epochs": 3, "momentum": 0.9, "batch_size": 20}
+    report, folder = tiny_run("mtt", mtt={**asked, "augment": "dsa"}, teacher=teacher, student={"epochs": 2})
     assert report.hook is not None
     assert report.hook.regularised_steps == report.hook.steps == 18
     assert report.learned_from == "own"
@@ -147,7 +146,7 @@ class Expert:
 @pytest.mark.parametrize("labels", ["hard", "learned"])
 def test_matching_brings_the_student_nearer(labels: str) -> None:
     options = {"iterations": 12, "syn_steps": 5, "experts": 1, "labels": labels}
-    task = tiny_task(MTT, settings=QUICK | {"mtt": {**SHORT, **options}, "teacher": {"network": "convnet3-bn"}})
+    task = tiny_task(MTT, settings={"mtt": {**SHORT, **options}})
     model = task.network(stage="teacher")
     known = trained_expert(model, task, epochs=3, seed=1)
     method = mtt(**options, lr_images=20.0, lr_student=0.1, lr_lr=1e-3)
