@@ -59,7 +59,8 @@ def resolve(method: str, layers: Sequence[Layer], *, given: type[Method] | None 
     if by_size is not None:
         config = compose(found, [by_size, *layers])
     parts = used_parts(config, host)
-    refuse_idle(config, found, host.datasets[config.dataset], layers)
+    recipe = host.recipes[config.student.protocol].recipe
+    refuse_idle(config, found, host.datasets[config.dataset], layers, recipe)
     return _recorded(config, parts, given)
 
 

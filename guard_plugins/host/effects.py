@@ -19,6 +19,7 @@ from guard_plugins.config.section import ForeignWeights
 from guard_plugins.data.base import DataSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method
+from guard_plugins.training.recipes import Recipe
 
 Path = tuple[str, ...]
 
@@ -42,7 +43,13 @@ class Idle(NamedTuple):
     do: str = "Leave it out, or change what it stands beside."
 
 
-def refuse_idle(config: RunConfig, method: type[Method], dataset: type[DataSet], layers: Sequence[Layer]) -> None:
+def refuse_idle(
+    config: RunConfig,
+    method: type[Method],
+    dataset: type[DataSet],
+    layers: Sequence[Layer],
+    recipe: Recipe | None = None,
+) -> None:
     """Refuse what the user gave and nothing would read.
 
     A value in a file or a variable passes where it is the value that would hold anyway, so that a run's own
@@ -54,13 +61,14 @@ def refuse_idle(config: RunConfig, method: type[Method], dataset: type[DataSet],
         method: The method's class.
         dataset: The data set's class.
         layers: Where the settings came from, weakest first.
+        recipe: The students' recipe as it was registered.
 
     Raises:
         ConfigError: If a setting would do nothing.
     """
     plain = None
     found: dict[tuple[str, str], list[str]] = {}
-    for idle in idle_settings(config, method, dataset):
+    for idle in idle_settings(config, method, dataset, recipe):
         given, caused = _strongest(layers, idle.path), _strongest(layers, idle.cause)
         if given < 0 or (idle.cause and caused > given) or layers[given].may_be_idle == "yes":
             continue
@@ -74,18 +82,21 @@ def refuse_idle(config: RunConfig, method: type[Method], dataset: type[DataSet],
         raise ConfigError(f"{', '.join(flags)} would do nothing: {why}", do=do)
 
 
-def idle_settings(config: RunConfig, method: type[Method], dataset: type[DataSet]) -> Iterator[Idle]:
+def idle_settings(
+    config: RunConfig, method: type[Method], dataset: type[DataSet], recipe: Recipe | None = None
+) -> Iterator[Idle]:
     """Yield every setting that has no effect in this configuration, whether given or not.
 
     Args:
         config: The resolved configuration.
         method: The method's class.
         dataset: The data set's class.
+        recipe: The students' recipe as it was registered.
     """
     yield from _of_data(config, dataset)
     yield from _of_teacher(config, method)
     yield from _of_hook(config, method)
-    yield from _of_students(config, method)
+    yield from _of_students(config, method, recipe)
     for path, why in method.idle(config).items():
         yield Idle(tuple(path.split(".")), why)
 
@@ -150,9 +161,12 @@ def _why_no_hook(config: RunConfig, method: type[Method]) -> tuple[str, Path]:
     return "", ()
 
 
-def _of_students(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
+def _of_students(config: RunConfig, method: type[Method], recipe: Recipe | None) -> Iterator[Idle]:
     if method.labels == "hard" and config.student.labels != "own":
         yield Idle(("student", "temperature"), f"students of {method.name} learn from hard labels", ("method",))
+    elif recipe is not None and recipe.loss == "mse" and "own" not in (method.labels, config.student.labels):
+        why = f"students of the recipe {config.student.protocol} compare logits, without a temperature"
+        yield Idle(("student", "temperature"), f"{why} (--student.protocol)", ("student", "protocol"))
     if config.student.cutmix and config.student.mixup:
         yield Idle(("student", "mixup"), "CutMix takes its place (--student.cutmix)", ("student", "cutmix"))
 

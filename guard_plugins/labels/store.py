@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from guard_plugins.data.mixing import Mix, mix
@@ -33,12 +34,15 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
         folder: The folder with the files; every number in them is checked.
         images: The distilled images the labels were made for, shape (N, C, H, W).
         device: Where to compute; where the images are if None.
+        labels: Classes of the images, int64 of shape (N,), where batches are to have them beside the logits.
 
     Raises:
         ArtifactError: If the labels are of other images, or a file is missing or damaged; the message names it.
     """
 
-    def __init__(self, folder: Path, images: Tensor, device: torch.device | None = None) -> None:
+    def __init__(
+        self, folder: Path, images: Tensor, device: torch.device | None = None, *, labels: Tensor | None = None
+    ) -> None:
         self.card = _card_of(folder)
         self.total = self.card.epochs * self.card.per_epoch
         if self.card.source != hash_of(images):
@@ -48,6 +52,7 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
                 do="Use the labels that lie beside the set in its run's folder.",
             )
         self._device = images.device if device is None else device
+        self._labels = labels
         self._images = placed(images, self._device)
         self._shards = [read_shard(folder / name, self.card, epochs) for name, epochs in self.card.shards().items()]
 
@@ -67,7 +72,8 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
     def batch(self, step: int) -> StudentBatch:
         """Return the stored batch of step ``step``."""
         start = step * self.card.batch
-        return StudentBatch(*self.replay(torch.arange(start, start + self.card.batch)), soft=True)
+        items = torch.arange(start, start + self.card.batch)
+        return StudentBatch(*self.replay(items), soft=True, classes=self._classes(items))
 
     def replay(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return the views (B, C, H, W) and logits (B, K, float32) of ``items``, int64 of shape (B,)."""
@@ -83,6 +89,18 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
         if how is not None:
             own = mix(own, images[where[len(items) :]], how)
         return own, self._each("logits", items).to(device).float()
+
+    def _classes(self, items: Tensor) -> Tensor | None:
+        """Return the classes of the images of ``items``, one-hot, mixed like these, shape (B, K); None if unknown."""
+        if self._labels is None:
+            return None
+        how = None if self.card.mix == "none" else self._mix(items)
+        targets = F.one_hot(self._labels, self.card.classes).float()
+        own = targets[self._each("rows", items).long()]
+        if how is not None:
+            partners = targets[self._each("rows", how.partner).long()]
+            own = own.lerp(partners, (1 - how.share).to(own).view(-1, 1))
+        return own.to(self._device)
 
     def _mix(self, items: Tensor) -> Mix:
         """Return how the items are mixed, with the numbers of their partners' items."""

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Final, Literal
 from guard_plugins.config.schema import Augment, StudentConfig
 
 Optimizer = Literal["adamw", "sgd"]
-Schedule = Literal["one-cycle", "cosine", "warm-up-cosine", "half-cosine", "step"]
+Schedule = Literal["one-cycle", "cosine", "warm-up-cosine", "half-cosine", "step", "late-steps"]
+Loss = Literal["kl", "mse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,11 @@ class Recipe:
         weight_decay: Weight decay.
         schedule: Learning-rate schedule, per step.
         temperature: T of the soft labels.
-        squared: Whether the soft-label loss is multiplied by T².
+        loss: What is minimised under soft labels: ``kl``, the divergence of softmaxes at T; ``mse``, the mean square
+            of the logits' difference, where T plays no part.
+        squared: Whether the divergence is multiplied by T².
+        hard: Weight of the cross-entropy with the classes, mixed like the images, beside the loss under soft labels.
+        ema: Decay per step of the running mean of the weights that the student ends with; 0 for the last weights.
         mixup: Alpha of MixUp, 0 for none.
         cutmix: Alpha of CutMix, 0 for none.
         augment: Augmentation before mixing.
@@ -38,7 +43,10 @@ class Recipe:
     weight_decay: float
     schedule: Schedule
     temperature: float = 20.0
+    loss: Loss = "kl"
     squared: bool = False
+    hard: float = 0.0
+    ema: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     augment: Augment

@@ -49,9 +49,14 @@ def step_down(step: int, total: int) -> float:
     return 1.0 if step <= total // 2 else 0.1
 
 
+def late_steps(step: int, total: int) -> float:
+    """Return the factor on the initial rate: halved after 80, 90 and 95 % of the steps (EDC, arXiv 2404.13733)."""
+    return 0.5 ** sum(20 * step >= share * total for share in (16, 18, 19))
+
+
 _FACTORS: Final[dict[Schedule, Callable[[int, int], float]]] = {
     "one-cycle": one_cycle, "cosine": cosine, "warm-up-cosine": warm_up_cosine, "half-cosine": half_cosine,
-    "step": step_down,
+    "step": step_down, "late-steps": late_steps,
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import Recipe, recipe_of
 from guard_plugins.training.schedules import learning_rate
 from guard_plugins.training.student_batches import StudentBatch, StudentBatches
+from guard_plugins.training.weight_average import WeightAverage
 
 
 def train_students(task: Task, batches: Callable[[str], StudentBatches], *, name: str) -> list[Normalised]:
@@ -36,7 +37,7 @@ def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normali
 
     Args:
         task: Gives settings (section ``student``), seeds, device and progress.
-        batches: The batches. The loss is the KL divergence for soft labels and the cross-entropy for hard ones.
+        batches: The batches. The loss is the recipe's for soft labels and the cross-entropy for hard ones.
         stage: Name of the loop; the student's first weights depend on it.
 
     Returns:
@@ -50,15 +51,21 @@ def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normali
     optimizer = _optimizer(student, recipe)
     scheduler = learning_rate(optimizer, recipe.schedule, batches.total)
     student.train()
-    state = LoopState(model=student, optimizer=optimizer, scheduler=scheduler)
+    average = WeightAverage(student, decay=recipe.ema) if recipe.ema else None
+    beside = {} if average is None else {"average": average}
+    state = LoopState(model=student, optimizer=optimizer, scheduler=scheduler, **beside)
     for step in task.steps(stage, batches.total, state=state):
         batch = batches.batch(step.index)
-        loss = _loss(student(batch.images), batch, recipe)
+        loss = student_loss(student(batch.images), batch, recipe)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step()
+        if average is not None:
+            average.update(student)
         step.log(loss=loss.detach())
+    if average is not None:
+        average.give(student)
     return student.eval()
 
 
@@ -74,11 +81,25 @@ def soft_label_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tens
     return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="batchmean", log_target=True)
 
 
-def _loss(logits: Tensor, batch: StudentBatch, recipe: Recipe) -> Tensor:
+def student_loss(logits: Tensor, batch: StudentBatch, recipe: Recipe) -> Tensor:
+    """Return what a student minimises on a batch, a scalar.
+
+    Args:
+        logits: The student's, shape (B, K).
+        batch: The targets; with ``classes`` where the recipe has a ``hard`` loss.
+        recipe: Which loss.
+    """
     if not batch.soft:
         return F.cross_entropy(logits, batch.targets)
-    loss = soft_label_loss(logits, batch.targets, recipe.temperature)
-    return loss * recipe.temperature**2 if recipe.squared else loss
+    if recipe.loss == "mse":
+        loss = F.mse_loss(logits, batch.targets)
+    else:
+        loss = soft_label_loss(logits, batch.targets, recipe.temperature)
+        loss = loss * recipe.temperature**2 if recipe.squared else loss
+    if not recipe.hard:
+        return loss
+    assert batch.classes is not None  # since the batches know the recipe
+    return loss + recipe.hard * F.cross_entropy(logits, batch.classes)
 
 
 def _optimizer(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

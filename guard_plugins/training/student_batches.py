@@ -27,11 +27,13 @@ class StudentBatch(NamedTuple):
         images: The views, shape (B, C, H, W).
         targets: The teacher's logits on exactly these views, or one-hot labels, mixed like the images; shape (B, K).
         soft: Whether the targets are logits.
+        classes: Where the recipe asks for them beside logits: one-hot labels, mixed like the images; shape (B, K).
     """
 
     images: Tensor
     targets: Tensor
     soft: bool
+    classes: Tensor | None = None
 
 
 class StudentBatches(Protocol):
@@ -118,13 +120,21 @@ class OnlineBatches:
         images = parameters.view.of(self._set.read(parameters.rows, images=self._images, device=self._device))
         images = images if parameters.mix is None else parameters.mix.of(images)
         if self._teacher is not None:
-            return StudentBatch(images, self._teacher(images), soft=True)
-        return self._with_own_labels(images, rows, parameters.mix)
+            batch = StudentBatch(images, self._teacher(images), soft=True)
+        else:
+            batch = self._with_own_labels(images, rows, parameters.mix)
+        if not (batch.soft and self._recipe.hard):
+            return batch
+        return batch._replace(classes=self._one_hot(rows, parameters.mix))
 
     def _with_own_labels(self, images: Tensor, rows: Tensor, mix: Mix | None) -> StudentBatch:
         """Return a batch with the set's own labels."""
+        return StudentBatch(images, self._one_hot(rows, mix), soft=False)
+
+    def _one_hot(self, rows: Tensor, mix: Mix | None) -> Tensor:
+        """Return the classes of training images, mixed like these, shape (B, K)."""
         targets = F.one_hot(self._labels[rows // self._set.per_image], self._classes).float()
-        return StudentBatch(images, targets if mix is None else mix.targets(targets), soft=False)
+        return targets if mix is None else mix.targets(targets)
 
 
 class FixedLabelBatches(OnlineBatches):

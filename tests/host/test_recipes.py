@@ -84,3 +84,11 @@ def test_a_recipe_that_is_none_is_refused(tmp_path: Path) -> None:
                     "    name = 'wrong'\n    summary = ''\n    recipe = 3\n")  # fmt: skip
     host = PluginHost(only=[], files=[path])
     assert host.broken["wrong.py"].reason == "register_recipes returned Wrong, whose `recipe` is no Recipe"
+
+
+def test_a_temperature_beside_a_recipe_that_compares_logits_is_refused(plugin: Path) -> None:
+    plugin.write_text(PLUGIN.replace('schedule="step"', 'schedule="step", loss="mse"'))
+    asked: dict[str, Any] = {"plugin": [plugin], "student": {"protocol": "brief", "temperature": 4.0}}
+    with pytest.raises(ConfigError, match=r"--student.temperature would do nothing: students of the recipe brief"):
+        configure("sre2l", **asked)
+    configure("sre2l", **asked | {"student": {"protocol": "brief"}})

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from guard_plugins import configure
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.teacher import read_card
+from guard_plugins.cli.arguments import parse
 from guard_plugins.errors import ConfigError, PluginError
 from guard_plugins.host import PluginHost
 from guard_plugins.pipeline.context import RunContext
@@ -195,3 +197,15 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path: 
 @pytest.mark.usefixtures("several")
 def test_a_method_with_several_teachers_passes_the_contract() -> None:
     check_method(PluginHost(only=["several"]).method("several"), settings={"late": 1})
+
+
+def test_a_resumed_run_may_be_told_the_cache_again(tmp_path: Path) -> None:
+    config, cache = configure("sre2l", teacher={"cache": tmp_path / "first"}), tmp_path / "cache"
+    text = yaml.safe_dump(config.model_dump(mode="json"))
+    (tmp_path / "config.yaml").write_text(text)
+    assert "cache" not in text
+    asked = parse(["--resume", str(tmp_path), "--teacher.cache", str(cache)]).config
+    assert asked.teacher.cache == cache
+    assert asked.model_dump() == config.model_dump()
+    with pytest.raises(ConfigError, match=r"--teacher.epochs cannot be given with --resume"):
+        parse(["--resume", str(tmp_path), "--teacher.epochs", "3"])

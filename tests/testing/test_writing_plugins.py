@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 import guard_plugins
-from guard_plugins import DistilledSet, Method, Task, TeacherSpec, hookspecs
+from guard_plugins import DistilledSet, LoopState, Method, Task, TeacherSpec, hookspecs
+from guard_plugins.data.classwise import Classwise
 from guard_plugins.host import PluginHost
 from guard_plugins.host.validation import BASES
 from guard_plugins.scaffold.write import rendered, write_file
@@ -36,17 +38,21 @@ def public_modules() -> set[str]:
     return {"guard_plugins", *listed}
 
 
+WHOLE = ("Matched", "Smoothed", "Committee")
+
+
 def examples() -> list[str]:
     """Return the snippets that are whole methods of their own."""
-    return [text for text in blocks("python") if text.startswith(("class Smoothed", "class Committee"))]
+    return [text for text in blocks("python") if text.startswith(tuple(f"class {name}(" for name in WHOLE))]
 
 
 @pytest.mark.parametrize("snippet", examples(), ids=lambda text: text.split("(")[0])
 def test_every_whole_method_passes_the_contract(snippet: str) -> None:
     known = {"Method": Method, "DistilledSet": DistilledSet, "TeacherSpec": TeacherSpec, "torch": torch}
-    scope: dict[str, object] = {**known, "recipe_of": recipe_of, "__name__": __name__}
+    more = {"recipe_of": recipe_of, "Classwise": Classwise, "F": F, "LoopState": LoopState}
+    scope: dict[str, object] = {**known, **more, "__name__": __name__}
     exec(snippet, scope)
-    (method,) = [value for name, value in scope.items() if name in ("Smoothed", "Committee")]
+    (method,) = [value for name, value in scope.items() if name in WHOLE]
     check_method(method, instant=True)  # type: ignore[arg-type]
 
 
@@ -60,6 +66,7 @@ def test_every_snippet_is_cut_from_what_the_scaffold_writes(snippet: str, tmp_pa
 
 
 def test_there_are_snippets_of_every_part() -> None:
+    assert len(examples()) == len(WHOLE)
     assert (len(SCAFFOLD), len(blocks("toml")), len(blocks("sh"))) == (5, 1, 2)
 
 

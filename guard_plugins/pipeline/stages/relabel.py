@@ -9,6 +9,7 @@ from guard_plugins.labels.relabel import relabel
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage, Written
+from guard_plugins.training.recipes import recipe_of
 
 
 class RelabelStage(Stage):
@@ -43,5 +44,6 @@ class RelabelStage(Stage):
 
     def restore(self, run: RunContext) -> None:
         """Open the labels on disk."""
-        images = run.results.distilled.decoded().images
-        run.results.stored = StoredLabels(run.folder.labels, images, run.task.device)
+        decoded = run.results.distilled.decoded()
+        labels = decoded.labels if recipe_of(run.config.student, run.task.recipes).hard else None
+        run.results.stored = StoredLabels(run.folder.labels, decoded.images, run.task.device, labels=labels)

@@ -70,7 +70,8 @@ def batches_of(
 def _stored(
     task: Task, distilled: DistilledSet, path: Path, folder: Path, given: Mapping[str, Any]
 ) -> tuple[StoredLabels, str]:
-    stored = StoredLabels(folder, distilled.decoded().images, task.device)
+    decoded, recipe = distilled.decoded(), recipe_of(task.config.student, task.recipes)
+    stored = StoredLabels(folder, decoded.images, task.device, labels=decoded.labels if recipe.hard else None)
     _require_classes(stored.card.classes, task, path)
     if given.get("epochs") not in (None, stored.card.epochs):
         raise ConfigError(
@@ -84,7 +85,6 @@ def _stored(
             "nothing",
             do="Leave it out, or give a --teacher in place of --student.labels stored.",
         )
-    recipe = recipe_of(task.config.student, task.recipes)
     said = f"Students learned from the soft labels in {folder}, with their views and batches, "
     said += f"by the recipe {task.config.student.protocol} (--student.protocol) at T = {recipe.temperature:g}."
     return stored, said
