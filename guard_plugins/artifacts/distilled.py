@@ -82,7 +82,7 @@ def load_distilled(folder: Path) -> DistilledSet:
     """
     path = folder / TENSORS
     try:
-        tensors: dict[str, Any] = load_file(path)
+        tensors: dict[str, Any] = load_file(regular(path))
         for name in {"student_lr", "student_steps"} & tensors.keys():
             tensors[name] = tensors[name].item()
         return DistilledSet(**tensors)

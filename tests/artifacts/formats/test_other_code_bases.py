@@ -184,6 +184,11 @@ def test_a_pipe_in_a_set_is_not_waited_for(tmp_path: Path) -> None:
     assert "no regular file" in refusal(tmp_path)
 
 
+def test_a_pipe_in_place_of_the_tensors_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "distilled.safetensors")
+    assert "no regular file" in refusal(tmp_path)
+
+
 def test_colours_of_a_palette_are_looked_up(tmp_path: Path) -> None:
     save_distilled(tmp_path, DistilledSet(torch.rand(1, 3, 8, 8), torch.tensor([0])), ("a", "b"))
     (tmp_path / "distilled.safetensors").unlink()
