@@ -47,6 +47,8 @@ class Method(ABC):
             will take: all that takes long is in loops of ``task.steps`` or ``task.monitor.track``, which end early.
         reads: Of a method with a ``train_teacher`` of its own: the options of the section ``teacher`` that it reads,
             such as ``("teacher.epochs", "teacher.lr")``; giving any other is then an error. None leaves it open.
+        networks: Those of its own options that name a network, such as ``("mine.network",)``: a name that nobody knows
+            is then refused at once, and the run records whose network it is.
 
     Args:
         config: The validated options.
@@ -63,6 +65,7 @@ class Method(ABC):
     returns_soft_labels: ClassVar[bool] = False
     rehearsable: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...] | None] = None
+    networks: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config

@@ -18,7 +18,7 @@ from torch import Tensor
 from guard_plugins.artifacts.atomic import made, replacing, write_text
 from guard_plugins.artifacts.sets.streamed import write_streamed
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.images.whole import require_whole
+from guard_plugins.data.images.whole import regular, require_whole
 from guard_plugins.errors import DamagedError, TrainingError
 
 TENSORS = "distilled.safetensors"
@@ -82,7 +82,7 @@ def load_distilled(folder: Path) -> DistilledSet:
     """
     path = folder / TENSORS
     try:
-        tensors: dict[str, Any] = load_file(path)
+        tensors: dict[str, Any] = load_file(regular(path))
         for name in {"student_lr", "student_steps"} & tensors.keys():
             tensors[name] = tensors[name].item()
         return DistilledSet(**tensors)
@@ -145,11 +145,11 @@ def _read_pngs(paths: Sequence[Path]) -> Tensor:
 
 
 def _read_png(path: Path) -> Tensor:
-    with Image.open(path, formats=["PNG"]) as image:
+    with Image.open(regular(path), formats=["PNG"]) as image:
         if image.width * image.height > LARGEST:
             raise ValueError(f"{path.name} claims {image.width} x {image.height} pixels")
         require_whole(image, path)
-        pixels = torch.from_numpy(np.array(image))
+        pixels = torch.from_numpy(np.array(image.convert("RGB") if image.mode == "P" else image))
     if pixels.dtype != torch.uint8:
         raise ValueError(f"{path.name} has pixels of {pixels.dtype}, not bytes")
     return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)

@@ -199,6 +199,8 @@ def _early(argv: Sequence[str]) -> tuple[Any, list[str]]:
     command_options(parser)
     parser.add_argument("--method")
     parser.add_argument("--plugin", action="append", default=None)
+    if argv and not argv[0].startswith("-") and any(word.split("=")[0] == "--method" for word in argv):
+        raise ConfigError(f"The method is given twice: {argv[0]!r} and --method", do="Give one of them.")
     early, rest = parser.parse_known_args(_joined_range(_short_teacher(_named_first(argv))))
     files = [f"--plugin={name}" for name in early.plugin or ()]
     return early, ([f"--method={early.method}"] if early.method else []) + files + rest

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from guard_plugins.config.empty import refuse_empty
 from guard_plugins.config.explain import explain
 from guard_plugins.config.layers import Layer
 from guard_plugins.config.presets import PRESETS
@@ -78,6 +79,7 @@ def parse(argv: Sequence[str]) -> EvaluationRequest:
     flags = command_line(EvaluationRequest, arguments, parser)
     for old, new in renamed.items():
         sys.stderr.write(f"note: {old} is now called {new}\n")
+    refuse_empty(EvaluationRequest, flags.values)
     try:
         request = EvaluationRequest.model_validate(flags.values)
     except ValidationError as error:

@@ -24,7 +24,7 @@ def refuse_booleans(model: type[BaseModel], values: Mapping[str, Any], above: tu
     """
     for name, field in model.model_fields.items():
         value, kind = values.get(name), field.annotation
-        if isinstance(value, bool) and bool not in _kinds(kind) and {int, float} & _kinds(kind):
+        if isinstance(value, bool) and bool not in kinds_of(kind) and {int, float} & kinds_of(kind):
             raise ConfigError(
                 f"{flag((*above, name))}: a number is needed, got {str(value).lower()}",
                 do="Give a number in its place.",
@@ -33,7 +33,7 @@ def refuse_booleans(model: type[BaseModel], values: Mapping[str, Any], above: tu
             refuse_booleans(kind, value, (*above, name))
 
 
-def _kinds(annotation: Any) -> set[Any]:
+def kinds_of(annotation: Any) -> set[Any]:
     """Return the plain types in an annotation, such as int and NoneType of ``PositiveInt | None``."""
     inner = get_args(annotation)
-    return {annotation} if not inner else set().union(*map(_kinds, inner))
+    return {annotation} if not inner else set().union(*map(kinds_of, inner))

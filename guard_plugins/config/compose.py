@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, Protocol
 from pydantic import ValidationError, create_model
 
 from guard_plugins.config.booleans import refuse_booleans
+from guard_plugins.config.empty import refuse_empty
 from guard_plugins.config.explain import explain
 from guard_plugins.config.layers import Layer, merged
 from guard_plugins.config.nearest import nearest
@@ -72,6 +73,7 @@ def compose(method: type[Configurable], layers: Sequence[Layer]) -> RunConfig:
     values = merged(_weaker(preset.values, given), given, {"method": method.name})
     model = run_config_class(method)
     refuse_booleans(model, values)
+    refuse_empty(RunConfig, values)
     try:
         return model.model_validate(values)
     except ValidationError as error:

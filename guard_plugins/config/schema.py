@@ -22,7 +22,7 @@ from pydantic_settings import CliToggleFlag
 from guard_plugins.config.data import DataConfig
 from guard_plugins.config.paths import usable_path
 from guard_plugins.config.presets import PRESETS
-from guard_plugins.config.section import ForeignWeights, Section
+from guard_plugins.config.section import ForeignWeights, PixelLength, Section
 from guard_plugins.data.base import DataRequest
 
 Activation = Literal["relu", "silu", "gelu"]
@@ -46,7 +46,7 @@ OBJECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
 class GuardConfig(Section):
     """The curvature hook around the teacher (GUARD, arXiv 2403.10045)."""
 
-    h_rms: PositiveFloat | None = Field(
+    h_rms: PixelLength | None = Field(
         None, description="length of the probe step z as root mean square per pixel in [0, 1]"
     )
     h: PositiveFloat | None = Field(None, description="the same as L2 length over the whole image; excludes h-rms")
@@ -97,7 +97,7 @@ class TeacherConfig(ForeignWeights):
     training: Literal["plain", "fgsm-rs", "pgd", "trades", "gradient-norm"] = Field(
         "plain", description="plain (under the hook, unless --no-guard) or a rival of the hook, which replaces it"
     )
-    eps: PositiveFloat = Field(8 / 255, description="L-inf radius of the adversarial rivals, in pixels of [0, 1]")
+    eps: PixelLength = Field(8 / 255, description="L-inf radius of the adversarial rivals, in pixels of [0, 1]")
     attack_steps: PositiveInt = Field(10, description="steps of the adversary of pgd and trades")
     rival_weight: NonNegativeFloat | None = Field(
         None, description="beta of trades (default 6); weight of gradient-norm (default 0.74)"

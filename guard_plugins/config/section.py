@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
 
 
 class Section(BaseModel):
     """Base of all sections: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _in_unit_range(value: float) -> float:
+    """Return a length in pixels of [0, 1].
+
+    Raises:
+        ValueError: If it is above 1, as one that is meant over 255.
+    """
+    if value > 1:
+        raise ValueError(f"the unit is pixels in [0, 1], where {value:g}/255 is {value / 255:.4g}")
+    return value
+
+
+PixelLength = Annotated[PositiveFloat, AfterValidator(_in_unit_range)]
+"""A length per pixel, whose range is 0 to 1."""
 
 
 class ForeignWeights(Section):

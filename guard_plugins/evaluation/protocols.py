@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CURVE: Final = tuple(e / 255 for e in (0, 1, 2, 4, 8, 16, 32))
 """Radii of the ε curve in pixel units; radius 0 gives the clean accuracy."""
+MOST_STEPS: Final = 1_000_000
+"""Steps of an attack, at most; more were hardly meant."""
 CURVE_L2: Final = (0.0, 0.25, 0.5, 1.0)
 """The same for attacks in the L2 norm."""
 
@@ -94,6 +96,8 @@ def find_protocol(
         raise _unknown_protocol(name, attacks or {})
     unit, curve = (255, CURVE) if base.norm == "Linf" else (1, CURVE_L2)
     radii = curve if eps is None else tuple(radius / unit for radius in eps)
+    if not radii:
+        raise ConfigError("No radius was given (--evaluation.eps)", do="Give radii over 255, such as 1,2,4,8.")
     if unit == 255 and max(radii) > 1:
         raise ConfigError(
             f"A radius of {255 * max(radii):g}/255 is larger than the whole range of pixels (--evaluation.eps)",
@@ -111,7 +115,13 @@ def _with_steps(name: str, attacks: Mapping[str, type[Attack]]) -> tuple[type[At
     attack = attacks.get(label[1]) if label else None
     if label is None or attack is None or not hasattr(attack, "steps"):
         return None, None
-    return attack, int(label[2])
+    steps = int(label[2].lstrip("0")[: len(str(MOST_STEPS)) + 1] or 0)  # Python reads no thousands of digits
+    if not 1 <= steps <= MOST_STEPS:
+        raise ConfigError(
+            f"An attack takes 1 to {MOST_STEPS:,} steps (--evaluation.protocol)", seen=name[:80],
+            do=f"Give a number in this range, such as {attack.name}-100.",
+        )  # fmt: skip
+    return attack, steps
 
 
 def _find(registry: Mapping[str, type[Attack]], name: str) -> type[Attack]:
@@ -130,6 +140,11 @@ def _unknown(kind: str, name: str, known: Mapping[str, object]) -> ConfigError:
 
 
 def _unknown_protocol(name: str, attacks: Mapping[str, type[Attack]]) -> ConfigError:
+    if name.lower() in ("none", "off", "no", "skip", "false"):
+        return ConfigError(
+            f"There is no protocol called {name!r} (--evaluation.protocol)",
+            do="--stop-after students ends a run before its evaluation, --evaluation.images 100 makes it short.",
+        )
     near = _near(name, attacks)
     alone = f"; or an attack alone: {', '.join(sorted(attacks))}" if attacks else ""
     stepped = ", with a number of steps if it has steps, such as pgd-100" if "pgd" in attacks else ""

@@ -11,6 +11,7 @@ from guard_plugins.pipeline.estimate import LONG, estimate_run
 from guard_plugins.pipeline.manifest import record_process
 from guard_plugins.pipeline.plugin_calls import HOOK_DOES_NOT_APPLY
 from guard_plugins.pipeline.preparation import build_method
+from guard_plugins.pipeline.standalone.radii import doubtful_radius
 from guard_plugins.report.comparison import KINDS
 from guard_plugins.report.gate import failures, stronger_command, tally
 
@@ -40,6 +41,8 @@ def introduce(run: RunContext) -> None:
     whole = config.model_fields_set >= set(config.model_dump())  # as in a run's config.yaml
     if not whole and config.preset is None and config.dataset not in {*PRESETS, *run.prepared.method.presets}:
         say(NO_PRESET.format(dataset=config.dataset, method=config.method))
+    if doubt := doubtful_radius(run.prepared.protocol, host.attacks):
+        say(doubt)
     skipped = Skipped.of(run.prepared.data.skipped)
     if skipped is not None:
         say(f"warning: {skipped.sentence()}")

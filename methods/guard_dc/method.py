@@ -42,6 +42,7 @@ class DC(Method):
     guarded: ClassVar[tuple[str, ...]] = ("matching_target",)
     uses_teacher: ClassVar[bool] = False
     labels: ClassVar[Literal["soft", "hard"]] = "hard"
+    networks: ClassVar[tuple[str, ...]] = ("match.network",)
     config: DCConfig
 
     @classmethod

@@ -89,6 +89,22 @@ def test_teacher_path_has_a_short_form() -> None:
             "Unknown option --recover.iterations",
             "`guard-run --method NAME",
         ),
+        (["--method", "sre2l", "--student.network", ""], "--student.network is empty", "or leave it out"),
+        (["--method", "sre2l", "--output="], "--output is empty", "or leave it out"),
+        (["--method", "sre2l", "--plugin", ""], "--plugin is empty", "or leave it out"),
+        (["--method", "sre2l", "--guard.h-rms", "16"], "the unit is pixels in [0, 1], where 16/255 is 0.06275", ""),
+        (
+            ["--method", "sre2l", "--teacher.training", "pgd", "--teacher.eps", "8"],
+            "--teacher.eps: the unit is pixels in [0, 1], where 8/255 is 0.03137",
+            "",
+        ),
+        (["cda", "--method", "sre2l"], "The method is given twice: 'cda' and --method", "Give one"),
+        (
+            ["--method", "dc", "--match.network", "ConvNet-3"],
+            "(--match.network)",
+            "Did you mean 'convnet3'?",
+        ),
+        (["--method", "sre2l", "--student.network", "Res-Net18"], "(--student.network)", "Did you mean 'resnet18'?"),
         (["--method", "sre2l", "--preset", "digit"], "has no preset 'digit'", "Did you mean 'digits'?"),
         (["--method", "sre2l", "--config", "no/such.yaml"], "There is no configuration file no/such.yaml", "path"),
     ],
@@ -129,6 +145,13 @@ def test_a_damaged_configuration_is_blamed_on_the_option_that_was_given(tmp_path
     (tmp_path / "config.yaml").write_text("a: b: c")
     with pytest.raises(ConfigError, match=r"config.yaml cannot be read \(--resume\)"):
         parse(["--resume", str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["GUARD_RUN_PRESET", "GUARD_RUN_STUDENT__NETWORK", "GUARD_RUN_OUTPUT"])
+def test_an_empty_variable_is_no_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "")
+    with pytest.raises(ConfigError, match="is empty"):
+        parse(["--method", "noise"])
 
 
 def test_a_bad_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,22 @@ def test_an_unknown_name_is_an_error_with_a_hint() -> None:
     with pytest.raises(ConfigError, match="no protocol called 'quik'") as caught:
         find_protocol("quik")
     assert "Did you mean 'quick'?" in caught.value.do
+    for none in ("none", "Off"):  # leaving the evaluation out is no protocol
+        with pytest.raises(ConfigError, match="no protocol called") as caught:
+            find_protocol(none, REGISTRY)
+        assert "--stop-after students" in caught.value.do
     with pytest.raises(ConfigError, match="no attack called 'pgd'") as caught:
         PROTOCOLS["quick"].build({})
     assert "known: none" in caught.value.seen
+
+
+@pytest.mark.parametrize("steps", ["0", "1000001", "9" * 5000], ids=["none", "too many", "5000 digits"])
+def test_steps_that_nobody_means_are_refused(steps: str) -> None:
+    with pytest.raises(ConfigError, match="takes 1 to 1,000,000 steps"):
+        find_protocol(f"pgd-{steps}", REGISTRY)
+    assert find_protocol("pgd-0007", REGISTRY).attacks[0].settings == {"steps": 7}
+
+
+def test_an_attack_needs_a_radius() -> None:
+    with pytest.raises(ConfigError, match="No radius was given"):
+        find_protocol("pgd", REGISTRY, eps=())

@@ -51,7 +51,7 @@ def to_pixels(images: Tensor, path: Path, *, mean: Sequence[float], std: Sequenc
         )
     low, high = (float(value) for value in images.aminmax())
     if not images.is_floating_point():
-        if low >= 0 and 1 < high <= 255:
+        if low >= 0 and _LEAST_OF_255 < high <= 255:
             return images.float() / 255
         raise _unknown(path, low, high, "whole numbers must cover 0..255")
     if low >= 0:

@@ -14,7 +14,7 @@ from PIL import Image
 from guard_plugins.artifacts.atomic import made, replacing
 from guard_plugins.artifacts.distilled import LARGEST, DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.images.whole import require_whole
+from guard_plugins.data.images.whole import regular, require_whole
 
 NAME: Final = re.compile(r"class(\d{1,9})_id(\d{1,9})\.(?:jpg|jpeg|png)", re.IGNORECASE)
 
@@ -75,10 +75,12 @@ def write_sre2l(folder: Path, distilled: DistilledSet) -> None:
 def _pixels(path: Path) -> np.ndarray[Any, Any]:
     """Return bytes (H, W) of a grey image, (H, W, 3) of any other."""
     try:
-        with Image.open(path, formats=["JPEG", "PNG"]) as image:
+        with Image.open(regular(path), formats=["JPEG", "PNG"]) as image:
             if image.width * image.height > LARGEST:
                 raise ValueError(f"it claims {image.width} x {image.height} pixels")
             require_whole(image, path)
-            return np.array(image if image.mode == "L" else image.convert("RGB"))
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"its mode is {image.mode}, deeper than the 8 bits of this layout")
+            return np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DistilledSetError(f"Cannot read the image {path}", seen=f"{type(error).__name__}: {error}") from error

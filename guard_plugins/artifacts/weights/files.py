@@ -66,6 +66,11 @@ def read_content(path: Path) -> Any:
 
 
 def _require_saved(path: Path) -> None:
+    if path.name.endswith(".index.json"):
+        raise ConfigError(
+            f"{path} lists the files over which weights are spread, and is no checkpoint itself",
+            do="Join them: safetensors.torch.save_file({k: v for f in FILES for k, v in load_file(f).items()}, FILE).",
+        )
     if not looks_saved(path):
         raise ConfigError(
             f"{path} is no checkpoint", seen="it is neither a safetensors file nor one that torch.save wrote",

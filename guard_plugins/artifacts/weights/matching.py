@@ -20,7 +20,7 @@ class Match:
         scheme: Whose names they are; empty for this project's, which are torchvision's for ResNets.
         source: Name in the file by name in the network, where the shapes agree.
         missing: Names of the network that the file does not have.
-        reshaped: Names whose shapes differ, each with the two shapes as a phrase.
+        reshaped: Names whose shapes differ, or that hold whole numbers, each as a phrase.
         extra: Names under the prefix that the network does not have.
     """
 
@@ -62,6 +62,8 @@ def matches(weights: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list
     found: dict[tuple[str, tuple[str, ...]], Match] = {}
     for scheme, rename in SCHEMES.items():
         renamed = {rename(name): name for name in weights}
+        if len(renamed) < len(weights):
+            continue  # two names became one, such as those of two linear layers
         for prefix in _prefixes(renamed, target):
             match = _match(renamed, weights, target, prefix, scheme)
             found.setdefault((prefix, tuple(match.source.values())), match)
@@ -95,6 +97,8 @@ def _match(
             missing += [] if last_part(name) in BOOKKEEPING else [name]
         elif weights[origin].shape != wanted.shape:
             reshaped.append(f"{name} is {tuple(weights[origin].shape)}, not {tuple(wanted.shape)}")
+        elif wanted.is_floating_point() and not weights[origin].is_floating_point():
+            reshaped.append(f"{name} is of {weights[origin].dtype}, not of floating point")
         else:
             source[name] = origin
     extra = tuple(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from guard_plugins.artifacts.weights.naming import NORMALISATION, last_part
+from guard_plugins.artifacts.weights.naming import DEVIATIONS, MEANS, last_part
 from guard_plugins.errors import ConfigError
 
 
@@ -32,13 +33,13 @@ def constants_in(weights: Mapping[str, Tensor], names: Iterable[str], *, channel
         path: The file, for messages.
 
     Raises:
-        ConfigError: If there are several that differ.
+        ConfigError: If there are several that differ, or one cannot be used.
     """
-    left = set(names)
+    left = {name for name in names if _is_constant(name) and weights[name].numel() in (1, channels)}
     found: dict[tuple[tuple[float, ...], tuple[float, ...]], set[str]] = {}
     for mean_name, std_name in ((m, s) for m in sorted(left) for s in _partners(m, left)):
         mean, std = (_channels(weights[name], channels) for name in (mean_name, std_name))
-        if mean and std and min(std) > 0:
+        if min(std) > 0 and min(mean) >= 0:
             found.setdefault((mean, std), set()).update((mean_name, std_name))
     if len(found) > 1:
         raise ConfigError(
@@ -48,6 +49,14 @@ def constants_in(weights: Mapping[str, Tensor], names: Iterable[str], *, channel
         )
     for (mean, std), used in found.items():
         return _in_unit_range(mean, std, frozenset(used))
+    unused = sorted(name for name in left if weights[name].dim() and weights[name].numel() == channels)
+    if unused:
+        raise ConfigError(
+            f"{path} holds a normalisation that cannot be used",
+            seen=", ".join(f"{name} {_said(_channels(weights[name], channels))}" for name in unused),
+            do="It needs a mean and a deviation above 0 for each channel. Save the state dict without it, and give "
+            "--teacher.mean and --teacher.std.",
+        )
     return None
 
 
@@ -74,6 +83,11 @@ def given_constants(
                 f"{option} needs one number, or one for each of the {channels} channels", seen=said,
                 do="Give them for pixels in [0, 1], as 0.49,0.48,0.45.",
             )  # fmt: skip
+        if not all(map(math.isfinite, values)):
+            raise ConfigError(
+                f"{option} holds a number that is not finite", seen=said,
+                do="Give the constants that the network was trained with, for pixels in [0, 1].",
+            )  # fmt: skip
         if max(values) > 1:
             raise ConfigError(
                 f"{option} is for pixels in [0, 1], but a number is above 1", seen=said,
@@ -90,17 +104,25 @@ def given_constants(
     return Constants(wide[0], wide[1])
 
 
+def _is_constant(name: str) -> bool:
+    return any(pattern.fullmatch(last_part(name)) for pattern in (MEANS, DEVIATIONS))
+
+
 def _partners(mean_name: str, names: set[str]) -> list[str]:
-    stem = mean_name[: len(mean_name) - len(last_part(mean_name))]
-    return [stem + std for mean, std in NORMALISATION if last_part(mean_name) == mean and stem + std in names]
+    """Return the deviations that stand beside a mean; none for a name of something else."""
+    stem = mean_name.removesuffix(last_part(mean_name))
+    beside = sorted(name for name in names if name.removesuffix(last_part(name)) == stem)
+    return [n for n in beside if DEVIATIONS.fullmatch(last_part(n))] if MEANS.fullmatch(last_part(mean_name)) else []
 
 
 def _channels(tensor: Tensor, channels: int) -> tuple[float, ...]:
-    """Return the numbers, one per channel, or nothing if they are not that."""
-    if tensor.numel() not in (1, channels) or not tensor.is_floating_point():
-        return ()
-    values = tuple(tensor.flatten().tolist())
+    """Return the numbers, one per channel."""
+    values = tuple(map(float, tensor.flatten().tolist()))
     return values * channels if len(values) == 1 else values
+
+
+def _said(values: Sequence[float]) -> str:
+    return ",".join(f"{value:.4g}" for value in values)
 
 
 def _in_unit_range(mean: tuple[float, ...], std: tuple[float, ...], names: frozenset[str]) -> Constants:

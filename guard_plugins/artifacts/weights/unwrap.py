@@ -98,7 +98,7 @@ def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
         ConfigError: If it is of another kind (sparse, quantised, without data), or holds NaN or infinity.
     """
     odd = tensor.is_quantized or tensor.layout is not torch.strided or tensor.is_meta or tensor.is_complex()
-    if odd:
+    if odd or (tensor.is_floating_point() and tensor.element_size() == 1):  # 8-bit floats need a scale from elsewhere
         raise ConfigError(
             f"The tensor {name} in {path} is no ordinary tensor",
             seen=f"{tensor.dtype}, {tensor.layout}, on {tensor.device}", do="Save the weights as dense floating point.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from guard_plugins.data.images.whole import require_whole
+from guard_plugins.data.images.whole import regular, require_whole
 from guard_plugins.errors import DataError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def read_extremes(path: Path) -> tuple[float, float]:
         DataError: If the file is broken.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             values = np.asarray(image)[..., :3] if image.mode == "RGBA" else np.asarray(image)
             return float(values.min()), float(values.max())
     except _BROKEN as error:
@@ -143,7 +143,7 @@ def broken_image(name: str, error: BaseException) -> DataError:
 
 
 def _opened(source: Path | bytes) -> Image.Image:
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else regular(source))
 
 
 def _deep_colour(image: Image.Image) -> bool:
@@ -183,6 +183,8 @@ def _eight_bits(
             do="Pass --data.range LOW HIGH, the numbers that are black and white. Convert it to 8 or 16 bits per "
             "channel where that option does not apply.",
         )
+    if not np.isfinite(numbers).all():
+        raise DataError(f"The image {name} holds numbers that are not finite.", do="Replace it.")
     low, high = levels or FULL_RANGE
     return Image.fromarray(np.rint((numbers - low) * 255 / (high - low)).clip(0, 255).astype(np.uint8))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from guard_plugins.data.images.decode import FULL_RANGE
@@ -48,7 +49,9 @@ def levels_of(
     low, high = read_all_extremes(deep)
     if low >= FULL_RANGE[0] and LEAST_OF_16_BITS <= high <= FULL_RANGE[1] and low.is_integer() and high.is_integer():
         return FULL_RANGE
-    white = next((top for top in _USUAL if low >= 0 and high <= top), high)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise DataError("Some images hold numbers that are not finite.", do="Look for infinity and NaN in them.")
+    white = next((top for top in (1, *_USUAL) if low >= 0 and high <= top), high)
     raise DataError(
         "Some images are deeper than 8 bits, and which numbers are black and white is not known.",
         seen=f"numbers from {low:g} to {high:g} in {len(deep)} files, such as {deep[0]}",

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,10 +18,15 @@ from torch import Tensor
 from guard_plugins.data.classes import members_by_class
 from guard_plugins.data.images.decode import EXTENSIONS
 from guard_plugins.data.images.splits import Files
+from guard_plugins.data.images.whole import regular
 from guard_plugins.errors import DataError
 
 LAYOUT: Final = "Lay the images out as ROOT/train/CLASS/*.png and ROOT/test/CLASS/*.png (or val/)."
 """The remedy most messages end with."""
+
+
+Identity = tuple[int, int]
+"""Device and number of a folder, the same whatever link leads to it."""
 
 
 @dataclass(frozen=True)
@@ -100,22 +105,39 @@ def class_folders(folder: Path) -> tuple[str, ...]:
         ) from error
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, others: Collection[Identity] = ()) -> list[Path]:
     """Return the image files below ``folder``, sorted by path; hidden files and folders and other files do not count.
 
     Links to folders are followed, but no folder is entered twice.
+
+    Args:
+        folder: The folder of a class.
+        others: Folders whose images are not all of this class, the class's own aside.
+
+    Raises:
+        DataError: If a link leads to one of those.
     """
     found: list[Path] = []
     entered: set[tuple[int, int]] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(parent)  # noqa: PTH116 - once a folder of up to a million
-        if (status.st_dev, status.st_ino) in entered:
+        identity = _identity(parent)
+        if identity in entered:
             folders.clear()
             continue
-        entered.add((status.st_dev, status.st_ino))
+        if identity in others and entered:
+            raise DataError(
+                f"The link {parent} leads to images of other classes.", seen=f"it is {os.path.realpath(parent)}",
+                do="Remove the link.",
+            )  # fmt: skip
+        entered.add(identity)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in names if _is_image(name)]
     return sorted(found)
+
+
+def _identity(folder: str | Path) -> Identity:
+    status = os.stat(folder)  # noqa: PTH116 - once a folder of up to a million
+    return status.st_dev, status.st_ino
 
 
 def _is_image(name: str) -> bool:
@@ -150,8 +172,12 @@ def _classes(folder: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
 def _files(folders: Mapping[str, Path]) -> Files:
     paths: list[Path] = []
     counts = []
+    known = {_identity(folder): folder for folder in folders.values()}
+    others = {*known, *(_identity(folder.parent) for folder in folders.values())}
     for folder in folders.values():
-        of_class = image_files(folder)
+        if (same := known[_identity(folder)]) != folder:
+            raise DataError(f"{folder} and {same} are one folder.", do="Remove the link.")
+        of_class = image_files(folder, others)
         if not of_class:
             raise DataError(
                 f"The class folder {folder} holds no images.",
@@ -198,6 +224,6 @@ def first_side(root: Path) -> int | None:
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in sorted(files):
             if Path(name).suffix.lower() in EXTENSIONS and not name.startswith("."):
-                with contextlib.suppress(*_UNREADABLE), Image.open(Path(folder) / name) as image:
+                with contextlib.suppress(*_UNREADABLE), Image.open(regular(Path(folder, name))) as image:
                     return min(image.size)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,38 @@ def test_grey_images_stay_grey_in_sre2ls_layout(tmp_path: Path) -> None:
     mixed = read(tmp_path).images
     assert mixed.shape[1] == 3
     assert torch.equal(mixed[0, 1], grey.as_stored().images[0, 0])
+
+
+@pytest.mark.parametrize("mode", ["1", "LA"])
+def test_every_kind_of_grey_stays_grey(mode: str, tmp_path: Path) -> None:
+    (tmp_path / "new000").mkdir()
+    Image.new("L", (8, 8), 255).convert(mode).save(tmp_path / "new000" / "class000_id000.png")
+    assert torch.equal(read(tmp_path).images, torch.ones(1, 1, 8, 8))
+
+
+def test_images_deeper_than_8_bits_are_refused_in_sre2ls_layout(tmp_path: Path) -> None:
+    (tmp_path / "new000").mkdir()
+    Image.fromarray(np.full((8, 8), 30000, np.uint16)).save(tmp_path / "new000" / "class000_id000.png")
+    assert "deeper than the 8 bits" in refusal(tmp_path)
+
+
+def test_a_pipe_in_a_set_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "new000").mkdir()
+    os.mkfifo(tmp_path / "new000" / "class000_id000.png")
+    assert "no regular file" in refusal(tmp_path)
+
+
+def test_a_pipe_in_place_of_the_tensors_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "distilled.safetensors")
+    assert "no regular file" in refusal(tmp_path)
+
+
+def test_colours_of_a_palette_are_looked_up(tmp_path: Path) -> None:
+    save_distilled(tmp_path, DistilledSet(torch.rand(1, 3, 8, 8), torch.tensor([0])), ("a", "b"))
+    (tmp_path / "distilled.safetensors").unlink()
+    (path,) = tmp_path.glob("*/*.png")
+    Image.new("RGB", (8, 8), (255, 0, 51)).quantize().save(path)
+    assert read(tmp_path).images[0, :, 0, 0].tolist() == pytest.approx([1, 0, 0.2])
 
 
 def test_one_image_as_png_and_jpg_is_not_two(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,42 @@ def test_names_of_other_code_bases(source: nn.Module, network: str, whose: str, 
     assert f"read the names as those of {whose}" in said
 
 
+@pytest.mark.parametrize("name", ["fc.1", "classifier"])
+def test_resnets_whose_last_layer_was_replaced(name: str, tmp_path: Path) -> None:
+    source = shaken(fresh("resnet18").network)
+    state = {n.replace("fc.", f"{name}."): v for n, v in source.state_dict().items()}
+    model, said = loaded(saved(tmp_path / "x.pt", state), "resnet18")
+    assert torch.equal(logits(model.network), logits(source))
+    assert "a ResNet with another last layer" in said
+
+
+def test_two_last_layers_are_not_one(tmp_path: Path) -> None:
+    state = fresh("resnet18").network.state_dict()
+    hidden = {"fc.0.weight": torch.ones(512, 512), "fc.0.bias": torch.ones(512)}
+    state = {**hidden, **{n.replace("fc.", "fc.2."): v for n, v in state.items()}}
+    assert "fc.0.weight" in refusal(saved(tmp_path / "x.pt", state), "resnet18").seen
+
+
+def hugging_face(name: str) -> str:
+    """Turn a name of torchvision's ResNets into that of transformers' ResNetForImageClassification."""
+    part = {"conv": "convolution", "bn": "normalization"}
+    name = re.sub(r"^(conv|bn)1\.", lambda f: f"resnet.embedder.embedder.{part[f[1]]}.", name)
+    name = re.sub(r"\.(conv|bn)(\d)\.", lambda f: f".layer.{int(f[2]) - 1}.{part[f[1]]}.", name)
+    name = re.sub(r"^layer(\d)\.(\d)", lambda f: f"resnet.encoder.stages.{int(f[1]) - 1}.layers.{f[2]}", name)
+    name = re.sub(r"downsample\.(\d)", lambda f: f"shortcut.{list(part.values())[int(f[1])]}", name)
+    return name.replace("fc.", "classifier.1.")
+
+
+@pytest.mark.parametrize("network", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
+def test_resnets_of_transformers(network: str, tmp_path: Path) -> None:
+    source = shaken(fresh(network).network)
+    state = {hugging_face(name): value for name, value in source.state_dict().items()}
+    assert "resnet.encoder.stages.1.layers.0.shortcut.convolution.weight" in state
+    model, said = loaded(saved(tmp_path / "model.safetensors", state), network)
+    assert torch.equal(logits(model.network), logits(source))
+    assert "transformers' ResNets" in said
+
+
 def robustness(state: StateDict) -> StateDict:
     """Names as the robustness library saves an attacked model: the network twice, with its normalisation."""
     both = {**prefixed("module.model.", state), **prefixed("module.attacker.model.", state)}
@@ -148,6 +185,10 @@ NORMALISED: dict[str, Callable[[nn.Module], tuple[StateDict, nn.Module]]] = {
         nn.Sequential(Normalise(), net),
     ),
     "first layer": lambda net: ((both := nn.Sequential(Normalise(), net)).state_dict(), both),
+    "another prefix": lambda net: (
+        (both := nn.Sequential(Normalise("image_mean", "image_std", shape=(3, 1, 1)), net)).state_dict(), both,
+    ),
+    "another scheme": lambda net: ((both := nn.Sequential(Normalise("means", "sds"), net)).state_dict(), both),
     "pixels of 255": lambda net: (
         nn.Sequential(Normalise(scale=255), net).state_dict(), nn.Sequential(Normalise(), net),
     ),
@@ -168,6 +209,33 @@ def test_the_file_s_own_normalisation_goes_into_the_model(
     assert "took the normalisation from " in said
     with pytest.raises(ConfigError, match=r"brings its own normalisation, so --teacher.mean and --teacher.std cannot"):
         loaded(tmp_path / "x.pt", "resnet18", mean=(0.1,), std=(0.9,))
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ({"mean": torch.full((3,), 0.5), "std": torch.zeros(3)}, "std 0,0,0"),
+        ({"norm.mean": torch.full((3,), 0.5), "norm.std": torch.tensor([0.2, -0.2, 0.2])}, "norm.std 0.2,-0.2,0.2"),
+        ({"pixel_mean": torch.full((3, 1, 1), 0.5)}, "pixel_mean 0.5,0.5,0.5"),
+    ],
+)
+def test_a_normalisation_that_cannot_be_used_is_not_passed_over(beside: StateDict, said: str, tmp_path: Path) -> None:
+    state = prefixed("model.", fresh("convnet3").network.state_dict())
+    error = refusal(saved(tmp_path / "x.pt", {**state, **beside}), "convnet3")
+    assert "a normalisation that cannot be used" in error.what
+    assert said in error.seen
+
+
+def test_weights_of_whole_numbers_are_refused(tmp_path: Path) -> None:
+    state = {n: (100 * v).to(torch.int8) for n, v in fresh("convnet3").network.state_dict().items()}
+    assert "is of torch.int8, not of floating point" in refusal(saved(tmp_path / "x.pt", state), "convnet3").seen
+
+
+def test_the_index_of_a_sharded_checkpoint_is_named(tmp_path: Path) -> None:
+    (path := tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    error = refusal(path, "convnet3")
+    assert "lists the files over which weights are spread" in error.what
+    assert "load_file" in error.do
 
 
 def test_averaged_by_torch(tmp_path: Path) -> None:
@@ -232,6 +300,7 @@ def test_odd_tensors_are_refused(tmp_path: Path) -> None:
     for value, said in (
         (torch.full((10,), float("nan")), "not finite"), (torch.zeros(10).to_sparse(), "no ordinary tensor"),
         (torch.zeros(10, dtype=torch.complex64), "no ordinary tensor"), (torch.zeros(10, device="meta"), "no ordinary"),
+        (torch.zeros(10, dtype=torch.float8_e5m2), "no ordinary tensor"),
     ):  # fmt: skip
         error = refusal(saved(tmp_path / "x.pt", {**state, "classifier.bias": value}), "convnet3")
         assert said in error.what
@@ -245,6 +314,7 @@ def test_odd_tensors_are_refused(tmp_path: Path) -> None:
         ({"std": (63.0,)}, "--teacher.std 0.2471"),
         ({"mean": (-0.1,)}, "constants that the network was trained with"),
         ({"std": (0.2, 0.0, 0.2)}, "constants that the network was trained with"),
+        ({"mean": (float("nan"),)}, "constants that the network was trained with"),
         ({"mean": (0.1, 0.2)}, "as 0.49,0.48,0.45"),
     ],
 )

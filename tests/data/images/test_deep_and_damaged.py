@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import unicodedata
 import zlib
@@ -174,7 +175,43 @@ def test_interlaced_pngs(tmp_path, width, height):
         decode(path, target)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_no_image(tmp_path, bad):
+    root = deep_set(tmp_path, np.full((8, 8), bad, np.float32), "tif")
+    for asked in (None, (0, 1)):
+        with pytest.raises(DataError, match="not finite"):
+            every(load(root, range=asked).train)
+
+
+def test_the_range_proposed_for_small_floats_is_theirs(tmp_path):
+    with pytest.raises(DataError) as caught:
+        load(deep_set(tmp_path, RAMP.astype(np.float32), "tif"))
+    assert "such as --data.range 0 1;" in caught.value.do
+
+
 # --- folders
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tree):
+    os.mkfifo(tree / "train" / "ant" / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png cannot be read") as caught:
+        load(tree)
+    assert "no regular file" in caught.value.seen
+    assert len(load(tree, skip_corrupt=True).train) == 12
+
+
+@pytest.mark.parametrize("target", ["..", "../bee", "../../test/../train"])
+def test_a_link_to_another_class_is_refused(tree, target):
+    (tree / "train" / "ant" / "other").symlink_to(target)
+    with pytest.raises(DataError, match=r"train/ant/other leads to images of other classes"):
+        load(tree)
+
+
+def test_two_classes_in_one_folder_are_refused(tree):
+    for split in ("train", "test"):
+        (tree / split / "dog").symlink_to("bee")
+    with pytest.raises(DataError, match=r"train/bee and .*train/dog are one folder"):
+        load(tree)
 
 
 def test_a_link_to_its_own_folder_multiplies_nothing(tree):
