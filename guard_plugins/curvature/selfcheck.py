@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from guard_plugins.curvature import messages
 from guard_plugins.curvature.backward_call import filled
 from guard_plugins.curvature.graph import Operation
+from guard_plugins.curvature.ledger import TensorLedger
+from guard_plugins.curvature.module_reads import Reads
 from guard_plugins.curvature.replay import Preserved, Replay
 
 PERIOD: Final = 250
@@ -62,11 +64,12 @@ class SelfCheck:
     """The check of one backward pass.
 
     Args:
+        ledger: The notes of the session.
         due: Whether this pass is to be checked.
     """
 
-    def __init__(self, *, due: bool) -> None:
-        self.due = due
+    def __init__(self, ledger: TensorLedger, *, due: bool) -> None:
+        self._ledger, self.due = ledger, due
 
     def compare(self, replay: Replay, keep: Preserved, gradients: Sequence[Tensor] | None) -> None:
         """Replay at the loop's own input and compare.
@@ -78,12 +81,12 @@ class SelfCheck:
                 compared.
 
         Raises:
-            HookError: If the value or the input gradient differs beyond rounding.
+            HookError: If the value or the input gradient differs beyond rounding, or a module reads x unseen.
         """
         if not self.due:
             return
         leaves = replay.fresh()
-        again = replay.run(leaves, keep)
+        again = replay.run(leaves, keep, inside=Reads(self._ledger, replay.sources).inside)
         reduced = _is_reduced(replay)
         _compare_values(replay.value, again, reduced=reduced)
         if gradients is not None:
