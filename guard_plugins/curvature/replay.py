@@ -92,12 +92,13 @@ class Replay:
         """Return new leaves with the numbers of the loop's inputs."""
         return [source.leaf.detach().requires_grad_() for source in self.sources]
 
-    def reached_unseen(self) -> bool:
-        """Return whether an unrecorded tensor leads back to a recorded input through its own graph."""
-        if not self.attached:
-            return False
-        reached, marked = leaves_reached(self.attached)
-        return marked or any(isinstance(self._ledger.node(leaf), Source) for leaf in reached)
+    def reached_unseen(self) -> Tensor | None:
+        """Return an unrecorded tensor that leads back to a recorded input through its own graph, or None."""
+        for tensor in self.attached:
+            reached, marked = leaves_reached([tensor])
+            if marked or any(isinstance(self._ledger.node(leaf), Source) for leaf in reached):
+                return tensor
+        return None
 
     def run(
         self,

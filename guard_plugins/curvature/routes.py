@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.functions import LOSSES
@@ -32,8 +32,9 @@ def reject_second_routes(replay: Replay, ledger: TensorLedger, *, said: bool) ->
     for tensor, target in _plain(replay):
         for source in replay.sources:
             _reject_dependent(tensor, source, ledger, target=target)
-    if replay.reached_unseen():
-        raise messages.untracked_part()
+    unseen = replay.reached_unseen()
+    if unseen is not None:
+        raise messages.untracked_part(f"a tensor of shape {tuple(unseen.shape)}", _keeper(unseen, replay.modules()))
     if not said and not any(source.watched for source in replay.sources):
         for call in replay.calls:
             _reject_fresh(call, ledger)
@@ -111,6 +112,19 @@ def _reject_fresh(call: ModuleCall, ledger: TensorLedger) -> None:
         if not made_of_weights and not (known is not None and known.token.constant):
             shown = f"a tensor of shape {tuple(tensor.shape)}"
             raise input_messages.fresh_beside(type(call.module).__name__, shown)
+
+
+def _keeper(tensor: Tensor, modules: Iterable[nn.Module]) -> str:
+    """Return the attribute of a module that ``tensor`` was computed from, as ``Net.aux``, or an empty string."""
+    graph, stack = set(), [tensor.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in graph:
+            graph.add(node)
+            stack.extend(parent for parent, _ in node.next_functions)
+    parts = (part for module in modules for part in module.modules())
+    kept = ((part, name, value) for part in parts for name, value in part.__dict__.items() if isinstance(value, Tensor))
+    return next((f"{type(p).__name__}.{name}" for p, name, value in kept if value.grad_fn in graph), "")
 
 
 def _one_memory(a: Tensor, b: Tensor) -> bool:
