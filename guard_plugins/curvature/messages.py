@@ -171,7 +171,7 @@ def untracked_part(tensor: str, kept: str) -> HookError:
         kept: The attribute of a module it was computed from, or an empty string.
     """
     if kept:
-        what, name = f"computed from {kept}, which the module keeps", kept.rpartition(".")[2]
+        what, name = f"kept by a module or a forward hook, as {kept}", kept.rpartition(".")[2]
         do = f"return it from forward, `return out, self.{name}`, and take it from model(x), or {_EXPLICIT}"
     else:
         what = "custom autograd.Function, scripted function, or activations kept by a module or a forward hook"

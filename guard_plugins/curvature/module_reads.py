@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from guard_plugins.curvature import input_messages
 from guard_plugins.curvature.functions import ASKING, DETACHED, PROPERTIES, SHAPE_ONLY
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, spent
-from guard_plugins.curvature.ledger import Known, TensorLedger
+from guard_plugins.curvature.ledger import TensorLedger
 from guard_plugins.curvature.routes import is_dependent
 from guard_plugins.curvature.tracing import tensors_in
 from guard_plugins.curvature.wrappers import is_compiled
@@ -29,7 +29,8 @@ _ENTRIES: Final = 32  # of a container, which may be a log of everything
 def set_on(module: nn.Module, ledger: TensorLedger) -> list[Tensor]:
     """Return the tensors the loop set on ``module``, or put into a list or dict of it.
 
-    Those the module keeps itself are in no ledger. Recorded ones in containers are not looked for: they may be logs.
+    Those the module keeps itself are in no ledger. Of those in containers, which may be logs, only tensors with a graph
+    of their own are returned: whether x is among the others is seen where they are read.
 
     Raises:
         HookError: If an attribute of the module is a recorded tensor.
@@ -42,7 +43,7 @@ def set_on(module: nn.Module, ledger: TensorLedger) -> list[Tensor]:
             if isinstance(value, Tensor):
                 found += _set(value, ledger, module, type(part).__name__, name)
             elif type(value) in _HELD and value and name not in _INTERNAL:
-                found += [t for t, known in _held(value, ledger) if known.node is None]
+                found += _with_graphs(value, ledger)
     return found
 
 
@@ -55,12 +56,11 @@ def _set(value: Tensor, ledger: TensorLedger, module: nn.Module, owner: str, nam
     return [value]
 
 
-def _held(value: Any, ledger: TensorLedger) -> Iterator[tuple[Tensor, Known]]:
-    entries: Iterable[Any] = value.values() if type(value) is dict else value
-    for entry in itertools.islice(entries, _ENTRIES):
-        known = ledger.get(entry) if isinstance(entry, Tensor) else None
-        if known is not None:
-            yield entry, known
+def _with_graphs(container: Any, ledger: TensorLedger) -> list[Tensor]:
+    entries: Iterable[Any] = container.values() if type(container) is dict else container
+    tensors = [t for t in itertools.islice(entries, _ENTRIES) if isinstance(t, Tensor) and t.requires_grad]
+    known = ((t, ledger.get(t)) for t in tensors)
+    return [t for t, entry in known if entry is not None and entry.node is None]
 
 
 def _made_by(node: Node | None, module: nn.Module) -> bool:

@@ -31,14 +31,17 @@ class CheckSchedule:
         self._passes = 0
         self._numbers: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._fresh = itertools.count()
-        self._known: dict[tuple[int, ...], set[tuple[str, ...]]] = {}
+        # by the youngest model of each, so that what is known goes when a model goes
+        self._known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], set[tuple[str, ...]]]]
+        self._known, self._no_model = weakref.WeakKeyDictionary(), nn.Module()
 
     def due(self, replay: Replay) -> bool:
         """Count a regularised pass; return whether it is to be checked."""
         periodic = self._passes % PERIOD == 0
         self._passes += 1
-        models = tuple(self._number(module) for module in replay.modules())
-        kinds = self._known.setdefault(models, set())
+        models = {self._number(module): module for module in replay.modules()}
+        youngest = models[max(models)] if models else self._no_model
+        kinds = self._known.setdefault(youngest, {}).setdefault(tuple(models), set())
         kind = _kind(replay)
         if kind not in kinds and len(kinds) < _KINDS:
             kinds.add(kind)
