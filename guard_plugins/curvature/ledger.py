@@ -16,7 +16,7 @@ from guard_plugins.curvature.graph import Node, Token, Unrepeatable, Watched, no
 
 _VIEW_WRITE: Final = "a tensor on the way to the loss was written through a view of it, or without gradients"
 _LABELS: Final = frozenset({torch.int64, torch.bool})
-_MANY: Final = 256  # tokens of one tensor, from which on only those that live are kept
+_MANY: Final = 32  # tokens of one tensor, from which on only those that live are kept
 
 
 class Known:

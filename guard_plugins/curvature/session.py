@@ -118,21 +118,25 @@ class Session:
         if not for_weights:
             return call.passed_on()
         number = self._number(replay)
-        due = replay.regularised and (self.options.due(number) or not replay.watched)
+        # whether to record a call of a model that trains was decided when it was called
+        decided = not replay.watched and replay.calls and any(replay.calls[0].trainable)
+        due = replay.regularised and (bool(decided) or self.options.due(number))
         self.watchdog.reached(regularised=due)
         result = self._regularised(call, replay, number) if due else _passed_on(call, replay)
         self.watchdog.answered()
         return result
 
     def _number(self, replay: Replay) -> int:
-        """Return the step a loss belongs to: that of the first model, or the weights, it was computed with."""
-        if replay.calls:
-            return self.paces.of(replay.calls[0].module)
+        """Return the step a loss belongs to: that of the first model that trains, or of the weights without one."""
+        first = next((call.module for call in replay.calls if any(call.trainable)), None)
+        if first is not None:
+            return self.paces.of(first)
         steps = self.paces.of_weights(t for t in replay.plain if isinstance(t, nn.Parameter))
         return self.tally.steps if steps is None else steps
 
     def _due(self, module: nn.Module) -> bool:
-        return self.options.due(self.paces.of(module))
+        trains = any(p.requires_grad for p in module.parameters())
+        return self.options.due(self.paces.of(module)) if trains else self.options.weight > 0
 
     def _regularised(self, call: BackwardCall, replay: Replay, number: int) -> Any:
         started = time.perf_counter()

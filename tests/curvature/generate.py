@@ -29,7 +29,7 @@ _module = st.tuples(
 )
 _losses = st.lists(st.tuples(st.sampled_from(sorted(LOSSES)), _index, _index), min_size=1, max_size=2)
 _seldom = st.sampled_from([False, False, True, False])
-_NO = ["no"] * 10  # at both ends, which Hypothesis prefers
+_NO = ["no"] * 20  # at both ends, which Hypothesis prefers
 
 
 @st.composite
@@ -38,7 +38,7 @@ def programs(draw: Callable) -> Program:
     operations = draw(st.lists(_module, max_size=1))
     operations += draw(st.lists(st.one_of(_module, _one, _one), min_size=1, max_size=5))
     # one value that nobody can follow, for one of the losses at most
-    operations += draw(st.sampled_from([[], [], [("custom", -1, -1)], [], []]))
+    operations += draw(st.sampled_from([[], [], [], [("custom", -1, -1)], [], [], []]))
     return Program(
         operations=tuple(operations),
         losses=tuple(draw(_losses)),

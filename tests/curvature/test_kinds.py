@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from guard_plugins.curvature import CurvatureHook
 from guard_plugins.errors import HookError
-from tests.curvature.gaps import H, by_hand, distance, gap, under_hook
+from tests.curvature.gaps import H, by_hand, distance, filled, gap, under_hook
 
 X = torch.randn(6, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 NOISE = torch.randn(6, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -189,6 +190,39 @@ def test_weights_without_a_module_have_a_pace_of_their_own() -> None:
                 optimizer.step()
                 regularised.append(hook.summary().backwards - before)
     assert regularised == [1, 1, 0, 0, 1, 1, 0, 0]
+
+
+class Weighted(nn.CrossEntropyLoss):
+    """A criterion with a buffer, which no optimiser steps."""
+
+    def __init__(self) -> None:
+        super().__init__(weight=torch.ones(16, dtype=torch.float64))
+
+
+FIRST: dict[str, Callable[[nn.Sequential, nn.Parameter, Tensor], Tensor]] = {
+    "a criterion with a buffer": lambda net, w, x: Weighted()(x @ w, Y),
+    "a frozen module": lambda net, w, x: CE(net[2](net[0](x).tanh()), Y),
+    "a frozen module and weights": lambda net, w, x: CE(net[0](x) @ w, Y),
+}
+
+
+@pytest.mark.parametrize("options", [{"every": 2}, {"ramp": 2}])
+@pytest.mark.parametrize("name", FIRST)
+def test_what_no_optimiser_steps_sets_no_pace(name: str, options: dict) -> None:
+    net, w = mlp(), nn.Parameter(NOISE.T @ NOISE / 16)
+    net[0].requires_grad_(False)
+    optimizer, hook = torch.optim.SGD([*net[2].parameters(), w], 0.1), CurvatureHook(h=H, **options)
+    for step in range(4):
+        twin_net, twin_w = copy.deepcopy(net), nn.Parameter(w.detach().clone())
+        optimizer.zero_grad()
+        with hook:
+            FIRST[name](net, w, hook.watch(X.clone())).backward()
+            ours = filled([p.grad for p in (*net.parameters(), w)], [*net.parameters(), w])
+            optimizer.step()
+        weights = [*twin_net[2].parameters(), twin_w]
+        h = H * min(1, (step + 1) / 2) if "ramp" in options else H * (step % 2 == 0)
+        expected = by_hand(lambda x, n=twin_net, v=twin_w: FIRST[name](n, v, x), [X], weights, h=h)
+        assert distance(ours[2:], expected) <= 1e-9
 
 
 def test_the_argument_proposed_is_one() -> None:
