@@ -54,7 +54,7 @@ class Notes(BaseModel):
     hook: HookReport | None = None
 
 
-class Stage(BaseModel):
+class StageRecord(BaseModel):
     """A finished stage.
 
     Attributes:
@@ -70,7 +70,7 @@ class Stage(BaseModel):
     notes: Notes = Notes()
 
 
-class Stages(RootModel[dict[str, Stage]]):
+class StageRecords(RootModel[dict[str, StageRecord]]):
     """The content of ``stages.json``: the finished stages by name."""
 
 
@@ -86,9 +86,9 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stages: dict[str, Stage] = {}
+        self._stages: dict[str, StageRecord] = {}
         if os.path.lexists(path):
-            self._stages = dict(read_model(path, Stages, do="Delete it; finished stages are then redone.").root)
+            self._stages = dict(read_model(path, StageRecords, do="Delete it; finished stages are then redone.").root)
 
     def why_redo(self, stage: str, inputs: str) -> str | None:
         """Return why a stage must be done (again): an empty string if it never finished, None if it stands.
@@ -128,6 +128,6 @@ class Ledger:
         """
         root = self._path.parent
         hashes = {path.relative_to(root).as_posix(): file_hash(path) for path in files}
-        self._stages[stage] = Stage(inputs=inputs, files=hashes, notes=Notes.model_validate(notes))
+        self._stages[stage] = StageRecord(inputs=inputs, files=hashes, notes=Notes.model_validate(notes))
         content = {name: entry.model_dump(exclude_unset=True) for name, entry in self._stages.items()}
         write_text(self._path, json.dumps(content, indent=1) + "\n")

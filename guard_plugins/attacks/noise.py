@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise(Attack):
+class RandomNoise(Attack):
     """The first misclassified one of many random corners of the ball, which are the longest perturbations.
 
     Attributes:

@@ -183,12 +183,33 @@ class Paces:
     def __init__(self) -> None:
         self._steps: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._loose: dict[int, tuple[weakref.ref[Tensor], nn.Module]] = {}
         self.start = 0
 
     def of(self, module: nn.Module) -> int:
         """Return the steps ``module`` made, and expect it to make another one."""
         self._called.add(module)
         return self._steps.setdefault(module, self.start)
+
+    def of_weights(self, weights: Iterable[Tensor]) -> int | None:
+        """Return the steps that weights without a module made, and expect another one; None where there are none."""
+        found = None
+        for weight in weights:
+            found = found or self._standing_for(weight)
+            self._note(weight, found)
+        return None if found is None else self.of(found)
+
+    def _note(self, weight: Tensor, stands: nn.Module) -> None:
+        key, entries = id(weight), self._loose
+        entries[key] = (weakref.ref(weight, lambda _: entries.pop(key, None)), stands)
+
+    def advance_weights(self, weights: Iterable[Tensor]) -> None:
+        """Count a step of those that stand for ``weights``."""
+        self.advance({self._standing_for(weight) for weight in weights if id(weight) in self._loose})
+
+    def _standing_for(self, weight: Tensor) -> nn.Module:
+        ref, module = self._loose.get(id(weight), (None, None))
+        return nn.Module() if ref is None or module is None or ref() is not weight else module
 
     def advance(self, modules: Iterable[nn.Module]) -> None:
         """Count a step of those of ``modules`` that were called since their latest one."""

@@ -13,11 +13,17 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature.backward_call import filled
 from guard_plugins.curvature.counters import Paces, Tally
-from guard_plugins.curvature.observed import called_modules, modules_in
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.penalty import Outcome, curvature
 from guard_plugins.curvature.processes import absolute, group_of, squared
-from guard_plugins.curvature.snapshots import Attributes, Buffers, RandomState, evaluation_mode
+from guard_plugins.curvature.snapshots import (
+    Attributes,
+    Buffers,
+    RandomState,
+    called_modules,
+    evaluation_mode,
+    modules_in,
+)
 from guard_plugins.curvature.structured import Inputs
 from guard_plugins.curvature.wrappers import is_compiled, without_ddp
 from guard_plugins.errors import ConfigError

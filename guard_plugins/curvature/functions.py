@@ -30,6 +30,18 @@ DRAWN: Final = frozenset(
 )  # fmt: skip
 """Those of them whose results are noise, which a replay must not draw again."""
 
+CONSTANT: Final = frozenset({"eye", "full", "ones", "zeros"})
+"""Functions that make a tensor from no other one, and that nobody makes data with."""
+
+LOSSES: Final = frozenset(
+    {
+        "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
+        "gaussian_nll_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "nll_loss", "poisson_nll_loss",
+        "smooth_l1_loss", "soft_margin_loss"
+    }
+)  # fmt: skip
+"""Functions that compare an answer with a target."""
+
 ASKING: Final = frozenset(
     {
         "__bool__", "__contains__", "__float__", "__format__", "__index__", "__int__", "__len__", "__repr__",

@@ -41,13 +41,17 @@ class Token:
     Attributes:
         tensor: The tensor, while it lives.
         source: The recorded input it became, while its record lives.
+        shape: Its shape.
+        step: Backward calls answered before it was noted.
+        constant: Whether it was made without data: drawn, filled with a number, or from labels.
     """
 
-    __slots__ = ("source", "tensor")
+    __slots__ = ("constant", "shape", "source", "step", "tensor")
 
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = weakref.ref(tensor)
+    def __init__(self, tensor: Tensor, step: int = 0) -> None:
+        self.tensor, self.shape, self.step = weakref.ref(tensor), tensor.shape, step
         self.source: weakref.ref[Source] | None = None
+        self.constant = False
 
     def alive(self) -> bool:
         """Return whether the tensor, or a record that started from it, can still take part."""
@@ -235,15 +239,3 @@ def spent(node: Node) -> Unrepeatable | None:
     if isinstance(node, Unrepeatable):
         return node if node.why == SPENT else None
     return node.call.spent if isinstance(node, (Output, WrittenInto)) and isinstance(node.call, Call) else None
-
-
-def ancestry(roots: Sequence[Node]) -> list[Node]:
-    """Return ``roots`` and everything they need, in the order it happened."""
-    found: dict[int, Node] = {}
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if id(node) not in found:
-            found[id(node)] = node
-            stack.extend(node.parents)
-    return sorted(found.values(), key=lambda node: node.order)

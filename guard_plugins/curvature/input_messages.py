@@ -77,6 +77,16 @@ def derived(tensor: str, source: str) -> HookError:
     )
 
 
+def made_from_one(tensor: str, source: str) -> HookError:
+    """Return the error for a tensor that was made from the same data as x, or that x was made from."""
+    return HookError(
+        "the data reach the loss by a second route, which would stay at x while the first one moves",
+        seen=f"{tensor} and x, {source}, were made from the same data by operations that were not recorded",
+        do=f"if both move with the data, write {_WATCH}; if the former is fixed, write .detach() on it; if they are "
+        "two inputs, each with a z of its own, write a, b = hook.watch((a, b)) before the model is called",
+    )
+
+
 def fresh_beside(module: str, tensor: str) -> HookError:
     """Return the error for fresh data beside a recorded tensor in a trainable module."""
     return HookError(
@@ -103,6 +113,15 @@ def attribute_of_x(module: str, name: str) -> HookError:
         f"a tensor computed from x was set on {module}, where the hook cannot move it",
         seen=f"attribute {name!r}",
         do="hand it to the module as an argument; or write .detach() if it is fixed",
+    )
+
+
+def read_inside(module: str, tensor: str) -> HookError:
+    """Return the error for x, or a tensor computed from it, that a module reads otherwise than as an argument."""
+    return HookError(
+        f"{module} reads x, or a tensor made from it, otherwise than from its arguments, where the hook cannot move it",
+        seen=f"{tensor}, read through an attribute, a container or a closure",
+        do="hand it to the module as an argument; or write .detach() where it is stored, if it is fixed",
     )
 
 

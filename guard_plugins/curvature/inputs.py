@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,8 +54,17 @@ def find_x(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opt
         return Found(reason=_none_among(named))
     if len(tensors) > 1:
         shown = [f"{name} {tuple(t.shape)}" for name, t in found.values()]
-        return Found(error=input_messages.several_inputs(_title(module), shown, names[-1]))
+        likely = _likely(found.values())
+        return Found(error=input_messages.several_inputs(_title(module), shown, likely))
     return _only(module, named, names[0], tensors[0])
+
+
+def _likely(found: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the argument, or key of a dict, to propose as x: the first one of most dimensions that is no mask."""
+    named = [(name.split("[")[0], tensor) for name, tensor in found]
+    data = [(name, t) for name, t in named if not any(word in name.lower() for word in _NOT_X)] or named
+    most = max(tensor.dim() for _, tensor in data)
+    return next(name for name, tensor in data if tensor.dim() == most)
 
 
 def _only(module: nn.Module, named: list[tuple[str, Any]], name: str, x: Tensor) -> Found:
@@ -74,7 +83,7 @@ def _chosen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], wh
         return Found(reason=messages.no_such_input(which))
     if len(tensors) > 1 and not isinstance(value, (list, tuple)):
         shown = [f"{name} {tuple(t.shape)}" for name, t in _tensors(str(which), value) if is_data(t)]
-        return Found(error=input_messages.several_inputs(_title(module), shown, shown[-1].split(" ")[0]))
+        return Found(error=input_messages.several_inputs(_title(module), shown, _likely(_tensors(str(which), value))))
     return Found(tensors, (str(which),) * len(tensors), listed=isinstance(value, (list, tuple)))
 
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Sequence
+from typing import Final
 
+import torch
 from torch import Tensor, nn
 
 from guard_plugins.curvature.graph import Node, Token, Unrepeatable, Watched, now
 
-_VIEW_WRITE = "a tensor on the way to the loss was written through a view of it, or without gradients"
+_VIEW_WRITE: Final = "a tensor on the way to the loss was written through a view of it, or without gradients"
+_LABELS: Final = frozenset({torch.int64, torch.bool})
+_MANY: Final = 32  # tokens of one tensor, from which on only those that live are kept
 
 
 class Known:
@@ -30,8 +34,8 @@ class Known:
 
     __slots__ = ("ancestors", "features", "node", "ref", "shadow", "stamp", "token", "written")
 
-    def __init__(self, ref: weakref.ref[Tensor], tensor: Tensor) -> None:
-        self.ref, self.token = ref, Token(tensor)
+    def __init__(self, ref: weakref.ref[Tensor], tensor: Tensor, step: int) -> None:
+        self.ref, self.token = ref, Token(tensor, step)
         self.node: Node | None = None
         self.stamp, self.written = 0, -1
         self.ancestors: frozenset[Token] = frozenset()
@@ -40,11 +44,17 @@ class Known:
 
 
 class TensorLedger:
-    """The knowledge of one session."""
+    """The knowledge of one session.
+
+    Attributes:
+        data_written: Whether the loop ever wrote through ``.data``.
+        step: Backward calls answered so far.
+    """
 
     def __init__(self) -> None:
         self._known: dict[int, Known] = {}
         self.data_written = False
+        self.step = 0
 
     def get(self, tensor: Tensor) -> Known | None:
         """Return what is known of ``tensor``, or None."""
@@ -56,7 +66,8 @@ class TensorLedger:
         known = self.get(tensor)
         if known is None:
             key, entries = id(tensor), self._known
-            known = entries[key] = Known(weakref.ref(tensor, lambda _: entries.pop(key, None)), tensor)
+            ref = weakref.ref(tensor, lambda _: entries.pop(key, None))
+            known = entries[key] = Known(ref, tensor, self.step)
         return known
 
     def forget(self, tensor: Tensor) -> None:
@@ -82,7 +93,10 @@ class TensorLedger:
         known.node, known.stamp = node, version_of(tensor)
 
     def lineage(self, tensors: Iterable[Tensor]) -> frozenset[Token]:
-        """Return the tokens of ``tensors`` and of all they were computed from, weights left out."""
+        """Return the tokens of ``tensors`` and of all they were computed from, weights left out.
+
+        Tokens of tensors that are gone are kept for one step, since two tensors made from one may outlive it.
+        """
         found: set[Token] = set()
         for tensor in tensors:
             known = self.get(tensor)
@@ -90,14 +104,56 @@ class TensorLedger:
                 if not is_data(tensor):
                     continue
                 known = self.of(tensor)
+            elif isinstance(tensor, nn.Parameter):
+                continue
             found.add(known.token)
             found |= known.ancestors
-        return frozenset(token for token in found if token.alive())
+        step = self.step if len(found) < _MANY else -1
+        return frozenset(token for token in found if token.step == step or token.alive())
 
-    def features(self, tensors: Sequence[Tensor]) -> str:
-        """Return the name of the frozen module one of ``tensors`` comes from, or an empty string."""
-        known = (self.get(tensor) for tensor in tensors)
-        return next((entry.features for entry in known if entry is not None and entry.features), "")
+    def note_constants(self, outputs: Iterable[Tensor]) -> None:
+        """Note that ``outputs`` were made without data: drawn, filled with a number, or from labels."""
+        for output in outputs:
+            if is_data(output):
+                self.of(output).token.constant = True
+
+    def note_derived(
+        self, outputs: list[Tensor], inputs: Sequence[Tensor], known: Sequence[Known | None], *, cut: bool
+    ) -> None:
+        """Note what plain ``outputs`` were computed from.
+
+        Args:
+            outputs: Tensors that are not recorded.
+            inputs: What they were computed from.
+            known: What is known of those.
+            cut: Whether they are data whatever they were computed from, by detaching.
+        """
+        features = next((entry.features for entry in known if entry is not None and entry.features), "")
+        derived = not cut and torch.is_grad_enabled()
+        ancestors = self.lineage(inputs) if derived and outputs else frozenset()
+        constant = all(token.constant for token in ancestors) if ancestors else _are_labels(inputs)
+        for output in outputs:
+            # one with a graph is noted even if it comes from weights alone: the loop may set it on a module
+            if ancestors or features or (derived and output.requires_grad):
+                entry = self.of(output)
+                entry.token.constant |= constant and not entry.ancestors
+                entry.ancestors |= _of_samples(output, inputs, ancestors) - {entry.token}
+                entry.features = entry.features or features
+            elif constant and is_data(output):
+                self.of(output).token.constant = True
+
+
+def _of_samples(output: Tensor, inputs: Sequence[Tensor], ancestors: frozenset[Token]) -> frozenset[Token]:
+    """Return what a choice of samples was made from: not each of several batches that were joined before."""
+    rows = output.shape[:1]
+    if not rows or not inputs or rows >= inputs[0].shape[:1]:
+        return ancestors
+    return frozenset(token for token in ancestors if token.shape[:1] != rows)
+
+
+def _are_labels(tensors: Sequence[Tensor]) -> bool:
+    """Return whether ``tensors`` are integers that are no pixels."""
+    return bool(tensors) and all(t.dtype in _LABELS for t in tensors)
 
 
 def is_data(tensor: Tensor) -> bool:

@@ -61,7 +61,7 @@ def broken(why: str) -> HookError:
         "this loss cannot be computed again at another input",
         seen=why,
         do="avoid that step (build tensors with torch.stack or torch.cat, give retain_graph=True to the first of two "
-        "backward calls), "
+        "backward calls, compute a penalty of gradients in `with hook.paused():`, which adds it as it is), "
         f"or {_EXPLICIT}",
     )
 
@@ -163,13 +163,23 @@ def gradient_differs(difference: float) -> HookError:
     )
 
 
-def untracked_part() -> HookError:
-    """Return the error for a loss one of whose parts reaches the input unseen."""
+def untracked_part(tensor: str, kept: str) -> HookError:
+    """Return the error for a loss one of whose parts reaches the input unseen.
+
+    Args:
+        tensor: What reaches it.
+        kept: The attribute of a module it was computed from, or an empty string.
+    """
+    if kept:
+        what, name = f"kept by a module or a forward hook, as {kept}", kept.rpartition(".")[2]
+        do = f"return it from forward, `return out, self.{name}`, and take it from model(x), or {_EXPLICIT}"
+    else:
+        what = "custom autograd.Function, scripted function, or activations kept by a module or a forward hook"
+        do = f"express that part with ordinary PyTorch operations on the model's outputs, or {_EXPLICIT}"
     return HookError(
         "a part of the loss depends on the model's input in a way the hook cannot follow",
-        seen="a tensor in the loss leads back to the input through its autograd graph, but not through recorded "
-        "operations (custom autograd.Function, scripted function, activations kept by a module or a forward hook)",
-        do=f"express that part with ordinary PyTorch operations on the model's outputs, or {_EXPLICIT}",
+        seen=f"{tensor} leads back to the input through its autograd graph, not through recorded operations ({what})",
+        do=do,
     )
 
 

@@ -52,7 +52,11 @@ class Patch:
 def _calling(original: Callable[..., Any], session: Session) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or session.recorder.depth or session.quiet():
+        if torch.compiler.is_compiling() or session.recorder.depth:
+            return original(module, *args, **kwargs)
+        if session.quiet():
+            if session.recomputing():
+                args, kwargs = session.sources.as_received(args, kwargs)
             return original(module, *args, **kwargs)
         return session.recorder.call(original, module, args, kwargs)
 

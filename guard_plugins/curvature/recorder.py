@@ -14,6 +14,7 @@ from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
 from guard_plugins.curvature.inputs import Found, find_x
 from guard_plugins.curvature.ledger import TensorLedger, version_of
 from guard_plugins.curvature.listening import Listening
+from guard_plugins.curvature.module_reads import set_on
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import contents_of, leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.snapshots import Autocast, RandomState
@@ -190,7 +191,7 @@ class Recorder:
         ledger = self._ledger
         inputs = tensors_of((args, kwargs))
         outputs = [leaf for leaf in contents_of(result) if isinstance(leaf, Tensor)]
-        self._tracer.mark_derived(outputs, inputs, [ledger.get(t) for t in inputs], cut=False)
+        ledger.note_derived(outputs, inputs, [ledger.get(t) for t in inputs], cut=False)
         frozen = not torch.is_grad_enabled() or not any(p.requires_grad for p in module.parameters())
         # a module of buffers only (a normalisation, say) passes data on, not features
         if frozen and any(t.is_floating_point() for t in inputs) and next(module.parameters(), None) is not None:
@@ -205,7 +206,7 @@ class Recorder:
         autocast, random = Autocast.save(like.device.type), RandomState.save(devices)
         args, kwargs = replace_leaves((args, kwargs), kept)
         needs, plain = linked(kept)
-        plain += self._set_on(module)
+        plain += set_on(module, self._ledger)
         flags = [p.requires_grad for p in parameters]
         call = ModuleCall(
             now(), args, kwargs, needs, plain, autocast, module, random, module.training, parameters,
@@ -215,23 +216,6 @@ class Recorder:
             if isinstance(node, Source):
                 node.users.add(call)
         return call
-
-    def _set_on(self, module: nn.Module) -> list[Tensor]:
-        """Return the tensors the loop set on ``module``; those the module keeps itself are in no ledger."""
-        found = []
-        for part in module.modules():
-            for name, value in part.__dict__.items():
-                known = self._ledger.get(value) if isinstance(value, Tensor) else None
-                if known is None or self._made_by(known.node, module):
-                    continue
-                if known.node is not None and not isinstance(known.node, Lean):
-                    raise input_messages.attribute_of_x(type(part).__name__, name)
-                found.append(value)
-        return found
-
-    def _made_by(self, node: Node | None, module: nn.Module) -> bool:
-        call = getattr(node, "call", node)
-        return isinstance(call, ModuleCall) and call.module is module
 
     def _note_closed(self, module: nn.Module, contents: list[Any]) -> None:
         if any(isinstance(leaf, Tensor) for leaf in contents):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,7 +20,6 @@ from guard_plugins.curvature.graph import (
     Source,
     Unrepeatable,
     WrittenInto,
-    ancestry,
 )
 from guard_plugins.curvature.ledger import TensorLedger
 from guard_plugins.curvature.pytree import contents_of, map_leaves
@@ -33,6 +32,8 @@ from guard_plugins.curvature.snapshots import (
 )
 from guard_plugins.curvature.wrappers import without_ddp
 from guard_plugins.errors import HookError
+
+Inside = Callable[[ModuleCall], AbstractContextManager[Any]]
 
 
 class Replay:
@@ -48,6 +49,7 @@ class Replay:
         sources: The inputs x it depends on; empty if the step is not a regularised one.
         regularised: Whether there is anything to replay, or to complain about.
         plain: Unrecorded tensors that take part, the roots among them included.
+        fixed: The roots among them.
         attached: Those with a graph of their own (a weight penalty, say).
     """
 
@@ -62,7 +64,8 @@ class Replay:
         self._data = [] if self.sources is found else [node for node in found if not node.watched]
         self.calls = [node for node in self.nodes if isinstance(node, ModuleCall)]
         self.plain = [t for node in self.nodes if isinstance(node, Call) for t in node.plain]
-        self.plain += list(self._fixed.values())
+        self.fixed = list(self._fixed.values())
+        self.plain += self.fixed
         self.attached = [t for t in self.plain if t.grad_fn is not None]
         self.regularised = bool(self.sources) or any(isinstance(node, Unrepeatable) for node in self.nodes)
         self.value = call.objective(call.roots) if self.regularised else call.roots[0]
@@ -89,20 +92,29 @@ class Replay:
         """Return new leaves with the numbers of the loop's inputs."""
         return [source.leaf.detach().requires_grad_() for source in self.sources]
 
-    def reached_unseen(self) -> bool:
-        """Return whether an unrecorded tensor leads back to a recorded input through its own graph."""
-        if not self.attached:
-            return False
-        reached, marked = leaves_reached(self.attached)
-        return marked or any(isinstance(self._ledger.node(leaf), Source) for leaf in reached)
+    def reached_unseen(self) -> Tensor | None:
+        """Return an unrecorded tensor that leads back to a recorded input through its own graph, or None."""
+        for tensor in self.attached:
+            reached, marked = leaves_reached([tensor])
+            if marked or any(isinstance(self._ledger.node(leaf), Source) for leaf in reached):
+                return tensor
+        return None
 
-    def run(self, inputs: Sequence[Tensor], keep: Preserved, *, evaluation: bool = False) -> Tensor:
+    def run(
+        self,
+        inputs: Sequence[Tensor],
+        keep: Preserved,
+        *,
+        evaluation: bool = False,
+        inside: Inside = lambda call: nullcontext(),
+    ) -> Tensor:
         """Return the objective at ``inputs``, one per source.
 
         Args:
             inputs: What stands in for each x.
             keep: The states to put back afterwards.
             evaluation: Whether to run every module in eval mode.
+            inside: Returns a context to call a module in.
 
         Raises:
             HookError: If a step fails.
@@ -112,7 +124,7 @@ class Replay:
         given |= {id(node): node.leaf.detach() for node in self._data}
         try:
             with torch.enable_grad(), mode:
-                made = _execute(self.nodes, given)
+                made = _execute(self.nodes, given, inside)
                 return self._call.objective([self._root(root, made) for root in self._call.roots])
         except (torch.OutOfMemoryError, HookError):
             raise
@@ -133,6 +145,18 @@ class Replay:
                 node.spend()
         for source in (*self.sources, *self._data):
             source.release()
+
+
+def ancestry(roots: Sequence[Node]) -> list[Node]:
+    """Return ``roots`` and everything they need, in the order it happened."""
+    found: dict[int, Node] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if id(node) not in found:
+            found[id(node)] = node
+            stack.extend(node.parents)
+    return sorted(found.values(), key=lambda node: node.order)
 
 
 class Preserved:
@@ -158,7 +182,7 @@ class Preserved:
         self._buffers.restore()
 
 
-def _execute(nodes: Sequence[Node], made: dict[int, Any]) -> dict[int, Any]:
+def _execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside) -> dict[int, Any]:
     def filled(leaf: Any) -> Any:
         return made[id(leaf)] if isinstance(leaf, Node) else leaf
 
@@ -173,7 +197,7 @@ def _execute(nodes: Sequence[Node], made: dict[int, Any]) -> dict[int, Any]:
             case ModuleCall():
                 node.random.restore()
                 args, kwargs = map_leaves(filled, (node.args, node.kwargs))
-                with node.autocast.context(), requiring_gradients(node.parameters, node.trainable):
+                with node.autocast.context(), requiring_gradients(node.parameters, node.trainable), inside(node):
                     made[id(node)] = without_ddp(node.module)(*args, **kwargs)
             case Output():
                 made[id(node)] = contents_of(made[id(node.call)])[node.index]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guard_plugins.curvature import input_messages, messages
-from guard_plugins.curvature.graph import ModuleCall, Source
-from guard_plugins.curvature.ledger import TensorLedger, base_of, is_data
+from guard_plugins.curvature.functions import LOSSES
+from guard_plugins.curvature.graph import Call, ModuleCall, Operation, Source, Token
+from guard_plugins.curvature.ledger import Known, TensorLedger, base_of, is_data
+from guard_plugins.curvature.pytree import tensors_of
 from guard_plugins.curvature.replay import Replay
 
 
@@ -24,53 +27,114 @@ def reject_second_routes(replay: Replay, ledger: TensorLedger, *, said: bool) ->
     Raises:
         HookError: If a plain tensor is x, was computed from it, or is fresh data in a trainable module.
     """
-    for a, b in itertools.permutations(replay.sources, 2):
-        if a.token in b.lineage:
-            raise input_messages.derived(b.name, a.name)
     for a, b in itertools.combinations(replay.sources, 2):
-        if a.base is not None and b.base is not None and a.base() is b.base() and _overlap(a.leaf, b.leaf):
-            raise input_messages.alias(b.name, a.name)
-    for tensor in replay.plain:
+        _reject_related_inputs(a, b, said=said)
+    for tensor, target in _plain(replay):
         for source in replay.sources:
-            _reject_dependent(tensor, source, ledger)
-    if replay.reached_unseen():
-        raise messages.untracked_part()
+            _reject_dependent(tensor, source, ledger, target=target)
+    unseen = replay.reached_unseen()
+    if unseen is not None:
+        raise messages.untracked_part(f"a tensor of shape {tuple(unseen.shape)}", _keeper(unseen, replay.modules()))
     if not said and not any(source.watched for source in replay.sources):
         for call in replay.calls:
             _reject_fresh(call, ledger)
 
 
-def _reject_dependent(tensor: Tensor, source: Source, ledger: TensorLedger) -> None:
+def _plain(replay: Replay) -> Iterator[tuple[Tensor, bool]]:
+    """Yield the unrecorded tensors that take part, each with whether it is compared with an answer by a loss."""
+    for node in replay.nodes:
+        if isinstance(node, Call) and node.plain:
+            target = isinstance(node, Operation) and getattr(node.function, "__name__", "") in LOSSES
+            yield from ((tensor, target) for tensor in node.plain)
+    yield from ((tensor, False) for tensor in replay.fixed)
+
+
+def _reject_related_inputs(a: Source, b: Source, *, said: bool) -> None:
+    """Raise where nobody said that two inputs made from one are to move apart."""
+    if (a.watched and b.watched) or (said and a.name == b.name):
+        return
+    for first, second in ((a, b), (b, a)):
+        if first.token in second.lineage:
+            raise input_messages.derived(second.name, first.name)
+    if _one_memory(a.leaf, b.leaf):  # otherwise disjoint parts of one batch, or x and x.detach()
+        if a.base is not None and b.base is not None and a.base() is b.base() and _overlap(a.leaf, b.leaf):
+            raise input_messages.alias(b.name, a.name)
+    elif _from_one(a.lineage, b.lineage, a.leaf):
+        raise input_messages.made_from_one(b.name, a.name)
+
+
+def _reject_dependent(tensor: Tensor, source: Source, ledger: TensorLedger, *, target: bool) -> None:
     known = ledger.get(tensor)
     shown = f"a tensor of shape {tuple(tensor.shape)}"
     view = source.base is not None and source.base() is base_of(tensor)
     if view and _overlap(tensor, source.leaf):
         raise input_messages.alias(shown, source.name)
-    if known is not None and known.token is source.token:
+    if known is None:
+        return
+    if known.token is source.token:
         raise input_messages.alias(shown, source.name)
-    if known is not None and source.token in known.ancestors:
+    if source.token in known.ancestors:
         raise input_messages.derived(shown, source.name)
+    # a watched x was chosen with what it was made from at hand; a target stays where it is
+    if not (target or view or source.watched) and _from_one(
+        known.ancestors | {known.token}, source.lineage, source.leaf
+    ):
+        raise input_messages.made_from_one(shown, source.name)
+
+
+def is_dependent(known: Known, source: Source) -> bool:
+    """Return whether a tensor is x, was computed from it, or from the data that x was made from."""
+    own = known.ancestors | {known.token}
+    return source.token in own or (not source.watched and _from_one(own, source.lineage, source.leaf))
+
+
+def _from_one(a: frozenset[Token], b: frozenset[Token], x: Tensor) -> bool:
+    """Return whether two lineages have a batch in common, with as many samples as ``x``."""
+    return any(_may_be_batch(token, x) for token in a & b)
+
+
+def _may_be_batch(token: Token, x: Tensor) -> bool:
+    rows = len(x)
+    single = x.numel() == rows
+    return not token.constant and token.shape[:1] == (rows,) and (single or token.shape.numel() > rows)
 
 
 def _reject_fresh(call: ModuleCall, ledger: TensorLedger) -> None:
     if not any(call.trainable):
         return
     weights = {id(p) for p in call.parameters}
+    received = {id(t) for t in tensors_of((call.args, call.kwargs))}  # what the loop set on the module is no x
     for tensor in call.plain:
-        if id(tensor) in weights or not is_data(tensor):
+        if id(tensor) in weights or id(tensor) not in received or not is_data(tensor):
             continue
         known = ledger.get(tensor)
         made_of_weights = tensor.requires_grad and (known is None or not known.ancestors)
-        if not made_of_weights:
+        if not made_of_weights and not (known is not None and known.token.constant):
             shown = f"a tensor of shape {tuple(tensor.shape)}"
             raise input_messages.fresh_beside(type(call.module).__name__, shown)
 
 
+def _keeper(tensor: Tensor, modules: Iterable[nn.Module]) -> str:
+    """Return the attribute of a module that ``tensor`` was computed from, as ``Net.aux``, or an empty string."""
+    graph, stack = set(), [tensor.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in graph:
+            graph.add(node)
+            stack.extend(parent for parent, _ in node.next_functions)
+    parts = (part for module in modules for part in module.modules())
+    kept = ((part, name, value) for part in parts for name, value in part.__dict__.items() if isinstance(value, Tensor))
+    return next((f"{type(p).__name__}.{name}" for p, name, value in kept if value.grad_fn in graph), "")
+
+
+def _one_memory(a: Tensor, b: Tensor) -> bool:
+    dense = a.layout == b.layout == torch.strided
+    return dense and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
 def _overlap(a: Tensor, b: Tensor) -> bool:
     """Return whether two tensors over the same memory share an element."""
-    if a.layout != torch.strided or not (a.numel() and b.numel()):
-        return False
-    if a.untyped_storage().data_ptr() != b.untyped_storage().data_ptr():
+    if not (a.numel() and b.numel() and _one_memory(a, b)):
         return False
     first = min(a.storage_offset(), b.storage_offset())
     size = max(_end(a), _end(b)) - first

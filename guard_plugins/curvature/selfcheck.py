@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from guard_plugins.curvature import messages
 from guard_plugins.curvature.backward_call import filled
 from guard_plugins.curvature.graph import Operation
+from guard_plugins.curvature.ledger import TensorLedger
+from guard_plugins.curvature.module_reads import Reads
 from guard_plugins.curvature.replay import Preserved, Replay
 
 PERIOD: Final = 250
@@ -29,14 +31,17 @@ class CheckSchedule:
         self._passes = 0
         self._numbers: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._fresh = itertools.count()
-        self._known: dict[tuple[int, ...], set[tuple[str, ...]]] = {}
+        # by the youngest model of each, so that what is known goes when a model goes
+        self._known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], set[tuple[str, ...]]]]
+        self._known, self._no_model = weakref.WeakKeyDictionary(), nn.Module()
 
     def due(self, replay: Replay) -> bool:
         """Count a regularised pass; return whether it is to be checked."""
         periodic = self._passes % PERIOD == 0
         self._passes += 1
-        models = tuple(self._number(module) for module in replay.modules())
-        kinds = self._known.setdefault(models, set())
+        models = {self._number(module): module for module in replay.modules()}
+        youngest = models[max(models)] if models else self._no_model
+        kinds = self._known.setdefault(youngest, {}).setdefault(tuple(models), set())
         kind = _kind(replay)
         if kind not in kinds and len(kinds) < _KINDS:
             kinds.add(kind)
@@ -62,11 +67,12 @@ class SelfCheck:
     """The check of one backward pass.
 
     Args:
+        ledger: The notes of the session.
         due: Whether this pass is to be checked.
     """
 
-    def __init__(self, *, due: bool) -> None:
-        self.due = due
+    def __init__(self, ledger: TensorLedger, *, due: bool) -> None:
+        self._ledger, self.due = ledger, due
 
     def compare(self, replay: Replay, keep: Preserved, gradients: Sequence[Tensor] | None) -> None:
         """Replay at the loop's own input and compare.
@@ -78,12 +84,12 @@ class SelfCheck:
                 compared.
 
         Raises:
-            HookError: If the value or the input gradient differs beyond rounding.
+            HookError: If the value or the input gradient differs beyond rounding, or a module reads x unseen.
         """
         if not self.due:
             return
         leaves = replay.fresh()
-        again = replay.run(leaves, keep)
+        again = replay.run(leaves, keep, inside=Reads(self._ledger, replay.sources).inside)
         reduced = _is_reduced(replay)
         _compare_values(replay.value, again, reduced=reduced)
         if gradients is not None:

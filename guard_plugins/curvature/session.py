@@ -60,6 +60,10 @@ class Session:
             or torch._C._get_tracing_state() is not None
         )
 
+    def recomputing(self) -> bool:
+        """Return whether a checkpoint of the loop computes its forward pass again."""
+        return bool(torch._C._current_graph_task_id() != -1)
+
     @contextmanager
     def listening_off(self) -> Iterator[None]:
         """Let everything in the body pass unseen."""
@@ -97,6 +101,7 @@ class Session:
             HookError: If the objective cannot be regularised faithfully.
         """
         self._busy += 1
+        self.ledger.step += 1
         try:
             with self.listening.off():
                 return self._answered(call)
@@ -113,25 +118,32 @@ class Session:
         if not for_weights:
             return call.passed_on()
         number = self._number(replay)
-        due = replay.regularised and (self.options.due(number) or not replay.watched)
+        # whether to record a call of a model that trains was decided when it was called
+        decided = not replay.watched and replay.calls and any(replay.calls[0].trainable)
+        due = replay.regularised and (bool(decided) or self.options.due(number))
         self.watchdog.reached(regularised=due)
         result = self._regularised(call, replay, number) if due else _passed_on(call, replay)
         self.watchdog.answered()
         return result
 
     def _number(self, replay: Replay) -> int:
-        """Return the step a loss belongs to: that of the first model it was computed with."""
-        return self.paces.of(replay.calls[0].module) if replay.calls else self.tally.steps
+        """Return the step a loss belongs to: that of the first model that trains, or of the weights without one."""
+        first = next((call.module for call in replay.calls if any(call.trainable)), None)
+        if first is not None:
+            return self.paces.of(first)
+        steps = self.paces.of_weights(t for t in replay.plain if isinstance(t, nn.Parameter))
+        return self.tally.steps if steps is None else steps
 
     def _due(self, module: nn.Module) -> bool:
-        return self.options.due(self.paces.of(module))
+        trains = any(p.requires_grad for p in module.parameters())
+        return self.options.due(self.paces.of(module)) if trains else self.options.weight > 0
 
     def _regularised(self, call: BackwardCall, replay: Replay, number: int) -> Any:
         started = time.perf_counter()
         said = self.options.model is not None or self.options.input is not None
         reject_unfaithful(replay, self.ledger, said=said)
         keep = Preserved(replay)
-        check = SelfCheck(due=self._checkpoints.due(replay))
+        check = SelfCheck(self.ledger, due=self._checkpoints.due(replay))
         try:
             outcome = deliver(Pass(call, replay, keep, self.options, number, check))
         finally:

@@ -1,11 +1,12 @@
-"""What a replay must not change, saved and put back: random streams, buffers, training flags, autocast."""
+"""What a replay must not change, saved and put back: random streams, buffers, flags, autocast; and whose it is."""
 
 from __future__ import annotations
 
+import functools
 import random
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
@@ -160,3 +161,33 @@ def evaluation_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for part, training in flags:
             part.training = training
+
+
+@contextmanager
+def called_modules() -> Iterator[list[nn.Module]]:
+    """Collect the outermost modules called in the body."""
+    original, found, depth = nn.Module.__call__, [], 0  # type: ignore[var-annotated]
+
+    @functools.wraps(original)
+    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        nonlocal depth
+        if torch.compiler.is_compiling() or depth:
+            return original(module, *args, **kwargs)
+        found.append(module)
+        depth += 1
+        try:
+            return original(module, *args, **kwargs)
+        finally:
+            depth -= 1
+
+    nn.Module.__call__ = call  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        nn.Module.__call__ = original  # type: ignore[method-assign]
+
+
+def modules_in(function: Callable[..., Any]) -> list[nn.Module]:
+    """Return the modules a callable is or belongs to: a module, or a method such as ``net.forward``."""
+    owner = getattr(function, "__self__", None)
+    return [part for part in (function, owner) if isinstance(part, nn.Module)]

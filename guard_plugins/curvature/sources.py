@@ -74,6 +74,16 @@ class Sources:
 
         return map_leaves(change, value)
 
+    def as_received(self, args: Any, kwargs: Any) -> Any:
+        """Return arguments as the module received them when the call was recorded: with leaves in place of x."""
+
+        def change(leaf: Any) -> Any:
+            known = self._ledger.get(leaf) if isinstance(leaf, Tensor) else None
+            source = None if known is None or known.token.source is None else known.token.source()
+            return leaf if source is None or source.watched else source.leaf
+
+        return map_leaves(change, (args, kwargs))
+
     def _watch(self, x: Tensor, rows: bool, group: int | None) -> Tensor:
         known = self._ledger.of(x)
         if isinstance(known.node, Watched):

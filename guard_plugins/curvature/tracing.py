@@ -10,6 +10,7 @@ from torch import Tensor
 
 from guard_plugins.curvature.functions import (
     ASKING,
+    CONSTANT,
     DETACHED,
     DRAWN,
     PROPERTIES,
@@ -48,13 +49,21 @@ class Tracer:
         if name == "__get__":
             return self._property(function, args, kwargs)
         tensors = tensors_in(args, kwargs)
-        if not tensors or function in _BACKWARD:
-            return self._differentiated(function, args, kwargs) if tensors else function(*args, **kwargs)
+        if not tensors:
+            return self._made_from_nothing(name, function, args, kwargs)
+        if function in _BACKWARD:
+            return self._differentiated(function, args, kwargs)
         ledger = self._ledger
         known = [ledger.get(tensor) for tensor in tensors]
         if any(entry is not None and entry.node is not None for entry in known):
             return self._recorded(name, function, args, kwargs, tensors, known)
         return self._plain(name, function, args, kwargs, tensors, known)
+
+    def _made_from_nothing(self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = function(*args, **kwargs)
+        if name in CONSTANT:
+            self._ledger.note_constants([result])
+        return result
 
     def _property(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = getattr(getattr(function, "__self__", None), "__name__", "")
@@ -92,7 +101,10 @@ class Tracer:
         if name in ASKING or name in DETACHED or name in DRAWN or name == "__set__" or not torch.is_grad_enabled():
             if name == "detach_":
                 self._ledger.forget(tensors[0])
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            if name in DRAWN:
+                self._ledger.note_constants([result])
+            return result
         ledger = self._ledger
         nodes = {id(tensor): ledger.node(tensor) for tensor in tensors}
         random = RandomState.save(t.device for t in tensors) if name in RANDOM else None
@@ -160,7 +172,10 @@ class Tracer:
         known: Sequence[Known | None],
     ) -> Any:
         result = function(*args, **kwargs)
-        if name in ASKING or name in SHAPE_ONLY or name == "__set__":
+        if name in ASKING or name == "__set__":
+            return result
+        if name in SHAPE_ONLY and name != "new_tensor":
+            self._ledger.note_constants([result])
             return result
         writes = may_write(name, kwargs)
         if writes and known[0] is not None and known[0].shadow is not None:
@@ -168,30 +183,15 @@ class Tracer:
         outputs = [result] if isinstance(result, Tensor) else tensors_of(result)
         if writes:
             outputs.append(tensors[-1] if kwargs.get("out") is not None else tensors[0])
-        self.mark_derived(outputs, tensors, known, cut=name in DETACHED)
+        self._ledger.note_derived(outputs, tensors, known, cut=name in DETACHED)
         if known[0] is not None and known[0].shadow is not None:
             self._views_of_data(outputs, tensors[0], known[0].shadow)
         return result
 
-    def mark_derived(
-        self, outputs: list[Tensor], inputs: list[Tensor], known: Sequence[Known | None], *, cut: bool
-    ) -> None:
-        """Note what plain ``outputs`` were computed from; ``cut``: as data, by detaching."""
-        ledger = self._ledger
-        features = next((entry.features for entry in known if entry is not None and entry.features), "")
-        derived = not cut and torch.is_grad_enabled()
-        ancestors = ledger.lineage(inputs) if derived and outputs else frozenset()
-        for output in outputs:
-            # one with a graph is noted even if it comes from weights alone: the loop may set it on a module
-            if ancestors or features or (derived and output.requires_grad):
-                entry = ledger.of(output)
-                entry.ancestors |= ancestors - {entry.token}
-                entry.features = entry.features or features
-
     def note_custom(self, args: tuple[Any, ...], result: Any) -> None:
         """Note what the results of a custom ``autograd.Function`` come from; they are not made again."""
         inputs = tensors_in(args, {})
-        self.mark_derived(tensors_of(result), inputs, [self._ledger.get(t) for t in inputs], cut=False)
+        self._ledger.note_derived(tensors_of(result), inputs, [self._ledger.get(t) for t in inputs], cut=False)
 
     def _views_of_data(self, outputs: list[Tensor], data: Tensor, shadow: Any) -> None:
         for output in outputs:

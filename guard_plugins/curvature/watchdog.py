@@ -143,6 +143,7 @@ class Watchdog:
         if self._backwards > self._counted or self._options.weight == 0:
             self._advance()
         self._paces.advance(self._recorder.owners(_weights(optimizer)))
+        self._paces.advance_weights(_weights(optimizer))
 
     def _advance(self) -> None:
         self._counted = self._backwards

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Part(Split):
+class Subset(Split):
     """Some images of another split.
 
     Args:
@@ -58,4 +58,4 @@ def with_validation(data: Data, per_class: int | None) -> Data:
         held.append(members[-per_class:])
     train, test = (torch.cat(part).sort().values for part in (kept, held))
     name = f"{data.name}, {per_class} held-out training images per class"
-    return replace(data, name=name, train=Part(data.train, train), test=Part(data.train, test))
+    return replace(data, name=name, train=Subset(data.train, train), test=Subset(data.train, test))

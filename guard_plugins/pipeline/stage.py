@@ -11,7 +11,7 @@ from guard_plugins.pipeline.context import RunContext
 
 
 @dataclass(frozen=True)
-class Written:
+class StageOutput:
     """What a stage leaves on disk.
 
     Attributes:
@@ -50,7 +50,7 @@ class Stage(ABC):
         """
 
     @abstractmethod
-    def do(self, run: RunContext) -> Written | None:
+    def do(self, run: RunContext) -> StageOutput | None:
         """Do the work, set the stage's part of ``run.results``, and return its files; None where it keeps none.
 
         Raises:

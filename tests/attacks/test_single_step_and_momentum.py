@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from guard_plugins.attacks.fgsm import FGSM
 from guard_plugins.attacks.mim import MIM
-from guard_plugins.attacks.noise import Noise
+from guard_plugins.attacks.noise import RandomNoise
 from guard_plugins.errors import ConfigError
 from tests.attacks.oracle import Linear
 
@@ -82,7 +82,7 @@ def test_noise_goes_to_corners_and_is_weaker_than_a_gradient(
 ) -> None:
     images, labels = linear_data
     eps = float(linear.distances(images, labels, norm="Linf").quantile(0.7))
-    noisy = Noise(draws=20).perturb(linear, images, labels, eps=eps, generator=generator())
+    noisy = RandomNoise(draws=20).perturb(linear, images, labels, eps=eps, generator=generator())
     torch.testing.assert_close((noisy - images).abs(), torch.full_like(images, eps), atol=1e-6, rtol=0)
     by_noise = linear(noisy).argmax(1) != labels
     by_gradient = linear(FGSM().perturb(linear, images, labels, eps=eps, generator=generator())).argmax(1) != labels
@@ -91,7 +91,7 @@ def test_noise_goes_to_corners_and_is_weaker_than_a_gradient(
 
 def test_noise_keeps_the_first_draw_that_works(linear: Linear, linear_data: tuple[Tensor, Tensor]) -> None:
     broken = [
-        linear(Noise(draws=draws).perturb(linear, *linear_data, eps=0.2, generator=generator())).argmax(1)
+        linear(RandomNoise(draws=draws).perturb(linear, *linear_data, eps=0.2, generator=generator())).argmax(1)
         != linear_data[1]
         for draws in (1, 30)
     ]
@@ -100,6 +100,6 @@ def test_noise_keeps_the_first_draw_that_works(linear: Linear, linear_data: tupl
 
 
 def test_labels_and_settings() -> None:
-    assert (FGSM().label, MIM(steps=7).label, Noise(draws=5).label) == ("fgsm", "mim-7", "noise-5")
+    assert (FGSM().label, MIM(steps=7).label, RandomNoise(draws=5).label) == ("fgsm", "mim-7", "noise-5")
     with pytest.raises(ConfigError, match="at least one step"):
         MIM(steps=0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +23,9 @@ def data() -> tuple[Tensor, Tensor, Tensor]:
     return x, m, torch.randint(0, 8, SIZE[:1], generator=g)
 
 
-def model() -> Model:
-    """Return the freshly seeded weights."""
-    torch.manual_seed(2)
+def model(number: int = 0) -> Model:
+    """Return the freshly seeded weights of the first model, or of another."""
+    torch.manual_seed(2 + number)
     return Model()
 
 
@@ -67,30 +69,68 @@ class Gradients:
         optimizer.step()
 
 
-def train(program: Program, watch: Callable[[Tensor], Tensor] = lambda x: x, done: list[int] | None = None) -> Model:
+def penalise(program: Program, net: Model, paused: Callable[[], AbstractContextManager]) -> Tensor | None:
+    """Differentiate a penalty of gradients apart, or return it to be added to the loss."""
+    if program.gradient_penalty == "no":
+        return None
+    with paused() if program.gradient_penalty == "paused" else nullcontext():
+        v = torch.full(SIZE, 0.3, dtype=torch.float64, requires_grad=True)
+        (g,) = torch.autograd.grad(net.linear(v).tanh().sum(), v, create_graph=True)
+        penalty = 0.05 * g.square().sum()
+        if program.gradient_penalty == "in the loss":
+            return penalty
+        penalty.backward()
+    return None
+
+
+def added(losses: list[Tensor], penalty: Tensor | None) -> list[Tensor]:
+    return losses if penalty is None else [losses[0] + penalty, *losses[1:]]
+
+
+def entered(program: Program, watch: Callable[..., Any]) -> list[Tensor]:
+    """Return x and m as the loop marks them, x by way of a list of images if it comes as one."""
+    x, m = (t.clone() for t in data()[:2])
+    if program.listed:
+        images = [row.reshape(1, 2, 4) for row in x.clone()]
+        x = torch.stack(watch(images, unbatched=True) if program.watched[0] else images).reshape(SIZE)
+    elif program.watched[0]:
+        x = watch(x)
+    return [x, watch(m) if program.watched[1] else m]
+
+
+def train(
+    program: Program,
+    watch: Callable[..., Any] = lambda x, **_: x,
+    paused: Callable[[], AbstractContextManager] = nullcontext,
+    done: list[int] | None = None,
+) -> list[Model]:
     """Run the loop as written, with ``watch`` where it marks its data."""
-    net = model()
-    loop, (x, m, y) = Gradients(program, net), data()
-    optimizer = torch.optim.SGD(net.parameters(), RATE)
+    nets = [model(i) for i in range(program.models)]
+    optimizers = [torch.optim.SGD(net.parameters(), RATE) for net in nets]
     for _ in range(program.steps):
-        optimizer.zero_grad()
-        loop.before_forward()
-        given = [watch(t.clone()) if w else t.clone() for t, w in zip((x, m), program.watched, strict=True)]
-        losses = Run(net).losses(program, *given, y)
-        loop.after_forward()
-        loop.differentiate(loop.roots(losses))
-        loop.step(optimizer)
-        if done is not None:
-            done.append(1)
-    return net
+        for net, optimizer in zip(nets, optimizers, strict=True):
+            loop, y = Gradients(program, net), data()[2]
+            optimizer.zero_grad()
+            loop.before_forward()
+            losses = Run(net).losses(program, *entered(program, watch), y)
+            loop.after_forward()
+            loop.differentiate(loop.roots(added(losses, penalise(program, net, paused))))
+            loop.step(optimizer)
+            if done is not None:
+                done.append(1)
+    return nets
 
 
 class Twin:
     """The same loop with the objective by hand: x moves, and all that follows from it; constants stay."""
 
     def __init__(self, program: Program) -> None:
-        self.program, self.net = program, model()
-        self.loop, self.blurred = Gradients(program, self.net), False
+        self.program, self.nets = program, [model(i) for i in range(program.models)]
+        self.blurred = False
+        self._turn(self.nets[0])
+
+    def _turn(self, net: Model) -> None:
+        self.net, self.loop = net, Gradients(self.program, net)
 
     def inputs(self) -> list[list[int]]:
         """Return, for each root, the places of the values that are x.
@@ -109,27 +149,33 @@ class Twin:
         place_of = {id(value): place for place, value in reversed(list(enumerate(values)))}
         return [[place_of[id(t)] for t, leaf in run.given if depends(root, leaf)] for root in roots]
 
-    def train(self) -> Model | None:
+    def train(self) -> list[Model] | None:
         """Return the trained weights, or None where there is no x."""
         places, (_, _, y) = self.inputs(), data()
         if not all(places):
             return None
-        optimizer = torch.optim.SGD(self.net.parameters(), RATE)
-        for _ in range(self.program.steps):
-            optimizer.zero_grad()
-            self.loop.before_forward()
-            start, state = torch.get_rng_state(), self._state()
-            objectives = []
-            for i, own in enumerate(places):
-                torch.set_rng_state(start)
-                self._restore(state)
-                objectives.append(self._objective(i, own, y, start))
-            self.loop.after_forward()
-            self.loop.differentiate(objectives)
-            self.loop.step(optimizer)
-        return self.net
+        optimizers = [torch.optim.SGD(net.parameters(), RATE) for net in self.nets]
+        for step in range(self.program.steps):
+            for net, optimizer in zip(self.nets, optimizers, strict=True):
+                self._turn(net)
+                self._step(step, places, y, optimizer)
+        return self.nets
 
-    def _objective(self, index: int, places: list[int], y: Tensor, start: Tensor) -> Tensor:
+    def _step(self, number: int, places: list[list[int]], y: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        self.loop.before_forward()
+        start, state = torch.get_rng_state(), self._state()
+        objectives = []
+        for i, own in enumerate(places):
+            torch.set_rng_state(start)
+            self._restore(state)
+            objectives.append(self._objective(i, own, y, start, number))
+        self.loop.after_forward()
+        penalty = penalise(self.program, self.net, nullcontext)
+        self.loop.differentiate(added(objectives, penalty))
+        self.loop.step(optimizer)
+
+    def _objective(self, index: int, places: list[int], y: Tensor, start: Tensor, number: int) -> Tensor:
         x, m, _ = data()
         leaves: dict[int, Tensor] = {}
 
@@ -141,8 +187,11 @@ class Twin:
 
         first = Run(self.net, enter)
         loss = self.loop.roots(first.losses(self.program, x.clone(), m.clone(), y))[index]
+        if number % self.program.every:
+            return loss
         after, state = torch.get_rng_state(), self._state()
-        moved = self._moved(loss, leaves)
+        h = H * min(1.0, (number + 1) / self.program.ramp) if self.program.ramp else H
+        moved = self._moved(loss, leaves, h)
         torch.set_rng_state(start)
         again = Run(self.net, lambda place, value: moved.get(place, value), first.recorded)
         displaced = self.loop.roots(again.losses(self.program, x.clone(), m.clone(), y))[index]
@@ -151,7 +200,7 @@ class Twin:
         torch.set_rng_state(after)
         return loss + self.program.weight * (displaced - loss).abs()
 
-    def _moved(self, loss: Tensor, leaves: dict[int, Tensor]) -> dict[int, Tensor]:
+    def _moved(self, loss: Tensor, leaves: dict[int, Tensor], h: float) -> dict[int, Tensor]:
         grads = torch.autograd.grad(loss, list(leaves.values()), retain_graph=True, allow_unused=True)
         moved = {}
         for (place, leaf), g in zip(leaves.items(), grads, strict=True):
@@ -159,7 +208,7 @@ class Twin:
             norms = g.norm(dim=1)
             # where the gradient is rounding error, so is the direction of z
             self.blurred |= bool(((norms > 0) & (norms < BLUR)).any())
-            moved[place] = leaf.detach() + H * g / g.norm(dim=1, keepdim=True).clamp_min(1e-16)
+            moved[place] = leaf.detach() + h * g / g.norm(dim=1, keepdim=True).clamp_min(1e-16)
         return moved
 
     def _state(self) -> list[tuple]:

@@ -13,13 +13,15 @@ H = 0.5
 Objective = Callable[..., Tensor]
 
 
-def by_hand(f: Objective, xs: Sequence[Tensor], weights: Sequence[Tensor], *, weight: float = 1.0) -> list[Tensor]:
+def by_hand(
+    f: Objective, xs: Sequence[Tensor], weights: Sequence[Tensor], *, weight: float = 1.0, h: float = H
+) -> list[Tensor]:
     """Return the weight gradients of ℓ(x) + weight · |ℓ(x + z) − ℓ(x)|, each tensor of ``xs`` with its own z."""
     leaves = [x.detach().clone().requires_grad_() for x in xs]
     loss = f(*leaves)
     grads = torch.autograd.grad(loss, leaves, retain_graph=True)
     moved = [
-        x.detach() + H * g / g.flatten(1).norm(dim=1).view(-1, *[1] * (g.dim() - 1))
+        x.detach() + h * g / g.flatten(1).norm(dim=1).view(-1, *[1] * (g.dim() - 1))
         for x, g in zip(leaves, grads, strict=True)
     ]
     found = torch.autograd.grad(loss + weight * (f(*moved) - loss).abs(), weights, allow_unused=True)

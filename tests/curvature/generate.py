@@ -24,16 +24,21 @@ TOLERANCE = 1e-6
 
 _index = st.one_of(st.integers(-2, -1), st.integers(0, 7))  # counted modulo what there is; negative: the latest
 _one = st.tuples(st.sampled_from(sorted(OPERATIONS)), _index, _index)
-_module = st.tuples(st.sampled_from(["linear", "normed", "skip", "keeps", "attention"]), _index, _index)
+_module = st.tuples(
+    st.sampled_from(["linear", "normed", "skip", "keeps", "attention", "conditioned", "gallery"]), _index, _index
+)
 _losses = st.lists(st.tuples(st.sampled_from(sorted(LOSSES)), _index, _index), min_size=1, max_size=2)
+_seldom = st.sampled_from([False, False, True, False])
+_NO = ["no"] * 20  # at both ends, which Hypothesis prefers
 
 
 @st.composite
 def programs(draw: Callable) -> Program:
     """Draw a loop."""
-    operations = draw(st.lists(st.one_of(_module, _one, _one), min_size=1, max_size=6))
+    operations = draw(st.lists(_module, max_size=1))
+    operations += draw(st.lists(st.one_of(_module, _one, _one), min_size=1, max_size=5))
     # one value that nobody can follow, for one of the losses at most
-    operations += draw(st.sampled_from([[], [], [], [], [("custom", -1, -1)]]))
+    operations += draw(st.sampled_from([[], [], [], [("custom", -1, -1)], [], [], []]))
     return Program(
         operations=tuple(operations),
         losses=tuple(draw(_losses)),
@@ -41,8 +46,13 @@ def programs(draw: Callable) -> Program:
         backward=draw(st.sampled_from(["summed", "apart", "autograd.grad", "autograd.backward"])),
         switched=draw(st.sampled_from(["no", "no", "no", "frozen after forward", "unfrozen after forward"])),
         weight=draw(st.sampled_from([1.0, 2.0, 0.5])),
-        steps=draw(st.integers(1, 2)),
+        steps=draw(st.integers(1, 3)),
         penalty=draw(st.booleans()),
+        listed=draw(_seldom),
+        models=draw(st.sampled_from([1, 1, 2, 1])),
+        every=draw(st.sampled_from([1, 1, 2, 1])),
+        ramp=draw(st.sampled_from([0, 0, 2, 0])),
+        gradient_penalty=draw(st.sampled_from([*_NO, "paused", "paused", "in the loss", "apart", *_NO])),
     )
 
 
@@ -74,10 +84,10 @@ def judge(program: Program, tally: Tally) -> None:
     if not trains(program):
         tally.vain += 1
         return
-    hook, done = CurvatureHook(h=H, weight=program.weight), []
+    hook, done = CurvatureHook(h=H, weight=program.weight, every=program.every, ramp=program.ramp), []
     try:
         with hook:
-            ours = train(program, hook.watch, done)
+            ours = train(program, hook.watch, hook.paused, done)
     except HookError as error:
         if done:
             tally.faults.append((program, f"refused at step {len(done) + 1}: {error.what}"))
@@ -108,12 +118,16 @@ def trains(program: Program) -> bool:
         after = train(program)
     except RuntimeError:
         return False
-    return any(not torch.equal(a, b) for a, b in zip(after.parameters(), model().parameters(), strict=True))
+    return any(not torch.equal(a, b) for a, b in zip(after[0].parameters(), model().parameters(), strict=True))
 
 
-def distance(ours: Model, twin: Model) -> float:
+def distance(ours: Sequence[Model], twin: Sequence[Model]) -> float:
     """Return the largest difference of weights, buffers and attributes, by the size of the largest change."""
-    start, theirs = model().state_dict(), twin.state_dict()
+    return max(_distance(a, b, model(i)) for i, (a, b) in enumerate(zip(ours, twin, strict=True)))
+
+
+def _distance(ours: Model, twin: Model, fresh: Model) -> float:
+    start, theirs = fresh.state_dict(), twin.state_dict()
     moved = max(float((v - start[k]).abs().max()) for k, v in theirs.items()) + 1e-12
     gaps = [float((v - theirs[k]).abs().max()) for k, v in ours.state_dict().items()]
     same = ours.keeps.count == twin.keeps.count and ours.keeps.log == twin.keeps.log

@@ -76,6 +76,29 @@ class Attends(nn.Module):
         return self.inner(*parts)[0].reshape(SIZE)
 
 
+class Conditioned(nn.Module):
+    """Reads a tensor that the loop set on it, or put into a list of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.condition, self.box = nn.Linear(8, 8), None, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = [self.condition, *self.box]
+        return (self.inner(x) * next(t for t in held if t is not None)).tanh()
+
+
+class Gallery(nn.Module):
+    """Takes a list of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(1, 2, (1, 3), padding=(0, 1))
+
+    def forward(self, images: list[Tensor]) -> Tensor:
+        return torch.stack([self.inner(image).mean(0).reshape(8) for image in images])
+
+
 class Model(nn.Module):
     """All the weights and buffers a generated loop may use."""
 
@@ -84,6 +107,7 @@ class Model(nn.Module):
         self.linear = nn.Linear(8, 8)
         self.normed = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.SiLU())
         self.skip, self.keeps, self.film, self.attends = Skip(), Keeps(), Film(), Attends()
+        self.conditioned, self.gallery = Conditioned(), Gallery()
         self.weight = nn.Parameter(torch.randn(8, 8) / 3)
         self.frozen = nn.Linear(8, 8).requires_grad_(False)
         self.criterion = nn.CrossEntropyLoss(weight=torch.linspace(0.5, 1.5, 8))
@@ -92,7 +116,23 @@ class Model(nn.Module):
 
 @dataclass(frozen=True)
 class Program:
-    """A loop: which data are watched, the operations by name and operands, the losses, and how it steps."""
+    """A loop: which data are watched, the operations by name and operands, the losses, and how it steps.
+
+    Attributes:
+        operations: Names and operands.
+        losses: Likewise.
+        watched: Which of the data are watched.
+        backward: How the losses are differentiated.
+        switched: Whether flags change between forward and backward.
+        weight: The hook's.
+        steps: Optimiser steps of each model.
+        penalty: Whether the squares of the weights are added.
+        listed: Whether x comes as a list of images.
+        models: How many are trained in turn.
+        every: The hook's.
+        ramp: The hook's.
+        gradient_penalty: Whether there is one, and how it is differentiated.
+    """
 
     operations: tuple[tuple[str, int, int], ...]
     losses: tuple[tuple[str, int, int], ...]
@@ -102,6 +142,11 @@ class Program:
     weight: float = 1.0
     steps: int = 1
     penalty: bool = False
+    listed: bool = False
+    models: int = 1
+    every: int = 1
+    ramp: int = 0
+    gradient_penalty: str = "no"
 
 
 @dataclass
@@ -192,6 +237,16 @@ def kept_features(run: Run, a: Tensor) -> Tensor:
     return run.model.keeps.features
 
 
+def conditioned(run: Run, a: Tensor, b: Tensor) -> Tensor:
+    run.model.conditioned.condition, run.model.conditioned.box = b, []
+    return run.call(run.model.conditioned, a)
+
+
+def conditioned_by_a_list(run: Run, a: Tensor, b: Tensor) -> Tensor:
+    run.model.conditioned.condition, run.model.conditioned.box = None, [b]
+    return run.call(run.model.conditioned, a)
+
+
 OPERATIONS: dict[str, Callable[[Run, Tensor, Tensor], Tensor]] = {
     "linear": lambda r, a, b: r.call(r.model.linear, a),
     "normed": lambda r, a, b: r.call(r.model.normed, a),
@@ -201,6 +256,10 @@ OPERATIONS: dict[str, Callable[[Run, Tensor, Tensor], Tensor]] = {
     "kept features": lambda r, a, b: kept_features(r, a),
     "attention": lambda r, a, b: r.call(r.model.attends, a, a, a),
     "film": lambda r, a, b: r.call(r.model.film, a, b),
+    "conditioned": lambda r, a, b: conditioned(r, a, r.constant(lambda: b.detach())),
+    "conditioned by what moves": conditioned,
+    "conditioned by a list": conditioned_by_a_list,
+    "gallery": lambda r, a, b: r.model.gallery(list(a.reshape(6, 1, 2, 4))),
     "frozen": lambda r, a, b: r.model.frozen(a),
     "teacher": lambda r, a, b: r.constant(lambda: without_gradients(lambda: r.model.frozen(a).softmax(1))),
     "functional": lambda r, a, b: a @ r.model.weight,

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
-from guard_plugins.curvature.graph import Call, ancestry
+from guard_plugins.curvature.graph import Call
+from guard_plugins.curvature.replay import ancestry
 from guard_plugins.errors import HookError
 from tests.curvature.gaps import H
 
@@ -146,3 +147,59 @@ def test_evaluations_with_gradients_on_are_freed() -> None:
         gc.collect()
         assert [ref() for ref in refs] == [None] * 6
         F.cross_entropy(net(hook.watch(torch.randn(4, 3, 32, 32))), torch.randint(0, 10, (4,))).backward()
+
+
+def _plain(net: nn.Module, hook: CurvatureHook, x: Tensor) -> Tensor:
+    return net(x)
+
+
+def _watched(net: nn.Module, hook: CurvatureHook, x: Tensor) -> Tensor:
+    x = hook.watch(x)
+    return net(x) + x[:, :2]
+
+
+def _attacked(net: nn.Module, hook: CurvatureHook, x: Tensor) -> Tensor:
+    leaf = x.clone().requires_grad_()
+    net(leaf).sum().backward()
+    net.zero_grad()
+    return net((x + leaf.grad).detach())
+
+
+def _beside_another(net: nn.Module, hook: CurvatureHook, x: Tensor) -> Tensor:
+    return net(x) + nn.Linear(4, 2)(x)
+
+
+def _functional(net: nn.Module, hook: CurvatureHook, x: Tensor) -> Tensor:
+    return hook.watch(x) @ nn.Parameter(torch.randn(4, 2)) + net[2](net[0](hook.watch(x)))
+
+
+def _with_a_state(net: nn.Module, hook: CurvatureHook, x: Tensor) -> Tensor:
+    log = net.__dict__.setdefault("log", [])
+    log[:] = [0.9 * (log[0] if log else torch.zeros(4)) + 0.1 * x.mean(0)]
+    return net(x / 2)
+
+
+def _kept(hook: CurvatureHook) -> list[int]:
+    session, checks, paces = hook._session, hook._checkpoints, hook._paces
+    tokens = {token for known in session.ledger._known.values() for token in known.ancestors}
+    kinds = sum(len(kinds) for models in checks._known.values() for kinds in models.values())
+    return [
+        len(session.ledger._known), len(tokens), len(session.watchdog._strays._left), len(session.recorder._weights),
+        len(checks._known), kinds, len(checks._numbers), len(paces._steps), len(paces._loose), len(paces._called),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("loop", [_plain, _watched, _attacked, _beside_another, _functional, _with_a_state])
+def test_nothing_grows_from_step_to_step(loop: Callable[[nn.Module, CurvatureHook, Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    net, sizes = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)), []
+    opt = torch.optim.SGD(net.parameters(), 0.01)
+    with CurvatureHook(h=H) as hook:
+        for step in range(60):
+            opt.zero_grad()
+            loop(net, hook, torch.randn(3, 4)).square().mean().backward()
+            opt.step()
+            if step in (19, 59):
+                gc.collect()
+                sizes.append(_kept(hook))
+    assert sizes[0] == sizes[1]

@@ -53,6 +53,13 @@ def refined(n: Nets, x: Tensor) -> Tensor:
     return n.b(h)
 
 
+def joined(n: Nets, x: Tensor) -> Tensor:
+    h = torch.zeros_like(x)
+    for _ in range(2):
+        h = h + n.pair(torch.cat([x[:, :4], h[:, :4]], 1)).tanh()
+    return n.b(h)
+
+
 def unrolled(n: Nets, x: Tensor) -> Tensor:
     h = torch.zeros(len(x), 16, dtype=x.dtype)
     for t in range(4):
@@ -93,6 +100,11 @@ ROUTES: dict[str, Callable[[Nets, Tensor], Tensor]] = {
     "a statistic of x": lambda n, x: n.b(n.a(x) - x.mean(1, keepdim=True)),
     "written into a buffer": written,
     "a list of parts": listed,
+    "joined with a state in rounds": joined,
+    "a residual around scaled data": lambda n, x: n.b((x + n.a(x / 2)).tanh()),
+    "a residual around a functional norm": lambda n, x: n.b((x + n.a(F.layer_norm(x, (16,)))).tanh()),
+    "two tensors made from one": lambda n, x: n.b((x.flip(1) + n.a(x / 2)).tanh()),
+    "two branches on two tensors made from one": lambda n, x: n.b(n.a(x * 2) * n.pair(pooled(x))),
     "views of one another": lambda n, x: n.b(n.pair(x[:, :8]) * n.pair(x[:, 4:12])),
 }
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from guard_plugins.data.base import Split
 from guard_plugins.data.images.decode import FULL_RANGE, Target
 from guard_plugins.data.images.splits import Files, FileSplit
-from guard_plugins.data.validation import Part
+from guard_plugins.data.validation import Subset
 from guard_plugins.errors import DataError
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.training.batches import EpochBatches
@@ -108,5 +108,5 @@ def test_images_in_memory_are_read_at_once() -> None:
     with ReadAhead(split, order(split).index, 5) as ahead:
         ahead.batch(0)
     assert split.threads == [threading.current_thread().name]
-    assert Part(Slow(0.0), torch.arange(3)).from_files
-    assert not Part(split, torch.arange(3)).from_files
+    assert Subset(Slow(0.0), torch.arange(3)).from_files
+    assert not Subset(split, torch.arange(3)).from_files

@@ -10,7 +10,7 @@ from guard_plugins.artifacts.formatting import percent, points, radius
 from guard_plugins.artifacts.report import GateItem
 from guard_plugins.attacks.adaptive import Adaptive
 from guard_plugins.attacks.margin import DLRPGD, MarginPGD
-from guard_plugins.attacks.noise import Noise
+from guard_plugins.attacks.noise import RandomNoise
 from guard_plugins.attacks.pgd import PGD
 from guard_plugins.evaluation.gate.item import judged, not_run
 from guard_plugins.evaluation.gate.subject import Subject, clearly_more, share
@@ -131,12 +131,12 @@ def noise_is_weaker(subject: Subject, *, draws: int = 100, tolerance: float = 0.
         tolerance: Share of the images they may break.
     """
     return _weaker(
-        subject, "random noise weaker than white-box", f"{draws} random perturbations break", Noise(draws=draws),
+        subject, "random noise weaker than white-box", f"{draws} random perturbations break", RandomNoise(draws=draws),
         tolerance,
     )  # fmt: skip
 
 
-def _weaker(subject: Subject, name: str, breaks: str, attack: Transfer | Noise, tolerance: float) -> GateItem:
+def _weaker(subject: Subject, name: str, breaks: str, attack: Transfer | RandomNoise, tolerance: float) -> GateItem:
     left = subject.robust(subject.attack)
     broken = left & ~subject.left_by(attack, left)
     only = share(broken)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from guard_plugins.data.base import Data
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.validation import Part
+from guard_plugins.data.validation import Subset
 from guard_plugins.pipeline.timing import TimedTask
 from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.task import Task
@@ -85,7 +85,7 @@ def _first_classes(data: Data, classes: int) -> Data:
     def part(labels: Tensor) -> Tensor:
         return torch.nonzero(labels < classes).flatten()
 
-    train, test = (Part(split, part(split.labels)) for split in (data.train, data.test))
+    train, test = (Subset(split, part(split.labels)) for split in (data.train, data.test))
     return replace(data, train=train, test=test, classes=data.classes[:classes])
 
 

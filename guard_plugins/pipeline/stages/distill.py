@@ -11,7 +11,7 @@ from guard_plugins.artifacts.ledger import file_hash
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.guard import hook_report
 from guard_plugins.pipeline.plugin_calls import calling, checked_set
-from guard_plugins.pipeline.stage import Stage, Written
+from guard_plugins.pipeline.stage import Stage, StageOutput
 
 SETTINGS = ("method", "ipc", "seed", "device", "dataset", "data_root", "data", "guard", "no_guard", "teacher")
 
@@ -27,7 +27,7 @@ class DistillStage(Stage):
         teacher = file_hash(run.folder.teacher) if run.results.teacher else None
         return [teacher, run.settings(*run.prepared.own_options, *SETTINGS), run.device_type, *run.other_teachers()]
 
-    def do(self, run: RunContext) -> Written:
+    def do(self, run: RunContext) -> StageOutput:
         """Distil, and check what the method returned."""
         prepared, folder = run.prepared, run.folder
         with calling(prepared.plugin, "distill", run=folder.path):
@@ -37,7 +37,7 @@ class DistillStage(Stage):
         files = save_distilled(folder.distilled, run.results.distilled, prepared.data.classes)
         save_contact_sheet(folder.contact_sheet, run.results.distilled)
         measured = hook_report(prepared.hook)
-        return Written([*files, folder.contact_sheet], {"hook": measured and measured.model_dump()})
+        return StageOutput([*files, folder.contact_sheet], {"hook": measured and measured.model_dump()})
 
     def share(self, run: RunContext) -> None:
         """Make this process's items of the method."""

@@ -8,7 +8,7 @@ from guard_plugins.artifacts.ledger import file_hash
 from guard_plugins.labels.relabel import relabel
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.pipeline.context import RunContext
-from guard_plugins.pipeline.stage import Stage, Written
+from guard_plugins.pipeline.stage import Stage, StageOutput
 from guard_plugins.training.recipes import recipe_of
 
 
@@ -28,7 +28,7 @@ class RelabelStage(Stage):
         source = [run.ledger.hashes("distill"), file_hash(run.folder.teacher)]
         return [source, run.settings("student", "seed", "device"), run.device_type, *run.other_teachers()]
 
-    def do(self, run: RunContext) -> Written:
+    def do(self, run: RunContext) -> StageOutput:
         """Ask the teacher for every epoch of a student."""
         teacher = run.labeller()
         assert teacher is not None  # see `needed`
@@ -36,7 +36,7 @@ class RelabelStage(Stage):
             run.task, run.results.distilled.decoded(), teacher, run.folder.labels, inputs=run.checkpoints.inputs
         )
         self.restore(run)
-        return Written(files)
+        return StageOutput(files)
 
     def share(self, run: RunContext) -> None:
         """Label this process's files."""

@@ -7,7 +7,7 @@ from typing import Any
 from guard_plugins.artifacts.report import Models, Report, Skipped, read_report
 from guard_plugins.evaluation.metrics import metrics_of
 from guard_plugins.pipeline.context import RunContext
-from guard_plugins.pipeline.stage import Stage, Written
+from guard_plugins.pipeline.stage import Stage, StageOutput
 from guard_plugins.report.write import publish
 from guard_plugins.training.learned import said_of_learned
 
@@ -23,11 +23,11 @@ class ReportStage(Stage):
         """Return the whole configuration."""
         return [run.config.model_dump(mode="json", exclude={"plugin"})]
 
-    def do(self, run: RunContext) -> Written:
+    def do(self, run: RunContext) -> StageOutput:
         """Gather what the stages found."""
         run.results.report = _report(run)
         publish(run.folder, run.results.report)
-        return Written([run.folder.report, *run.earlier_files()])
+        return StageOutput([run.folder.report, *run.earlier_files()])
 
     def restore(self, run: RunContext) -> None:
         """Read the report of a finished run."""

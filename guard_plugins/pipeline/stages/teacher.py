@@ -8,7 +8,7 @@ from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.artifacts.weights.load import UNKNOWN
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.context import RunContext
-from guard_plugins.pipeline.stage import Stage, Written
+from guard_plugins.pipeline.stage import Stage, StageOutput
 from guard_plugins.pipeline.standalone.class_order import order_hint
 from guard_plugins.pipeline.teacher_file import load_given_teacher
 from guard_plugins.pipeline.teachers.declared import described
@@ -32,17 +32,17 @@ class TeacherStage(Stage):
         """Return the settings of data, teacher and hook."""
         return [run.settings(*SETTINGS), run.device_type, *described(run.prepared.teachers[0])]
 
-    def do(self, run: RunContext) -> Written:
+    def do(self, run: RunContext) -> StageOutput:
         """Train or load the teacher."""
         if run.config.teacher.path is None:
             training = Training(run, 0)
             _keep(run, *training.do())
-            return Written(training.files)
+            return StageOutput(training.files)
         model = run.task.network(stage="teacher")
         card = _given(run, model)
         write_teacher(run.folder.teacher, model, card)
         _keep(run, TrainedTeacher(run.prepared.teachers[0], model.eval().requires_grad_(False), lambda epoch: {}), card)
-        return Written([run.folder.teacher])
+        return StageOutput([run.folder.teacher])
 
     def restore(self, run: RunContext) -> None:
         """Read the teacher of an earlier process."""

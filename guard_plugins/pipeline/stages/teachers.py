@@ -6,7 +6,7 @@ from typing import Any
 
 from guard_plugins.artifacts.ledger import fingerprint
 from guard_plugins.pipeline.context import RunContext
-from guard_plugins.pipeline.stage import Stage, Written
+from guard_plugins.pipeline.stage import Stage, StageOutput
 from guard_plugins.pipeline.stages.teacher import SETTINGS
 from guard_plugins.pipeline.teachers.declared import described
 from guard_plugins.pipeline.teachers.training import Training
@@ -27,7 +27,7 @@ class TeachersStage(Stage):
         _, *others = run.prepared.teachers
         return [run.settings(*SETTINGS), run.device_type, [described(spec) for spec in others]]
 
-    def do(self, run: RunContext) -> Written:
+    def do(self, run: RunContext) -> StageOutput:
         """Train the teachers that no earlier process finished."""
         files, whole = [], run.checkpoints.inputs
         for number, spec in enumerate(run.prepared.teachers[1:], start=1):
@@ -42,7 +42,7 @@ class TeachersStage(Stage):
             run.results.teachers += (trained,)
             files += training.files
         run.checkpoints.inputs = whole
-        return Written(files)
+        return StageOutput(files)
 
     def restore(self, run: RunContext) -> None:
         """Read the teachers of an earlier process."""
