@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,9 @@ from torch.distributed import HashStore
 
 from guard_plugins.errors import ConfigError, DataError, GuardError, LostError, TrainingError
 from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.loop import Keeper, LoopState, steps
+from guard_plugins.runtime.monitor import Monitor
+from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.sharing import ranks as module
 from guard_plugins.runtime.sharing.items import do_items, join_items
 from guard_plugins.runtime.sharing.ranks import Ranks
@@ -81,7 +84,10 @@ class Runs:
     def all(self, make: Callable[[int, int], None]) -> list[Any]:
         with ThreadPoolExecutor(len(self.ranks)) as pool:
             others = [pool.submit(self.other, rank, make) for rank in range(1, len(self.ranks))]
-            return [self.first(make), *(other.result() for other in others)]
+            found = [self.first(make), *(other.result() for other in others)]
+        for ranks in self.ranks:
+            ranks.leave()
+        return found
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -136,6 +142,30 @@ def test_a_signal_to_one_rank_stops_all(tmp_path: Path) -> None:
     assert runs.made[1] == [1]
 
 
+def test_a_signal_to_a_rank_that_waits_stops_the_first_with_one_checkpoint(tmp_path: Path) -> None:
+    runs, said = Runs(2, tmp_path), list[str]()
+    monitor = Monitor(quiet=True, callbacks=[lambda event: said.append(str(event.get("text")))])
+    weights = torch.zeros(2)
+    loop = steps(
+        "teacher", 10**9, state=LoopState(weights=weights), seeds=Seeds(0), monitor=monitor,
+        device=torch.device("cpu"), keeper=runs.keeper(0),
+    )  # fmt: skip
+
+    def train() -> None:
+        for _ in loop:
+            runs.ranks[1].stop.number = signal.SIGTERM
+            weights.add_(1)
+            time.sleep(0.01)
+
+    with pytest.raises(StoppedError):
+        train()
+    assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["teacher"]
+    assert Checkpoints(tmp_path, every=1e9).peek("teacher") == int(weights[0])
+    assert said[0] == "teacher is one piece of work: the first process does it, and the others wait"
+    for ranks in runs.ranks:
+        ranks.leave()
+
+
 def test_other_settings_are_refused() -> None:
     store = HashStore()
     first, other = (Ranks(store, World(rank, 2), StopRequest()) for rank in range(2))
@@ -148,6 +178,8 @@ def test_other_settings_are_refused() -> None:
             waiting.result()
         pool.submit(first.close, waiting.exception())
         ended = other.outcome()
+        first.leave()
+        other.leave()
     assert ended is not None
     assert "different settings" in ended.what
 
@@ -161,8 +193,8 @@ def test_a_process_that_is_gone_is_named() -> None:
     store.set("hello/1", json.dumps({"place": module.place(), "process": gone.pid}))
     with pytest.raises(LostError, match="Process 1 of 2 left the run"):
         first.ready("settings")
-    other._over.set()
-    first.close(None)
+    for ranks in (first, other):
+        ranks.leave()
 
 
 def test_a_process_on_another_host_is_known_by_its_beats(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +206,7 @@ def test_a_process_on_another_host_is_known_by_its_beats(monkeypatch: pytest.Mon
         first.ready("settings")
     assert caught.value.exit_code == 75
     assert "it ran on elsewhere" in caught.value.seen
-    first.close(None)
+    first.leave()
 
 
 def test_a_rank_passes_over_items_that_are_made_and_refuses_others(tmp_path: Path) -> None:

@@ -147,7 +147,6 @@ class Ranks:
             for rank in range(1, self.size):
                 while time.monotonic() < end and not self._store.check([f"bye/{rank}"]) and not self._gone(rank):
                     time.sleep(WAIT)
-        self._over.set()
 
     def outcome(self) -> GuardError | None:
         """Return how the run ended, when it has.
@@ -158,8 +157,12 @@ class Ranks:
         self._wait("over")
         text = self._store.get("over")
         self._store.set(f"bye/{self.rank}", "")
-        self._over.set()
         return heard(text) if text else None
+
+    def leave(self) -> None:
+        """End the thread that listens: one that is in the store while the interpreter ends would abort the process."""
+        self._over.set()
+        self._watcher.join(LEAVE)
 
     def _wait_for_answers(self) -> None:
         for rank in range(1, self.size):
@@ -247,4 +250,8 @@ def joined(world: World, stop: StopRequest) -> Iterator[Ranks]:
             "The processes of the run cannot meet", seen=str(error).splitlines()[0],
             do="Start them with torchrun, or set MASTER_ADDR to the host of the first and MASTER_PORT to a free port.",
         ) from error  # fmt: skip
-    yield Ranks(PrefixStore("guard-run", store), world, stop)
+    ranks = Ranks(PrefixStore("guard-run", store), world, stop)
+    try:
+        yield ranks
+    finally:
+        ranks.leave()
