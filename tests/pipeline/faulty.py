@@ -25,7 +25,6 @@ class FaultyConfig(MethodConfig):
     where: int = -1
     items: int = 5
     steps: int = 4
-    pause: float = 0.0
 
 
 class Faulty(Method):
@@ -49,7 +48,7 @@ class Faulty(Method):
                 loss = network(images.to(task.device)).square().mean()
                 COUNTED["forwards"] += 1
                 images.mul_(0.9)
-                time.sleep(options.pause)
+                time.sleep(float(os.environ.get("PAUSE", "0")))
                 step.log(loss=loss * float("nan") if item == options.where and options.fault == "nan" else loss)
             return images
 

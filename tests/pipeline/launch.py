@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -35,8 +36,16 @@ class Launched:
         """Wait until something is reached, while all processes run."""
         while not reached():
             assert time.monotonic() < self._end, "never reached"
-            assert not any(process.poll() for process in self.processes), self.said()
+            assert all(process.poll() is None for process in self.processes), self.said()
             time.sleep(0.02)
+
+    def at_work(self, rank: int, checkpoints: Path) -> bool:
+        """Return whether a process has the claim of an item."""
+        for claim in checkpoints.glob("*.claim"):
+            with contextlib.suppress(FileNotFoundError, ValueError):  # gone meanwhile, or half written
+                if json.loads(claim.read_text())["process"] == self.processes[rank].pid:
+                    return True
+        return False
 
     def codes(self) -> list[int]:
         """Wait for all processes, and return their exit codes."""

@@ -35,13 +35,13 @@ def faultless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def with_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("with-teacher") / "run"
-    assert main([*FAULTY, "--pause", "0.2", "--output", str(folder), "--stop-after", "teacher"]) == 0
+    assert main([*FAULTY, "--output", str(folder), "--stop-after", "teacher"]) == 0
     return folder
 
 
 @pytest.fixture
 def begun(tmp_path: Path, with_teacher: Path) -> Path:
-    """Return the folder of a run whose teacher is trained; its items pause at every step."""
+    """Return the folder of a run whose teacher is trained."""
     return Path(shutil.copytree(with_teacher, tmp_path / "run"))
 
 
@@ -77,10 +77,11 @@ def test_work_is_dealt_evenly(tmp_path: Path, faultless: Path, monkeypatch: pyte
     ("fault", "code", "message"), [("nan", 1, "is no longer a finite number"), ("file", 2, "The image 7.png is broken")]
 )
 def test_an_error_in_one_process_ends_all(
-    fault: str, code: int, message: str, tmp_path: Path, with_teacher: Path
+    fault: str, code: int, message: str, tmp_path: Path, with_teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other process has items for an hour to come, and stops at its next step."""
-    options = f"--fault {fault} --where 1 --steps 20000 --pause 0.2 --teacher {with_teacher}/teacher.safetensors"
+    """The other process has items for hours to come, and stops at its next step."""
+    monkeypatch.setenv("PAUSE", "0.2")
+    options = f"--fault {fault} --where 1 --steps 20000 --teacher {with_teacher}/teacher.safetensors"
     with launched(tmp_path / "logs", 2, *COMMON, *options.split(), "--output", str(tmp_path / "new")) as processes:
         assert processes.codes() == [code, code]
         first, other = processes.said()
@@ -89,28 +90,36 @@ def test_an_error_in_one_process_ends_all(
     assert other == ""
 
 
-def test_a_signal_to_one_process_stops_all_and_any_number_goes_on(tmp_path: Path, begun: Path, faultless: Path) -> None:
+def test_a_signal_to_one_process_stops_all_and_any_number_goes_on(
+    tmp_path: Path, begun: Path, faultless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAUSE", "3")
     with launched(tmp_path / "logs", 2, "--resume", str(begun)) as processes:
-        processes.until(lambda: len(list(begun.glob("checkpoints/*.claim"))) == 2)
+        processes.until(lambda: processes.at_work(1, begun / "checkpoints"))
         processes.processes[1].send_signal(signal.SIGTERM)
         assert processes.codes() == [128 + signal.SIGTERM] * 2
         assert "Stopped. Continue with: guard-run --resume" in processes.said()[0]
     assert not list(begun.glob("**/*.part"))
     assert not list(begun.glob("checkpoints/*.claim"))
+    monkeypatch.delenv("PAUSE")
     assert main(["--resume", str(begun)]) == 0
-    assert hashes(begun) == hashes(faultless)
+    assert same(begun, faultless)
 
 
-def test_a_killed_process_is_named_and_any_number_goes_on(tmp_path: Path, begun: Path, faultless: Path) -> None:
+def test_a_killed_process_is_named_and_any_number_goes_on(
+    tmp_path: Path, begun: Path, faultless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One of the two is killed, then of two that go on the other, and three end the run."""
+    monkeypatch.setenv("PAUSE", "3")
     for killed in (1, 0):
         with launched(tmp_path / str(killed), 2, "--resume", str(begun)) as processes:
-            processes.until(lambda: len(list(begun.glob("checkpoints/*.claim"))) == 2)
+            processes.until(lambda processes=processes, killed=killed: processes.at_work(killed, begun / "checkpoints"))
             processes.processes[killed].kill()
             processes.processes[killed].wait()  # as a launcher does at once
             codes = processes.codes()
             assert (codes[killed], codes[1 - killed]) == (-signal.SIGKILL, 75)
             assert f"Process {killed} of 2 left the run" in processes.said()[1 - killed]
+    monkeypatch.delenv("PAUSE")
     with launched(tmp_path / "more", 3, "--resume", str(begun)) as processes:
         assert processes.codes() == [0] * 3, processes.said()
-    assert hashes(begun) == hashes(faultless)
+    assert same(begun, faultless)
