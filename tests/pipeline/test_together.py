@@ -17,7 +17,7 @@ from tests.pipeline.conftest import numbers
 from tests.pipeline.launch import launched
 from tests.pipeline.test_shares import TINY, hashes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PLUGIN = Path(__file__).parent / "faulty.py"
 COMMON = f"""--method faulty --plugin {PLUGIN} --dataset digits --device cpu --ipc 1 --student.epochs 1
