@@ -59,5 +59,11 @@ class DamagedError(ArtifactError):
     exit_code = 2
 
 
+class LostError(GuardError):
+    """Another process of the run is gone; the run can be resumed (exit code 75, as for temporary failures)."""
+
+    exit_code = 75
+
+
 class TrainingError(GuardError):
     """Numbers that went wrong while training, distilling or attacking (NaN, divergence)."""

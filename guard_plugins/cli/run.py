@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.runtime.malloc import keep_freed_memory
-from guard_plugins.runtime.world import require_one_process
+from guard_plugins.runtime.world import World, require_one_process
 
 if TYPE_CHECKING:
     from guard_plugins.cli.arguments import Request
+    from guard_plugins.cli.extras import Extras
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,33 +36,52 @@ def _run(arguments: Sequence[str]) -> int:
     if extras.series:
         from guard_plugins.cli.series import run_series
 
+        require_one_process("guard-run --seeds or --compare")
         return run_series(rest, extras)
     from guard_plugins.cli.arguments import parse
 
     request = parse(rest)
-    for note in request.notes:
+    if request.plan or request.share:
+        require_one_process(f"guard-run {'--plan' if request.plan else '--shard'}")
+    for note in request.notes if World.of().rank == 0 else ():
         sys.stderr.write(note + "\n")
     if request.print_only:
         import yaml
 
         sys.stdout.write(yaml.safe_dump(request.config.model_dump(mode="json"), sort_keys=False))
         return 0
-    require_one_process("guard-run")
     keep_freed_memory()
     if request.plan:
         return _print_plan(request)
     if request.share:
         return _do_share(request)
+    return _start(request, extras)
+
+
+def _start(request: Request, extras: Extras) -> int:
     # Imported here: torch takes seconds, and help and errors should not.
     from guard_plugins.cli.show import show
-    from guard_plugins.pipeline.run import start
 
-    show(start(request.config, resumed=request.resume, until=extras.stop_after, level=extras.level), request.config)
+    world = World.of()
+    if world.size > 1:
+        from guard_plugins.pipeline.together import start_together
+
+        done = start_together(
+            request.config, world, resumed=request.resume, until=extras.stop_after, level=extras.level
+        )
+        if isinstance(done, int):
+            return done
+    else:
+        from guard_plugins.pipeline.run import start
+
+        done = start(request.config, resumed=request.resume, until=extras.stop_after, level=extras.level)
+    show(done, request.config)
     return 0
 
 
 def _announce(arguments: Sequence[str], *, quiet: bool) -> None:
     """Say that something happens while torch is imported, where that is about to be."""
+    quiet = quiet or World.of().rank > 0
     silent = {"-h", "--help", "--print-config"} & set(arguments)
     named = any(word.split("=")[0] in ("--method", "--config", "--resume") for word in arguments)
     first = bool(arguments) and not arguments[0].startswith("-")

@@ -70,7 +70,7 @@ def measure(
     """
     images, labels = attacked_images(task)
     items = _items(models, protocol, attacks)
-    work = WorkList(task.keeper, f"evaluation/{name}", read=_result, write=vars)
+    work = WorkList(task.keeper, _list(name), read=_result, write=vars)
     with task.monitor.track(f"attack {name}", len(items) * len(labels), done=len(work.results) * len(labels)) as bar:
         for item in range(len(work.results), len(items)):
             result = _made_before(task, _item(name, item))
@@ -107,35 +107,43 @@ def share_attacks(
         attacks: The registered attacks by name.
 
     Raises:
-        ShareDone: When they are done.
+        ShareDone: If the process has a share, when that is done.
     """
     images, labels = attacked_images(task)
+    kept = task.keeper.checkpoints
     items = [
-        (name, _item(name, number), models[name], item)
+        (name, number, models[name], item)
         for name in models
         for number, item in enumerate(_items(models[name], protocol, attacks))
     ]
+    names = [_item(name, number) for name, number, _, _ in items]
+    listed = {name: kept.peek(_list(name)) or 0 for name in models}  # by a process that did all attacks itself
 
     def make(number: int) -> None:
-        name, path, several, (which, attack, eps) = items[number]
-        with task.monitor.track(path, len(labels)) as bar:
+        name, _, several, (which, attack, eps) = items[number]
+        with task.monitor.track(names[number], len(labels)) as bar:
             result = attack_accuracy(
                 several[which], attack, images, labels, eps=eps, batch_size=attack_batch(task),
                 seeds=task.seeds.child("evaluation", name, which),
                 progress=_ticks(bar.advance, task.keeper.stop.check),
             )  # fmt: skip
-        task.keeper.checkpoints.save(path, 1, lambda: {"result": vars(result)})
+        kept.save(names[number], 1, lambda: {"result": vars(result)})
 
-    do_items(
-        task.keeper, [path for _, path, _, _ in items], make=make, say=task.monitor.say,
-        done=lambda number: task.keeper.checkpoints.peek(items[number][1]) is not None,
-    )  # fmt: skip
+    def done(number: int) -> bool:
+        name, index, *_ = items[number]
+        return index < listed[name] or kept.peek(names[number]) is not None
+
+    do_items(task.keeper, names, make=make, say=task.monitor.say, done=done)
 
 
 def _items(
     models: Sequence[nn.Module], protocol: Protocol, attacks: Mapping[str, type[Attack]]
 ) -> list[tuple[int, Attack, float]]:
     return [(n, attack, eps) for n in range(len(models)) for attack, radii in protocol.build(attacks) for eps in radii]
+
+
+def _list(name: str) -> str:
+    return f"evaluation/{name}"
 
 
 def _item(name: str, number: int) -> str:

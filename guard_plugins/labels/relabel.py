@@ -111,8 +111,9 @@ def relabel(
     left = sum(map(len, missing.values()))
     require_room(folder, layout, epochs=left)
     batches = OnlineBatches(task, distilled, recipe, teacher, stage=STAGE)
-    if task.keeper.share is not None:
+    if task.keeper.share is not None or task.keeper.ranks is not None:
         _label_share(task, batches, card, shards, missing)
+        missing = {}
     with task.monitor.track("relabel", card.epochs, done=card.epochs - left) as progress:
         for path, epochs in missing.items():
             write_shard(path, card, epochs, _labelled(task, batches, card, epochs, progress))
@@ -122,7 +123,7 @@ def relabel(
 def _label_share(
     task: Task, batches: OnlineBatches, card: Card, shards: dict[Path, range], missing: dict[Path, range]
 ) -> None:
-    """Write the files of this process's share.
+    """Write the files of this process's share; the first of several ranks has all written.
 
     Raises:
         ShareDone: When they are written.

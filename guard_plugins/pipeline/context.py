@@ -28,7 +28,8 @@ from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Callback, Monitor
-from guard_plugins.runtime.sharing.shares import Share
+from guard_plugins.runtime.sharing.ranks import Ranks
+from guard_plugins.runtime.sharing.shares import Portion, Share
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.task import Task
 from guard_plugins.runtime.teachers import MeanTeacher, TrainedTeacher
@@ -92,7 +93,8 @@ class RunContext:
         *,
         level: Level = "normal",
         callbacks: Sequence[Callback] = (),
-        share: Share | None = None,
+        share: Share | Portion | None = None,
+        ranks: Ranks | None = None,
     ) -> RunContext:
         """Return the context of a run in ``folder``, new or resumed.
 
@@ -102,7 +104,9 @@ class RunContext:
             stop: Whether a signal asked to stop.
             level: How much is said on the terminal.
             callbacks: Called with every event.
-            share: The items that this process makes, beside others at work in the folder; all where None.
+            share: The items that this process makes, beside others at work in the folder; all where None. A portion
+                that another rank dealt is made without a word.
+            ranks: In the first of several processes: all of them.
 
         Raises:
             ArtifactError: If the record of finished stages is damaged.
@@ -110,10 +114,11 @@ class RunContext:
         checkpoints = Checkpoints(folder.checkpoints, every=prepared.config.checkpoint_every)
         # The hook counts steps, so its state is saved and restored with every loop.
         beside = {} if prepared.hook is None else {"hook": prepared.hook}
-        keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints), share)
-        if prepared.config.log == "tensorboard":
+        keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints), share, ranks)
+        dealt = isinstance(share, Portion)
+        if prepared.config.log == "tensorboard" and not dealt:
             callbacks = [*callbacks, tensorboard(folder.path / "tensorboard")]
-        monitor = Monitor(folder.events if share is None else None, level=level, callbacks=callbacks)
+        monitor = Monitor(folder.events if share is None else None, quiet=dealt, level=level, callbacks=callbacks)
         task = prepared.task(monitor, keeper)
         config = config_for(prepared.config, prepared.teachers[0]) if prepared.teachers else prepared.config
         card = card_of(config, prepared.data, guarded=prepared.hook is not None)

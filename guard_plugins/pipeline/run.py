@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
+from guard_plugins._version import __version__
 from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.ledger import fingerprint
 from guard_plugins.artifacts.lock import locked
 from guard_plugins.artifacts.report import Report
 from guard_plugins.config import RunConfig
@@ -27,7 +30,12 @@ from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.monitor import Callback
 from guard_plugins.runtime.seeds import preserved_streams
+from guard_plugins.runtime.sharing.claims import STALE
+from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.signals import StoppedError, StopRequest
+
+PATIENCE: Final = 1.5 * STALE
+"""Seconds that several processes wait for those of a killed run on other hosts to be known as gone."""
 
 
 def run(
@@ -94,6 +102,7 @@ def start(
     until: str | None = None,
     level: Level = "normal",
     callback: Callback | None = None,
+    ranks: Ranks | None = None,
 ) -> Done:
     """Do a run, new or resumed, to its end or to the end of a stage.
 
@@ -103,6 +112,7 @@ def start(
         until: Name of the last stage to do.
         level: How much is said on the terminal.
         callback: Called with every event.
+        ranks: In the first of several processes: all of them, which share the work.
 
     Raises:
         GuardError: If anything is wrong.
@@ -110,24 +120,40 @@ def start(
     callbacks = [] if callback is None else [callback]
     with preserved_streams(), repeatable():
         prepared = prepare(config, host_of(config))
+        if ranks is not None:
+            ranks.ready(settings_of(config))
         if resumed is not None:
-            return _work(prepared, RunFolder(resumed), until, level, callbacks)
+            return _work(prepared, RunFolder(resumed), until, level, callbacks, ranks)
         folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
         write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        return _work(prepared, folder, until, level, callbacks)
+        return _work(prepared, folder, until, level, callbacks, ranks)
+
+
+def settings_of(config: RunConfig) -> str:
+    """Return a fingerprint of all settings, but for the folder, and of the project's version."""
+    return fingerprint(__version__, config.model_dump(mode="json", exclude={"output"}))
 
 
 def _work(
-    prepared: Prepared, folder: RunFolder, until: str | None, level: Level, callbacks: Sequence[Callback]
+    prepared: Prepared,
+    folder: RunFolder,
+    until: str | None,
+    level: Level,
+    callbacks: Sequence[Callback],
+    ranks: Ranks | None,
 ) -> Done:
-    require_no_shares(folder)
-    with locked(folder.path), StopRequest().listening() as stop:
+    require_no_shares(folder, patience=PATIENCE if ranks is not None else 0.0)
+    stopping = StopRequest().listening() if ranks is None else contextlib.nullcontext(ranks.stop)
+    with locked(folder.path), stopping as stop:
         try:
-            run = RunContext.start(prepared, folder, stop, level=level, callbacks=callbacks)
+            run = RunContext.start(prepared, folder, stop, level=level, callbacks=callbacks, ranks=ranks)
             if restored(run, STAGES):
                 run.task.monitor.say(f"the run in {folder.path} was finished before; nothing is done again")
             else:
                 introduce(run)
+                if ranks is not None:
+                    ranks.folder = folder.path
+                    run.task.monitor.say(f"{ranks.size} processes share the items; what is none is done by the first")
                 announce_estimate(run)
                 do_stages(run, STAGES, until=until)
                 if until is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ from guard_plugins.pipeline.runner import fingerprint_of
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.runtime.engine import repeatable
+from guard_plugins.runtime.memory import memory_asked_by
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.sharing.claims import holder
 from guard_plugins.runtime.sharing.shares import Share, ShareDone, listed
@@ -40,29 +43,54 @@ def do_share(path: Path, config: RunConfig, share: Share, stage: str) -> ShareDo
     """
     with preserved_streams(), repeatable(), StopRequest().listening() as stop:
         run = RunContext.start(prepare(config, host_of(config)), RunFolder(path), stop, share=share)
-        names = [known.name for known in STAGES]
         try:
-            for earlier in STAGES[: names.index(stage)]:
-                if earlier.needed(run):
-                    _restore(run, earlier)
-            return _made(run, STAGES[names.index(stage)])
+            return make_share(run, stage)
         except StoppedError as error:
             raise StoppedError(error.number, do="Start the same share again: finished items are kept.") from None
 
 
-def require_no_shares(folder: RunFolder) -> None:
+def make_share(run: RunContext, stage: str) -> ShareDone:
+    """Make a process's share of a stage's items, from the files of the earlier stages.
+
+    Args:
+        run: The run, with a share.
+        stage: Name of the stage.
+
+    Raises:
+        GuardError: As for :func:`do_share`.
+    """
+    names = [known.name for known in STAGES]
+    for earlier in STAGES[: names.index(stage)]:
+        if earlier.needed(run):
+            _restore(run, earlier)
+    return _made(run, STAGES[names.index(stage)])
+
+
+def require_no_shares(folder: RunFolder, *, patience: float = 0.0) -> None:
     """Return if no share of a run is being made.
+
+    Args:
+        folder: The run's folder.
+        patience: Seconds to wait for it: on other hosts, only time tells that a process was killed.
 
     Raises:
         ConfigError: If one is.
     """
-    at_work = {path.stem.rsplit("-", 1)[0]: who for path in folder.checkpoints.glob("*.claim") if (who := holder(path))}
+    end = time.monotonic() + patience
+    while (at_work := _at_work(folder)) and time.monotonic() < end:
+        time.sleep(1.0)
     if at_work:
         raise ConfigError(
             f"Shares of the run in {folder.path} are being made",
             seen=f"{listed(sorted(at_work))}: {', '.join(sorted(set(at_work.values())))}",
             do="Wait until all are done, then resume the run.",
         )
+
+
+def _at_work(folder: RunFolder) -> dict[str, str]:
+    """Return who is at work on which item."""
+    claims = folder.checkpoints.glob("*.claim")
+    return {path.stem.rsplit("-", 1)[0]: who for path in claims if (who := holder(path))}
 
 
 def _restore(run: RunContext, stage: Stage) -> None:
@@ -84,8 +112,10 @@ def _made(run: RunContext, stage: Stage) -> ShareDone:
         raise ConfigError(f"This run has no stage {stage.name} (--stage)", do="Leave its shares out.")
     if run.ledger.hashes(stage.name) and run.ledger.why_redo(stage.name, run.checkpoints.inputs) is None:
         return ShareDone(0, [])
+    memory = memory_asked_by(stage.memory_option) if stage.memory_option else contextlib.nullcontext()
     try:
-        stage.share(run)
+        with memory:
+            stage.share(run)
     except ShareDone as done:
         return done
     raise ConfigError(

@@ -33,7 +33,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path | None, *, every: float) -> None:
         self.folder, self.every, self.count, self.seconds, self.known = folder, every, 0, 0.0, [""]
-        self._last, self._item = time.monotonic(), ""
+        self._last, self._item, self._keeps = time.monotonic(), "", False
 
     def peek(self, loop: str) -> int | None:
         """Return the steps done of a loop, or None where nothing was saved, or from other inputs; reads no tensors.
@@ -59,9 +59,14 @@ class Checkpoints:
         return self._path(self.folder or Path(), item).with_suffix(".claim")
 
     @contextlib.contextmanager
-    def making(self, item: str) -> Iterator[None]:
-        """Save no end of the loop of this name while the context is open: the item itself is saved then."""
-        self._item = item
+    def making(self, item: str, *, end: bool = False) -> Iterator[None]:
+        """Make an item, whose loop has the same name, while the context is open.
+
+        Args:
+            item: Name of the item.
+            end: Whether the last state of its loop is saved; if not, the item itself is saved then.
+        """
+        self._item, self._keeps = item, end
         try:
             yield
         finally:
@@ -69,7 +74,11 @@ class Checkpoints:
 
     def needs_end(self, loop: str) -> bool:
         """Return whether the last state of a loop is to be saved."""
-        return loop != self._item
+        return self._keeps or not self.is_item(loop)
+
+    def is_item(self, loop: str) -> bool:
+        """Return whether a loop makes an item of its stage."""
+        return loop == self._item
 
     @property
     def inputs(self) -> str:

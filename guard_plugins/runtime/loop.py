@@ -15,7 +15,8 @@ from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
-from guard_plugins.runtime.sharing.shares import Share
+from guard_plugins.runtime.sharing.ranks import Ranks
+from guard_plugins.runtime.sharing.shares import Portion, Share
 from guard_plugins.runtime.signals import StopRequest
 
 NUMBERS: Final = "numbers:reported"
@@ -114,13 +115,15 @@ class Keeper:
         riders: State besides the loop's own that changes with it (the curvature hook's), by name.
         keepsakes: Files and numbers of the method's own; in memory where nothing else is given.
         share: The items that this process makes; all where None.
+        ranks: In the first of several processes of a run: all of them, to which items are dealt.
     """
 
     checkpoints: Checkpoints
     stop: StopRequest = field(default_factory=StopRequest)
     riders: Mapping[str, Stateful] = field(default_factory=dict)
     keepsakes: Keepsakes = field(default_factory=lambda: Keepsakes(None, Checkpoints(None, every=math.inf)))
-    share: Share | None = None
+    share: Share | Portion | None = None
+    ranks: Ranks | None = None
 
     def begin(self, loop: str, state: LoopState) -> int:
         """Take over the saved state of a loop, if there is one, and return the number of steps it has done.
@@ -145,7 +148,7 @@ class Keeper:
             StoppedError: If the run was asked to stop; the state is saved.
         """
         ended = last and self.checkpoints.needs_end(loop)
-        if ended or self.checkpoints.due or self.stop.number is not None:
+        if ended or self.checkpoints.due or self.stop.asked:
             self.checkpoints.save(loop, done, self._whole(state, numbers=bool(self.keepsakes.numbers)).capture)
         self.stop.check()
 
@@ -186,7 +189,9 @@ def steps(
     start = keeper.begin(stage, state)
     if start > total:
         raise keeper.checkpoints.unusable(stage, f"{start} steps are done of {total}")
-    if start < total and keeper.share is not None and keeper.checkpoints.needs_end(stage):
+    if start < total and keeper.ranks is not None and not keeper.checkpoints.is_item(stage):
+        monitor.say(f"{stage} is one piece of work: the first process does it, and the others wait")
+    if start < total and keeper.share is not None and not keeper.checkpoints.is_item(stage):
         raise ConfigError(
             f"The loop {stage} is no item of its stage, so it cannot be shared (--shard)",
             seen=f"{start} of {total} steps are done", do="Let one process finish the stage: guard-run --resume RUN.",

@@ -51,7 +51,7 @@ class WorkList(Generic[T]):
             ArtifactError: If it cannot be written.
         """
         self.underway = underway
-        if self._keeper.checkpoints.due or self._keeper.stop.number is not None:
+        if self._keeper.checkpoints.due or self._keeper.stop.asked:
             self._save()
 
     def add(self, result: T, *, last: bool) -> None:
@@ -62,7 +62,7 @@ class WorkList(Generic[T]):
         """
         self.results.append(result)
         self.underway = None
-        if last or self._keeper.checkpoints.due or self._keeper.stop.number is not None:
+        if last or self._keeper.checkpoints.due or self._keeper.stop.asked:
             self._save()
 
     def _save(self) -> None:

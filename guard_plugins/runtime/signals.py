@@ -34,19 +34,32 @@ class StoppedError(GuardError):
 class StopRequest:
     """Remembers a stop signal until the run reaches a safe point; a second signal ends it at once.
 
+    Where several processes work together, another one's signal or error stops this one too.
+
     Attributes:
-        number: The signal received, or None.
+        number: The signal that this process or another received, or None.
+        error: What went wrong in another process, or None.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.error: GuardError | None = None
+        self._heard = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run is to stop."""
+        return self.number is not None or self.error is not None
 
     def check(self) -> None:
         """Return if no stop was asked for.
 
         Raises:
             StoppedError: If one was.
+            GuardError: If something went wrong in another process.
         """
+        if self.error is not None:
+            raise self.error
         if self.number is not None:
             raise StoppedError(self.number)
 
@@ -64,6 +77,6 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.number is not None:
+        if self._heard:
             raise KeyboardInterrupt
-        self.number = number
+        self._heard, self.number = True, number

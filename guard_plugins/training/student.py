@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.loop import LoopState
+from guard_plugins.runtime.sharing.items import do_items
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import Recipe, recipe_of
 from guard_plugins.training.schedules import learning_rate
@@ -28,8 +29,40 @@ def train_students(task: Task, batches: Callable[[str], StudentBatches], *, name
     Raises:
         TrainingError: If a loss stops being finite.
     """
-    stages = [f"{name}/{number}" for number in range(task.config.student.count)]
+    stages = [f"{name}/{number}" for number in _numbers(task)]
     return [train_student(task, batches(stage), stage=stage) for stage in stages]
+
+
+def share_students(task: Task, kinds: Mapping[str, Callable[[str], StudentBatches]]) -> None:
+    """Train the students that are this process's share; :func:`train_students` then finds them finished.
+
+    The state at the end of a student's loop is kept with the run's checkpoints.
+
+    Args:
+        task: As for :func:`train_student`.
+        kinds: From the prefix of the loops' names to the batches, as for :func:`train_students`.
+
+    Raises:
+        ShareDone: If the process has a share, when that is done.
+        TrainingError: If a loss stops being finite.
+    """
+    items = [(f"{name}/{number}", batches) for name, batches in kinds.items() for number in _numbers(task)]
+    kept, names = task.keeper.checkpoints, [stage for stage, _ in items]
+
+    def make(number: int) -> None:
+        stage, batches = items[number]
+        with kept.making(stage, end=True):
+            train_student(task, batches(stage), stage=stage)
+        kept.save(f"item/{stage}", 1, dict)
+
+    do_items(
+        task.keeper, names, done=lambda number: kept.peek(f"item/{names[number]}") is not None, make=make,
+        say=task.monitor.say,
+    )  # fmt: skip
+
+
+def _numbers(task: Task) -> range:
+    return range(task.config.student.count)
 
 
 def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normalised:

@@ -185,7 +185,7 @@ def test_the_claim_of_a_process_that_ended_here_is_nobody_s(tmp_path: Path) -> N
         os._exit(0)
     os.waitpid(child, 0)
     path = tmp_path / "item.claim"
-    path.write_text(json.dumps({"place": claims._place(), "process": child}))
+    path.write_text(json.dumps({"place": claims.place(), "process": child}))
     assert holder(path) is None
     path.write_text("half writ")
     assert holder(path) == "another process"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from guard_plugins.cli.run import main
 from guard_plugins.errors import ConfigError
 from guard_plugins.runtime.engine import Engine
-from guard_plugins.runtime.world import LAUNCHERS, World
+from guard_plugins.runtime.world import LAUNCHERS, World, as_if_alone
 
 ONE_RUN = ["--method", "random", "--dataset", "digits", "--ipc", "1", "--student.epochs", "1"]
 
@@ -39,23 +37,46 @@ def test_no_engine_starts_in_one_of_several_processes(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_guard_run_refuses_on_every_rank_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, rank: str
-) -> None:
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [(["--plan"], "guard-run --plan"), (["--seeds", "0,1"], "guard-run --seeds or --compare")],
+)
+def test_what_cannot_be_shared_is_refused_on_every_rank(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, rank: str,
+    options: list[str], command: str,
+) -> None:  # fmt: skip
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main([*ONE_RUN, "--output", str(tmp_path / "run")]) == 2
-    assert f"guard-run works in one process\n  seen: this is process {rank} of 2" in capsys.readouterr().err
+    assert main([*ONE_RUN, *options, "--output", str(tmp_path / "run")]) == 2
+    assert f"{command} works in one process\n  seen: this is process {rank} of 2" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_torchrun_itself_is_refused(tmp_path: Path) -> None:
-    """Without a GPU, Accelerate says of each of these processes that it is the only one."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    run = [*command, "guard_plugins.cli.run", *ONE_RUN, "--output", str(tmp_path / "run")]
-    done = subprocess.run(run, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
-    assert done.returncode != 0
-    assert "exitcode  : 2" in done.stderr
-    assert "guard-run works in one process" in done.stderr
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_processes_that_cannot_meet_are_told_so_and_leave_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, rank: str
+) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", rank)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main([*ONE_RUN, "--output", str(tmp_path / "run")]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr().err
+    assert "The processes of the run cannot meet" in said
+    assert "MASTER_ADDR" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_process_can_work_as_if_it_were_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert World.of().on_host == 1
+    with as_if_alone():
+        assert World.of() == World(0, 1)
+        Engine("cpu")
+    assert World.of() == World(1, 2)

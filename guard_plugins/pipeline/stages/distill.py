@@ -42,7 +42,7 @@ class DistillStage(Stage):
     def share(self, run: RunContext) -> None:
         """Make this process's items of the method."""
         with calling(run.prepared.plugin, "distill", run=run.folder.path):
-            run.prepared.method.distill(run.task, run.results.teacher)
+            run.prepared.method.distill(replace(run.task, teachers=run.results.teachers), run.results.teacher)
 
     def restore(self, run: RunContext) -> None:
         """Read the set of an earlier process."""

@@ -31,6 +31,8 @@ class EvaluationStage(Stage):
     def do(self, run: RunContext) -> None:
         """Attack every kind of model."""
         models = run.results.models
+        if run.task.keeper.ranks is not None:
+            self.share(run)
         # Students that learned hard labels from the PNGs are the undefended network that attacks are transferred from.
         undefended, teacher = models["student_hard"][0], next(iter(models["teacher"]), None)
         teacher = None if run.labels == "own" else teacher  # the students learned none of its labels

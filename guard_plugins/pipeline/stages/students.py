@@ -12,8 +12,11 @@ from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.learned import with_learned
-from guard_plugins.training.student import train_students
+from guard_plugins.training.student import share_students, train_students
 from guard_plugins.training.student_batches import FixedLabelBatches, StudentBatches, online
+
+Batches = Callable[[str], StudentBatches]
+"""From the name of a student's loop to its batches."""
 
 
 class StudentsStage(Stage):
@@ -31,15 +34,27 @@ class StudentsStage(Stage):
     def do(self, run: RunContext) -> None:
         """Train the students; those of an interrupted process go on from their checkpoints."""
         teacher = run.results.teacher
-        task = with_learned(run.task, run.results.distilled, given=run.given_of_students())
-        hard = online(task, load_pngs(run.folder.distilled), None)
+        task, soft, hard = _batches(run)
+        if task.keeper.ranks is not None:
+            share_students(task, {"student": soft, "student-hard": hard})
         run.results.models = {
             "teacher": [teacher] if teacher else [],
-            "student": train_students(task, _labelled(run, task), name="student"),
+            "student": train_students(task, soft, name="student"),
             "student_hard": train_students(task, hard, name="student-hard"),
         }
-        if run.config.keep_students:
+        if run.config.keep_students and task.keeper.share is None:
             _keep(run)
+
+    def share(self, run: RunContext) -> None:
+        """Train this process's students; an item is a student."""
+        task, soft, hard = _batches(run)
+        share_students(task, {"student": soft, "student-hard": hard})
+
+
+def _batches(run: RunContext) -> tuple[Task, Batches, Batches]:
+    """Return the students' task, and the batches of those on the method's labels and of those on hard labels."""
+    task = with_learned(run.task, run.results.distilled, given=run.given_of_students())
+    return task, _labelled(run, task), online(task, load_pngs(run.folder.distilled), None)
 
 
 def _keep(run: RunContext) -> None:
@@ -57,7 +72,7 @@ def _keep(run: RunContext) -> None:
             write_teacher(path, model, card)
 
 
-def _labelled(run: RunContext, task: Task) -> Callable[[str], StudentBatches]:
+def _labelled(run: RunContext, task: Task) -> Batches:
     stored = run.results.stored
     if stored is not None:
         return lambda stage: stored

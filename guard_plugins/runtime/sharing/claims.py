@@ -33,14 +33,14 @@ def holder(path: Path) -> str | None:
     try:
         age = time.time() - path.stat().st_mtime
         said: Any = json.loads(path.read_text(encoding="utf-8"))
-        place, process = str(said["place"]), int(said["process"])
+        where, process = str(said["place"]), int(said["process"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):  # half written, or by a process that died
         return "another process" if age < STALE else None
-    if age >= STALE or (place == _place() and not _runs(process)):
+    if age >= STALE or (where == place() and not runs(process)):
         return None
-    return f"process {process} on {place.split()[0]}"
+    return f"process {process} on {where.split()[0]}"
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def _taken(path: Path) -> bool:
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"place": _place(), "process": os.getpid()}, file)
+            json.dump({"place": place(), "process": os.getpid()}, file)
     return True
 
 
@@ -88,7 +88,7 @@ def _touch(path: Path, over: threading.Event) -> None:
             os.utime(path)
 
 
-def _place() -> str:
+def place() -> str:
     """Return the host, and where the system tells it, the space in which numbers of processes hold."""
     space = ""
     with contextlib.suppress(OSError):
@@ -96,7 +96,8 @@ def _place() -> str:
     return socket.gethostname() + space
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Return whether a process of this place runs, by its number."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from guard_plugins.artifacts.sets.streamed import joined
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, GuardError
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.sharing.claims import claimed, holder
 from guard_plugins.runtime.sharing.shares import ShareDone, listed
@@ -21,6 +21,8 @@ def do_items(
 ) -> None:
     """Make the items that are not done; of a process with a share, its own and those that another left behind.
 
+    The first of several ranks deals them over all.
+
     Args:
         keeper: Where claims go, and which share this process has.
         names: Names of the items, in their order.
@@ -32,16 +34,26 @@ def do_items(
         ShareDone: If the process has a share, when that is done.
         ConfigError: If another process is at work on an item, and this one has no share.
         StoppedError: If the run was asked to stop; finished items are kept.
+        GuardError: If another rank failed or is gone.
     """
     missing = [number for number in range(len(names)) if not done(number)]
     share, made = keeper.share, 0
     if share is None and 0 < len(missing) < len(names):
         say(f"{len(names) - len(missing)} of {len(names)} items are finished; missing: {_some(names, missing)}")
+    if keeper.ranks is not None and len(missing) > 1:
+        say(f"{len(missing)} items ({names[missing[0]]}, ...) over {min(len(missing), keeper.ranks.size)} processes")
+        with keeper.ranks.dealing(names, missing) as own:
+            for number in own:
+                _make(keeper, number, names, done, make)
+        missing = [number for number in missing if not done(number)]
+    if share is not None and not share.covers(names):
+        _require_none(names, missing)
+        return
     for number in [n for n in missing if share is None or share.has(n)]:
         made += _make(keeper, number, names, done, make)
     if share is None:
         return
-    for number in [n for n in missing if not share.has(n) and _left_behind(keeper, names[n])]:
+    for number in [n for n in missing if share.takes_over and not share.has(n) and _left_behind(keeper, names[n])]:
         made += _make(keeper, number, names, done, make)
     raise ShareDone(made, [names[number] for number in missing if not done(number)])
 
@@ -101,6 +113,19 @@ def _make(
             do="Wait until all shares are done, then resume the run.",
         )  # fmt: skip
     return False
+
+
+def _require_none(names: Sequence[str], missing: Sequence[int]) -> None:
+    """Return if no item is missing of others than were dealt, which the first rank made before it dealt these.
+
+    Raises:
+        GuardError: If one is.
+    """
+    if missing:
+        raise GuardError(
+            "The processes of the run do not find the same items", seen=f"missing: {_some(names, missing)}",
+            do="They must share the run's folder, and a method must ask for its items in the same order everywhere.",
+        )  # fmt: skip
 
 
 def _left_behind(keeper: Keeper, name: str) -> bool:

@@ -22,6 +22,9 @@ class Share:
         of: Number of shares.
     """
 
+    takes_over: ClassVar[bool] = True
+    """Whether a process that is done makes items that others left behind."""
+
     number: int
     of: int
 
@@ -44,6 +47,33 @@ class Share:
     def has(self, item: int) -> bool:
         """Return whether an item belongs to the share."""
         return item % self.of == self.number
+
+    def covers(self, names: Sequence[str]) -> bool:
+        """Return whether these are the items that are shared."""
+        return True
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What the first of several ranks dealt to this one.
+
+    Attributes:
+        first: Name of the first of all items, by which they are known.
+        numbers: Numbers of the items to make.
+    """
+
+    takes_over: ClassVar[bool] = False
+
+    first: str
+    numbers: frozenset[int]
+
+    def has(self, item: int) -> bool:
+        """Return whether an item was dealt to this rank."""
+        return item in self.numbers
+
+    def covers(self, names: Sequence[str]) -> bool:
+        """Return whether these are the items that were dealt."""
+        return names[0] == self.first
 
 
 class ShareDone(GuardError):  # noqa: N818 - no error: it ends a process whose work is done
