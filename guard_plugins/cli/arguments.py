@@ -168,8 +168,7 @@ class _Files(BaseModel):
 
 
 def _resumed(early: Any, rest: Sequence[str]) -> Request:
-    path = early.resume
-    config = path / "config.yaml"
+    path, config = early.resume, early.resume / "config.yaml"
     if not config.is_file():
         raise ConfigError(
             f"There is no run to resume in {path} (--resume)", seen=f"{config} is missing",

@@ -20,7 +20,8 @@ from guard_plugins.pipeline.run import Done, settings_of, start
 from guard_plugins.pipeline.shares import make_share
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.seeds import preserved_streams
-from guard_plugins.runtime.sharing.ranks import Ranks, joined
+from guard_plugins.runtime.sharing.meeting import joined
+from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.told import Order
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.world import World, as_if_alone
