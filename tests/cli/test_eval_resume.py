@@ -31,7 +31,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     done: list[Any] = []
     monkeypatch.setattr(Checkpoints, "due", True)
     monkeypatch.setattr(measure, "attack_accuracy", noted(measure.attack_accuracy, done, lambda keys: keys["eps"]))
-    monkeypatch.setattr(student, "_loss", noted(student._loss, done, lambda keys: "step"))
+    monkeypatch.setattr(student, "student_loss", noted(student.student_loss, done, lambda keys: "step"))
     return done
 
 
@@ -76,7 +76,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, work: list[Any], end: Callable[[], ob
 
     counted = Dying()
     monkeypatch.setattr(measure, "attack_accuracy", noted(measure.attack_accuracy, counted, lambda keys: None))
-    monkeypatch.setattr(student, "_loss", noted(student._loss, counted, lambda keys: None))
+    monkeypatch.setattr(student, "student_loss", noted(student.student_loss, counted, lambda keys: None))
 
 
 def killed() -> None:

@@ -22,7 +22,7 @@ TinyRun = Callable[..., tuple[Report, Path]]
     "guard",
     [
         pytest.param({"h_rms": 0.06, "weight": 1e30}, id="a finite term that explodes"),
-        pytest.param({"h_rms": 1e38}, id="a term that is no number"),
+        pytest.param({"h": 1e38}, id="a term that is no number"),
     ],
 )
 def test_a_term_out_of_hand_stops_the_next_step_and_is_named(tiny_run: TinyRun, guard: dict[str, float]) -> None:
@@ -35,7 +35,7 @@ def test_a_term_out_of_hand_in_the_only_step_is_found_before_the_teacher_is_used
     tiny_run: TinyRun, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match="ended in weights that are not finite numbers") as caught:
-        tiny_run("noise", "run", guard={"h_rms": 1e38}, teacher={"epochs": 1, "batch_size": 100_000})
+        tiny_run("noise", "run", guard={"h": 1e38}, teacher={"epochs": 1, "batch_size": 100_000})
     assert "--guard.weight" in caught.value.do
     assert not (tmp_path / "run" / "teacher.safetensors").exists()
 
