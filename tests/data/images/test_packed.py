@@ -133,9 +133,17 @@ def test_a_link_in_the_folder_is_replaced_not_followed(photographs: Path, tmp_pa
     assert not path.is_symlink()
 
 
+@pytest.mark.slow
 def test_a_run_on_packed_images_is_the_same_run(photographs: Path, tmp_path: Path) -> None:
-    settings = {"dataset": "folder", "data_root": photographs, "teacher": {"epochs": 1, "batch_size": 4}, "ipc": 1}
+    settings: dict[str, Any] = {
+        "dataset": "folder",
+        "data_root": photographs,
+        "teacher": {"epochs": 1, "batch_size": 4},
+        "ipc": 1,
+    }
     data = {"image_size": 8, "train_per_class": 5, "test_per_class": 2}
+    settings["teacher"]["network"] = "small-resnet"
+    settings |= {"evaluation": {"gate": "off", "protocol": "fgsm", "images": 4}}
     reports = []
     for name, extra in (("plain", {}), ("packed", {"cache": tmp_path / "cache"}), ("decoded", {"memory": 1e-9})):
         report, _ = do_tiny_run(tmp_path / name, "random", data=data | extra, **settings)
