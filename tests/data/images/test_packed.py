@@ -138,12 +138,11 @@ def test_a_run_on_packed_images_is_the_same_run(photographs: Path, tmp_path: Pat
     settings: dict[str, Any] = {
         "dataset": "folder",
         "data_root": photographs,
-        "teacher": {"epochs": 1, "batch_size": 4},
+        "teacher": {"network": "small-resnet", "epochs": 1, "batch_size": 4},
+        "evaluation": {"gate": "off", "protocol": "fgsm", "images": 4},
         "ipc": 1,
     }
     data = {"image_size": 8, "train_per_class": 5, "test_per_class": 2}
-    settings["teacher"]["network"] = "small-resnet"
-    settings |= {"evaluation": {"gate": "off", "protocol": "fgsm", "images": 4}}
     reports = []
     for name, extra in (("plain", {}), ("packed", {"cache": tmp_path / "cache"}), ("decoded", {"memory": 1e-9})):
         report, _ = do_tiny_run(tmp_path / name, "random", data=data | extra, **settings)
