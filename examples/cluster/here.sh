@@ -17,7 +17,9 @@ for number in $(seq $first $last); do
     SLURM_ARRAY_TASK_ID=$number CUDA_VISIBLE_DEVICES=$number sh -c "$work" >&2 &
     jobs="$jobs $!"
 done
+failed=0
 for job in $jobs; do
-    wait "$job"
+    wait "$job" || failed=$?  # the others go on to their end, as in an array
 done
+[ "$failed" -eq 0 ] || exit "$failed"
 echo 1
