@@ -267,6 +267,7 @@ def test_the_committed_page_is_what_the_records_give(tmp_path: Path) -> None:
         assert (tmp_path / name).read_text() == (HERE / name).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["sre2l/*-0.json", "images-or-labels/*-0.json", "autoattack/*", "*/hook-*"])
 def test_the_page_can_be_made_while_records_are_away(tmp_path: Path, gone: str) -> None:
     experiments = load(HERE / "plans")
