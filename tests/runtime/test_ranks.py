@@ -134,6 +134,9 @@ def test_a_signal_to_one_rank_stops_all(tmp_path: Path) -> None:
     def make(rank: int, number: int) -> None:
         if rank == 1:
             runs.ranks[1].stop.number = signal.SIGTERM
+        until = time.monotonic() + 60  # the first would else be done before it hears
+        while rank == 0 and runs.ranks[0].stop.number is None and time.monotonic() < until:
+            time.sleep(0.01)
 
     first, other = runs.all(make)
     assert isinstance(first, StoppedError)
