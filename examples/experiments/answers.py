@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import jinja2
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from examples.experiments.plan import Experiment
     from examples.experiments.results import Results
 
-NOTHING = "–"
-EVIDENCE = 2
+NOTHING: Final = "–"
+EVIDENCE: Final = 2
 """Sentences that an answer cannot do without."""
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scipy import stats
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from examples.experiments.results import Results
 
-COLUMNS = ("experiment", "row", "against", "model", "eps", "seeds", "difference", "low", "high")
-RADII = (0, 1, 2, 4, 8, 16)
-KINDS = ("student", "student_hard", "teacher")
+COLUMNS: Final = ("experiment", "row", "against", "model", "eps", "seeds", "difference", "low", "high")
+RADII: Final = (0, 1, 2, 4, 8, 16)
+KINDS: Final = ("student", "student_hard", "teacher")
 
 
 def write_differences(path: Path, results: Results) -> None:

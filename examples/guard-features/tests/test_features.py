@@ -5,6 +5,8 @@ from __future__ import annotations
 import cmath
 import copy
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from torch.nn import functional as F
 from guard_features.config import FeaturesConfig, FeaturesOptions
 from guard_features.distance import anchor_distance, characteristic_distance, draw_frequencies, mean_distance
 from guard_features.method import Features
-from guard_plugins import Normalised, configure
+from guard_plugins import Normalised, Task, TeacherSpec, configure
 from guard_plugins.data.dsa import siamese_augment
 from guard_plugins.errors import ConfigError, DataError
 from guard_plugins.testing import check_installed, check_method, tiny_task
@@ -26,6 +28,12 @@ QUICK: dict[str, Any] = {"steps": 4, "real_batch": 6, "frequencies": 5, "snapsho
 
 def features(**options: Any) -> Features:
     return Features(FeaturesConfig(features=FeaturesOptions.model_validate({**QUICK, **options})))
+
+
+def with_one_teacher() -> tuple[Task, Normalised]:
+    task = tiny_task(Features)
+    teacher = task.network(stage="teacher").eval().requires_grad_(False)
+    return replace(task, teachers=[SimpleNamespace(spec=TeacherSpec(), model=teacher)]), teacher
 
 
 @pytest.mark.parametrize("formation", [1, 2])
@@ -78,8 +86,7 @@ def test_frequencies_are_scaled_by_every_feature_s_deviation() -> None:
 def test_a_step_is_adam_on_the_distance_of_every_class(distance: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first step, written out: decode, augment, compare, differentiate; Adam's first step is the sign."""
     formation = 2 if distance == "anchor" else 1
-    task = tiny_task(Features)
-    teacher = task.network(stage="teacher").eval().requires_grad_(False)
+    task, teacher = with_one_teacher()
     before = features(distance=distance, formation=formation, steps=1, lr=1e-30).distill(task, teacher).images
     after = features(distance=distance, formation=formation, steps=1, lr=0.01).distill(task, teacher).images
     for label in range(task.classes):
@@ -126,8 +133,7 @@ def _naive(task: Any, teacher: Normalised, distance: str, formation: int, x: Ten
 
 
 def test_the_distance_falls() -> None:
-    task = tiny_task(Features)
-    teacher = task.network(stage="teacher").eval().requires_grad_(False)
+    task, teacher = with_one_teacher()
     options = {"steps": 40, "distance": "mean", "real_batch": 12, "strategy": "crop", "lr": 0.1}
 
     def distance(images: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guard_plugins import Normalised, Task, TeacherSpec
+from guard_plugins import Task, TeacherSpec
 from guard_plugins.networks.embedding import Embedding
 
 
@@ -11,12 +11,11 @@ def declared(teachers: int, snapshots: tuple[int, ...]) -> tuple[TeacherSpec, ..
     return (TeacherSpec(), *(TeacherSpec(seed=seed, snapshots=snapshots) for seed in range(1, teachers)))
 
 
-def embeddings(task: Task, first: Normalised) -> list[Embedding]:
+def embeddings(task: Task) -> list[Embedding]:
     """Return the features of all networks: those of every teacher, each after its snapshots.
 
     Args:
         task: The task, with its trained teachers.
-        first: The first teacher.
     """
     found = []
     for trained in task.teachers:
@@ -25,4 +24,4 @@ def embeddings(task: Task, first: Normalised) -> list[Embedding]:
             earlier.load_state_dict(trained.at(epoch))
             found.append(Embedding(earlier))
         found.append(Embedding(trained.model))
-    return found or [Embedding(first)]
+    return found

@@ -84,7 +84,7 @@ class Features(Method):
         first = set_of(joined(anchors, options.formation), labels, options.formation)
         images = teacher.normalise(first.images.to(task.device)).clone().requires_grad_()
         adam = torch.optim.Adam([images], lr=options.lr, betas=(0.5, 0.9))
-        matching = Matching(task, options, embeddings(task, teacher), teacher, anchors.to(task.device), first)
+        matching = Matching(task, options, embeddings(task), teacher, anchors.to(task.device), first)
         for step in task.steps("features", options.steps, state=LoopState(images=images, adam=adam)):
             adam.param_groups[0]["lr"] = options.lr * (1 + math.cos(math.pi * step.index / options.steps)) / 2
             step.log(distance=matching.differentiate(images, step.index))
