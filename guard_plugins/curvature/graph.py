@@ -11,7 +11,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from guard_plugins.curvature.pytree import Atom
-from guard_plugins.curvature.snapshots import Autocast, RandomState
+from guard_plugins.curvature.snapshots import Attributes, Autocast, RandomState
 
 _MOMENTS: Final = itertools.count()
 
@@ -186,6 +186,7 @@ class ModuleCall(Call):
         parameters: Its parameters.
         versions: Their version counters.
         trainable: Their ``requires_grad`` flags.
+        attributes: Its plain attributes before the call, None once they were forgotten.
     """
 
     module: nn.Module
@@ -194,6 +195,12 @@ class ModuleCall(Call):
     parameters: list[nn.Parameter]
     versions: list[int]
     trainable: list[bool]
+    attributes: Attributes | None
+
+    def spend(self) -> None:
+        """Forget the arguments and attributes, after a backward pass that freed the graph."""
+        Call.spend(self)
+        self.attributes = None
 
 
 @dataclass(eq=False, slots=True)

@@ -17,7 +17,7 @@ from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.module_reads import set_on
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import contents_of, leaves_of, replace_leaves, tensors_of
-from guard_plugins.curvature.snapshots import Autocast, RandomState
+from guard_plugins.curvature.snapshots import Attributes, Autocast, RandomState
 from guard_plugins.curvature.sources import Sources
 from guard_plugins.curvature.tracing import Tracer, linked, without_record
 from guard_plugins.curvature.wrappers import is_opaque, unsupported_wrapper, unwrapped
@@ -210,7 +210,7 @@ class Recorder:
         flags = [p.requires_grad for p in parameters]
         call = ModuleCall(
             now(), args, kwargs, needs, plain, autocast, module, random, module.training, parameters,
-            [p._version for p in parameters], flags,
+            [p._version for p in parameters], flags, Attributes([module]),
         )  # fmt: skip
         for node in needs:
             if isinstance(node, Source):

@@ -84,6 +84,11 @@ class Replay:
         """Return the recorded modules."""
         return list({id(call.module): call.module for call in self.calls}.values())
 
+    def weights(self) -> list[Tensor]:
+        """Return the weights that take part beside recorded modules, behind the graphs of plain tensors too."""
+        reached = leaves_reached(self.attached)[0] if self.attached else []
+        return [t for t in (*self.plain, *reached) if isinstance(t, nn.Parameter)]
+
     def leaves(self) -> list[Tensor]:
         """Return the loop's own inputs, in the order of ``sources``."""
         return [source.leaf for source in self.sources]
@@ -119,12 +124,11 @@ class Replay:
         Raises:
             HookError: If a step fails.
         """
-        mode = evaluation_mode(self.modules()) if evaluation else nullcontext()
         given = dict(zip(map(id, self.sources), inputs, strict=True))
         given |= {id(node): node.leaf.detach() for node in self._data}
         try:
-            with torch.enable_grad(), mode:
-                made = _execute(self.nodes, given, inside)
+            with torch.enable_grad():
+                made = _execute(self.nodes, given, inside, evaluation=evaluation)
                 return self._call.objective([self._root(root, made) for root in self._call.roots])
         except (torch.OutOfMemoryError, HookError):
             raise
@@ -182,7 +186,7 @@ class Preserved:
         self._buffers.restore()
 
 
-def _execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside) -> dict[int, Any]:
+def _execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside, *, evaluation: bool) -> dict[int, Any]:
     def filled(leaf: Any) -> Any:
         return made[id(leaf)] if isinstance(leaf, Node) else leaf
 
@@ -195,15 +199,23 @@ def _execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside) -> dic
                 with node.autocast.context():
                     made[id(node)] = node.function(*args, **kwargs)
             case ModuleCall():
-                node.random.restore()
                 args, kwargs = map_leaves(filled, (node.args, node.kwargs))
-                with node.autocast.context(), requiring_gradients(node.parameters, node.trainable), inside(node):
-                    made[id(node)] = without_ddp(node.module)(*args, **kwargs)
+                made[id(node)] = _called(node, args, kwargs, inside, evaluation=evaluation)
             case Output():
                 made[id(node)] = contents_of(made[id(node.call)])[node.index]
             case WrittenInto():
                 made[id(node)] = made[id(node.target)]
     return made
+
+
+def _called(call: ModuleCall, args: Any, kwargs: Any, inside: Inside, *, evaluation: bool) -> Any:
+    """Call a module again with the attributes it had: the loop may have set others on it since."""
+    if call.attributes is not None:
+        call.attributes.restore()
+    call.random.restore()
+    mode = evaluation_mode([call.module]) if evaluation else nullcontext()
+    with mode, call.autocast.context(), requiring_gradients(call.parameters, call.trainable), inside(call):
+        return without_ddp(call.module)(*args, **kwargs)
 
 
 @contextmanager

@@ -127,11 +127,11 @@ class Session:
         return result
 
     def _number(self, replay: Replay) -> int:
-        """Return the step a loss belongs to: that of the first model that trains, or of the weights without one."""
+        """Return the step a loss belongs to: that of its first recorded model that trains, or of its other weights."""
         first = next((call.module for call in replay.calls if any(call.trainable)), None)
         if first is not None:
             return self.paces.of(first)
-        steps = self.paces.of_weights(t for t in replay.plain if isinstance(t, nn.Parameter))
+        steps = self.paces.of_weights(replay.weights())
         return self.tally.steps if steps is None else steps
 
     def _due(self, module: nn.Module) -> bool:

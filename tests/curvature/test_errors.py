@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -96,11 +97,10 @@ def impure_module() -> nn.Module:
     class Impure(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net, self.calls = small_net(), 0
+            self.net, self.calls = small_net(), itertools.count(1)
 
         def forward(self, x):
-            self.calls += 1
-            return self.net(x) * self.calls
+            return self.net(x) * next(self.calls)
 
     return Impure()
 
@@ -136,11 +136,10 @@ def test_a_model_whose_gradient_changes_from_call_to_call() -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.net, self.calls = small_net(), 0
+            self.net, self.calls = small_net(), itertools.count(1)
 
         def forward(self, x):
-            self.calls += 1
-            return self.net(x.detach() + (x - x.detach()) * self.calls)
+            return self.net(x.detach() + (x - x.detach()) * next(self.calls))
 
     with pytest.raises(HookError) as error:
         _train(world(build=Impure), F.cross_entropy, CurvatureHook(h=0.5))
@@ -172,11 +171,11 @@ def test_the_self_check_comes_back() -> None:
     class Late(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net, self.calls = nn.Sequential(nn.Flatten(), nn.Linear(36, 4)), 0
+            self.net, self.calls = nn.Sequential(nn.Flatten(), nn.Linear(36, 4)), itertools.count(1)
 
         def forward(self, x):
-            self.calls += 1
-            return self.net(x) * (1 if self.calls < 50 else 1 + self.calls % 3)
+            call = next(self.calls)
+            return self.net(x) * (1 if call < 50 else 1 + call % 3)
 
     assert _count_steps_until_error(lambda _, out, y: F.cross_entropy(out, y), Late(), 2 * PERIOD) == PERIOD
 

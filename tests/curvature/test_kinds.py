@@ -192,6 +192,24 @@ def test_weights_without_a_module_have_a_pace_of_their_own() -> None:
     assert regularised == [1, 1, 0, 0, 1, 1, 0, 0]
 
 
+@pytest.mark.parametrize("options", [{"every": 2}, {"ramp": 2}])
+def test_models_that_are_given_other_data_have_a_pace_of_their_own(options: dict) -> None:
+    """x is watched, and meets a loss with the answer of a model to something else: two train in turn."""
+    nets, hook = [seeded(nn.Linear(16, 16)), seeded(nn.Linear(16, 16), nn.Tanh())], CurvatureHook(h=H, **options)
+    optimizers = [torch.optim.SGD(net.parameters(), 0.1) for net in nets]
+    with hook:
+        for step in range(4):
+            h = H * min(1, (step + 1) / 2) if "ramp" in options else H * (step % 2 == 0)
+            for net, optimizer in zip(nets, optimizers, strict=True):
+                weights = list(net.parameters())
+                with hook.paused():
+                    expected = by_hand(lambda x, n=net: ((x.tanh() - n(NOISE)) ** 4).mean(), [X], weights, h=h)
+                optimizer.zero_grad()
+                ((hook.watch(X.clone()).tanh() - net(NOISE)) ** 4).mean().backward()
+                assert distance([p.grad for p in weights], expected) <= 1e-9
+                optimizer.step()
+
+
 class Weighted(nn.CrossEntropyLoss):
     """A criterion with a buffer, which no optimiser steps."""
 

@@ -125,6 +125,65 @@ def test_a_condition_set_on_the_module(steps: int, weight: float) -> None:
         gap(outer, with_features_of_x, X.clone())
 
 
+class Tuned(nn.Module):
+    """Multiplies by whatever is set on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.inner, self.drop = nn.Linear(16, 4), nn.Dropout(0.5)
+        self.gain, self.table, self.calls = 1.0, {"gain": [1.0]}, 0
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner(self.drop(x)) * self.gain * self.table["gain"][0] * (1 + self.calls % 2)
+
+
+def _gain(net: Tuned, value: float) -> None:
+    net.gain = value
+
+
+def _data(net: Tuned, value: float) -> None:
+    net.gain = NOISE[:, :1] * value
+
+
+def _table(net: Tuned, value: float) -> None:
+    net.table = {"gain": [value]}
+
+
+def _entry(net: Tuned, value: float) -> None:
+    net.table["gain"] = [value]
+
+
+def _dropout(net: Tuned, value: float) -> None:
+    net.drop.train(value > 1)
+
+
+SETTERS = {"a number": _gain, "a tensor": _data, "a dict": _table, "an entry": _entry, "a part's mode": _dropout}
+NOISE = torch.randn(6, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+@pytest.mark.parametrize("name", SETTERS)
+def test_each_call_is_made_again_with_the_attributes_it_had(name: str, weight: float) -> None:
+    """Also where a large constant hides the difference from a comparison of losses."""
+    net, tune = Tuned(), SETTERS[name]
+
+    def loop(x: Tensor) -> Tensor:
+        torch.manual_seed(2)
+        net.calls = 0
+        tune(net, 0.7)
+        first = net(x)
+        tune(net, 1.4)
+        total = CE(first + net(x), Y) + 1e9
+        tune(net, 3.0)
+        return total
+
+    assert gap(net, loop, X.clone(), hook=CurvatureHook(h=H, weight=weight), watch=True) <= 1e-9
+    assert net.calls == 2
+
+
 @pytest.mark.parametrize("weight", [1.0, 2.0, 0.3])
 def test_cached_parametrisations(weight: float) -> None:
     torch.manual_seed(3)
