@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from guard_plugins.evaluation.predictions import logits_of
 from guard_plugins.runtime.eval_mode import borrowed, device_of
@@ -43,6 +42,8 @@ def order_hint(model: nn.Module, data: Data) -> list[str]:
     clean = float(counts.trace()) / len(labels)
     if clean >= 1 / classes:
         return []
+    from scipy.optimize import linear_sum_assignment  # half a second, for the few that need it
+
     outputs, meant = linear_sum_assignment(counts.numpy(), maximize=True)
     best = float(counts[outputs, meant].sum()) / len(labels)
     said = f"warning: clean accuracy is {100 * clean:.1f} % on {len(labels)} test images, below chance"
