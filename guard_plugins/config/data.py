@@ -28,6 +28,10 @@ class DataConfig(Section):
     range: tuple[float, float] | None = Field(
         None, description="LOW HIGH: the numbers that are black and white in images deeper than 8 bits (0 65535)"
     )
+    reduced_decode: CliToggleFlag[bool] = Field(
+        False,
+        description="decode JPEGs of at least twice the size asked at 1/2, 1/4 or 1/8 (faster, slightly other pixels)",
+    )
     memory: PositiveFloat = Field(
         4.0,
         description="GiB of decoded images to hold in memory; larger sets are decoded every time",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _WHY_REFUSED: Final = {
     "split": "It comes with test images of its own; the option is for folders without any",
     "range": "It is for images deeper than 8 bits in folders",
+    "reduced_decode": "It is for large JPEG files",
 }
 
 
@@ -79,6 +80,7 @@ class DataRequest:
         skip_corrupt: Whether image files that cannot be read are left out instead of being an error.
         split: Share of every class to hold out as test images, for folders that have no test images of their own.
         range: Numbers that become black and white in images deeper than 8 bits, or None for 0 and 65535.
+        reduced_decode: Whether large JPEGs are decoded at a smaller scale, which is faster.
         memory: GiB of decoded images that may be held in memory.
         cache: Folder for files of decoded images, or None for none.
 
@@ -94,6 +96,7 @@ class DataRequest:
     skip_corrupt: bool = False
     split: float | None = None
     range: tuple[float, float] | None = None
+    reduced_decode: bool = False
     memory: float = 4.0
     cache: Path | None = None
 
@@ -124,9 +127,10 @@ class DataRequest:
         """
         for field in fields:
             value = getattr(self, field)
-            if value is not None:
+            if value not in (None, False):
+                option = field.replace("_", "-")
                 raise DataError(
-                    f"The data set {name} has no use for --data.{field}.", seen=f"{field}={value}",
+                    f"The data set {name} has no use for --data.{option}.", seen=f"{field}={value}",
                     do=f"{_WHY_REFUSED[field]}. Leave it out.",
                 )  # fmt: skip
 
@@ -139,7 +143,8 @@ class DataSet(ABC):
         summary: One line for listings.
         needs_root: Whether ``--data-root`` is required.
         ignores: Settings that ``load`` does not read (``data_root``, ``download``, ``data.skip_corrupt``,
-            ``data.split``, ``data.range``, ``data.memory``, ``data.cache``); guard-run refuses them.
+            ``data.split``, ``data.range``, ``data.reduced_decode``, ``data.memory``, ``data.cache``); guard-run
+            refuses them.
     """
 
     name: ClassVar[str]

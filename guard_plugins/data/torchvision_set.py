@@ -28,7 +28,7 @@ class TorchvisionSet(DataSet):
 
     folder: ClassVar[str]
     constants: ClassVar[Statistics]
-    ignores = ("data.skip_corrupt", "data.split", "data.range", "data.memory", "data.cache")
+    ignores = ("data.skip_corrupt", "data.split", "data.range", "data.reduced_decode", "data.memory", "data.cache")
     damaged: ClassVar[str] = "files are missing or their checksums differ"
 
     def load(self, request: DataRequest) -> Data:
@@ -37,7 +37,7 @@ class TorchvisionSet(DataSet):
         Raises:
             DataError: If the files are missing or altered, or the download fails.
         """
-        request.refuse(self.name, "split", "range")
+        request.refuse(self.name, "split", "range", "reduced_decode")
         root = data_root(request)
         root = root.parent if root.name == self.folder else root
         train, test = (self._open(root, train=train, download=request.download) for train in (True, False))

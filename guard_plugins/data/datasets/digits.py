@@ -25,7 +25,16 @@ class Digits(DataSet):
 
     name = "digits"
     summary = "scikit-learn's 8x8 grey digits, 10 classes, embedded: no files, no download"
-    ignores = ("data_root", "download", "data.skip_corrupt", "data.split", "data.range", "data.memory", "data.cache")
+    ignores = (
+        "data_root",
+        "download",
+        "data.skip_corrupt",
+        "data.split",
+        "data.range",
+        "data.reduced_decode",
+        "data.memory",
+        "data.cache",
+    )
 
     def load(self, request: DataRequest) -> Data:
         """Read the digits; ``root`` and ``download`` play no part.
@@ -33,7 +42,7 @@ class Digits(DataSet):
         Raises:
             DataError: If the request has options that do not apply.
         """
-        request.refuse(self.name, "split", "range")
+        request.refuse(self.name, "split", "range", "reduced_decode")
         import torch
         from sklearn.datasets import load_digits
 

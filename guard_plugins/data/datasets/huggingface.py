@@ -27,7 +27,9 @@ class HuggingFace(DataSet):
     name = "huggingface"
     summary = "a Hugging Face data set on disk, Parquet or Arrow (--data-root; needs guard-plugins[datasets])"
     needs_root = True
-    ignores = ("download", "data.skip_corrupt", "data.split", "data.range", "data.memory", "data.cache")
+    ignores = (
+        "download", "data.skip_corrupt", "data.split", "data.range", "data.reduced_decode", "data.memory", "data.cache",
+    )  # fmt: skip
 
     def load(self, request: DataRequest) -> Data:
         """Read the files below ``request.root``; nothing is downloaded.
@@ -38,7 +40,7 @@ class HuggingFace(DataSet):
         from guard_plugins.data.images.statistics import channel_statistics
         from guard_plugins.data.images.tables import read_rows
 
-        request.refuse(self.name, "split", "range")
+        request.refuse(self.name, "split", "range", "reduced_decode")
         root = _existing(request.root)
         train, test = (read_rows(_files(root, names)) for names in (("train",), _TESTS))
         classes = train.classes or tuple(map(str, range(int(max(train.labels.max(), test.labels.max())) + 1)))

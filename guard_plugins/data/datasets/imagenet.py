@@ -153,6 +153,6 @@ def _assemble(name: str, listing: Listing, request: DataRequest) -> Data:
     from guard_plugins.data.images.decode import Target
 
     side = request.image_size or IMAGE_SIZE
-    train = Target(channels=3, height=side, width=side, crop=1.0)
+    train = Target(channels=3, height=side, width=side, crop=1.0, reduced=request.reduced_decode)
     test = replace(train, crop=TEST_CROP)
     return assemble(name, listing, request, train_target=train, test_target=test, statistics=constants.IMAGENET)

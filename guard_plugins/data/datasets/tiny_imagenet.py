@@ -28,7 +28,7 @@ class TinyImageNet(DataSet):
     name = "tiny-imagenet"
     summary = "Tiny ImageNet-200 in its raw layout, 64x64 colour, 200 classes (--data-root)"
     needs_root = True
-    ignores = ("data.split", "data.range")
+    ignores = ("data.split", "data.range", "data.reduced_decode")
 
     def load(self, request: DataRequest) -> Data:
         """Read ``train/WNID/images``, ``val/images`` and the annotations in ``root`` or ``root/tiny-imagenet-200``.
@@ -39,7 +39,7 @@ class TinyImageNet(DataSet):
         from guard_plugins.data.images.assemble import assemble
         from guard_plugins.data.images.decode import Target
 
-        request.refuse(self.name, "split")
+        request.refuse(self.name, "split", "reduced_decode")
         root = data_root(request)
         root = root / FOLDER if (root / FOLDER).is_dir() else root
         if not (root / "wnids.txt").is_file():

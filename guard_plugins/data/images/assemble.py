@@ -54,7 +54,9 @@ def assemble(
         paths = (*train.paths, *test.paths)
         headers = read_headers(paths)
         levels, notes = levels_of(paths, headers, request.range), rotation_notes(paths, headers)
-        target = replace(common_target(paths, headers, request.image_size), levels=levels)
+        target = common_target(paths, headers, request.image_size)
+        target = replace(target, levels=levels, reduced=request.reduced_decode)
+        _require_reducible(headers, target)
     else:
         request.refuse(name, "range")
         target = train_target
@@ -90,6 +92,19 @@ def common_target(paths: Sequence[Path], headers: Sequence[Header], image_size: 
         raise _sizes_differ(paths, headers, sizes)
     ((height, width),) = sizes
     return Target(channels=channels, height=height, width=width)
+
+
+def _require_reducible(headers: Sequence[Header], target: Target) -> None:
+    """Refuse to be asked for a reduced decoding that no file allows."""
+    if not target.reduced or any(header.jpeg and target.scale(header.width, header.height) > 1 for header in headers):
+        return
+    largest = max(headers, key=lambda header: (header.jpeg, min(header.width, header.height)))
+    size = f"{largest.width}x{largest.height} pixels" if largest.jpeg else "no JPEG at all"
+    raise DataError(
+        "--data.reduced-decode is for JPEGs of at least twice the size that is asked for, and there are none.",
+        seen=f"the largest JPEG: {size}; asked for: {target.width}x{target.height}",
+        do="Leave it out." if target.crop else "Pass --data.image-size too, or leave it out.",
+    )
 
 
 def rotation_notes(paths: Sequence[Path], headers: Sequence[Header]) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ class Header:
         deep: Whether a pixel is a number of more than 8 bits.
         deep_colour: Whether the file has more than 8 bits a channel of which decoding keeps the upper 8.
         rotated: Whether its Exif data ask viewers to turn or mirror it, which is not done here.
+        jpeg: Whether it is a JPEG, which can be decoded at 1/2, 1/4 or 1/8 of its size.
     """
 
     grey: bool
@@ -51,6 +52,7 @@ class Header:
     deep: bool = False
     deep_colour: bool = False
     rotated: bool = False
+    jpeg: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ class Target:
         crop: Side of the central square that is kept, as a fraction of the shorter side, and resized to
             ``height`` x ``width``; None leaves images of the right size alone and refuses all others.
         levels: Numbers that become black and white in images deeper than 8 bits; None means 0 and 65535.
+        reduced: Whether JPEGs of at least twice the size needed are decoded at the smallest scale that is large enough.
     """
 
     channels: int
@@ -71,6 +74,14 @@ class Target:
     width: int
     crop: float | None = None
     levels: tuple[float, float] | None = None
+    reduced: bool = False
+
+    def scale(self, width: int, height: int) -> int:
+        """Return by which of 1, 2, 4 and 8 a JPEG of this size may be divided and still be large enough."""
+        if not self.reduced or self.crop is None:
+            return 1
+        spare = min(width, height) * self.crop / max(self.width, self.height)
+        return next(scale for scale in (8, 4, 2, 1) if spare >= scale or scale == 1)
 
 
 def read_header(source: Path | bytes, name: str = "") -> Header:
@@ -87,7 +98,7 @@ def read_header(source: Path | bytes, name: str = "") -> Header:
         with _opened(source) as image:
             return Header(
                 grey=image.mode in _GREY, height=image.height, width=image.width, deep=image.mode in _DEEP,
-                deep_colour=_deep_colour(image), rotated=_rotated(image),
+                deep_colour=_deep_colour(image), rotated=_rotated(image), jpeg=image.format == "JPEG",
             )  # fmt: skip
     except _BROKEN as error:
         raise broken_image(name or str(source), error) from error
@@ -126,8 +137,12 @@ def decode(source: Path | bytes, target: Target, name: str = "") -> NDArray[np.u
     name = name or str(source)
     try:
         with _opened(source) as image:
+            size = image.size
+            scale = target.scale(*size) if image.format == "JPEG" else 1
+            if scale > 1:
+                image.draft(None, (size[0] // scale, size[1] // scale))
             require_whole(image, source)
-            pixels = np.asarray(_fit(_convert(image, target, name), target, name))
+            pixels = np.asarray(_fit(_convert(image, target, name), target, name, size=size, scale=scale))
     except _BROKEN as error:
         raise broken_image(name, error) from error
     return pixels[None] if target.channels == 1 else pixels.transpose(2, 0, 1)
@@ -189,7 +204,7 @@ def _eight_bits(
     return Image.fromarray(np.rint((numbers - low) * 255 / (high - low)).clip(0, 255).astype(np.uint8))
 
 
-def _fit(image: Image.Image, target: Target, name: str) -> Image.Image:
+def _fit(image: Image.Image, target: Target, name: str, *, size: tuple[int, int], scale: int) -> Image.Image:
     if target.crop is None:
         if image.size != (target.width, target.height):
             raise DataError(
@@ -198,9 +213,10 @@ def _fit(image: Image.Image, target: Target, name: str) -> Image.Image:
                 do="Give one size for all images with --data.image-size.",
             )
         return image
-    side = min(image.size) * target.crop
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
+    # in the pixels of the whole image: a reduced one is rounded up to a whole number of pixels
+    side = min(size) * target.crop
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+    box = (left / scale, top / scale, (left + side) / scale, (top + side) / scale)
     if image.size == (target.width, target.height) and target.crop == 1:
         return image
     return image.resize((target.width, target.height), Image.Resampling.BILINEAR, box=box)
