@@ -185,6 +185,7 @@ class Twin:
             leaves[place] = value.detach().clone().requires_grad_()
             return leaves[place]
 
+        calls = self.net.tuned.calls
         first = Run(self.net, enter)
         loss = self.loop.roots(first.losses(self.program, x.clone(), m.clone(), y))[index]
         if number % self.program.every:
@@ -193,6 +194,7 @@ class Twin:
         h = H * min(1.0, (number + 1) / self.program.ramp) if self.program.ramp else H
         moved = self._moved(loss, leaves, h)
         torch.set_rng_state(start)
+        self.net.tuned.calls = calls  # each call is made again as it was
         again = Run(self.net, lambda place, value: moved.get(place, value), first.recorded)
         displaced = self.loop.roots(again.losses(self.program, x.clone(), m.clone(), y))[index]
         self.blurred |= first.blurred or again.blurred
@@ -211,14 +213,15 @@ class Twin:
             moved[place] = leaf.detach() + h * g / g.norm(dim=1, keepdim=True).clamp_min(1e-16)
         return moved
 
-    def _state(self) -> list[tuple]:
+    def _state(self) -> list:
         buffers = [(b, b.clone()) for b in self.net.buffers()]
         keeps = self.net.keeps
-        return [buffers, (keeps.count, list(keeps.log), getattr(keeps, "features", None))]
+        return [buffers, (keeps.count, list(keeps.log), getattr(keeps, "features", None)), self.net.tuned.calls]
 
-    def _restore(self, state: list[tuple]) -> None:
+    def _restore(self, state: list) -> None:
         for buffer, saved in state[0]:
             buffer.data.copy_(saved)
+        self.net.tuned.calls = state[2]
         self.net.keeps.count, log, features = state[1]
         self.net.keeps.log[:] = log
         if features is not None:

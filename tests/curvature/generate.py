@@ -25,7 +25,9 @@ TOLERANCE = 1e-6
 _index = st.one_of(st.integers(-2, -1), st.integers(0, 7))  # counted modulo what there is; negative: the latest
 _one = st.tuples(st.sampled_from(sorted(OPERATIONS)), _index, _index)
 _module = st.tuples(
-    st.sampled_from(["linear", "normed", "skip", "keeps", "attention", "conditioned", "gallery"]), _index, _index
+    st.sampled_from(["linear", "normed", "skip", "keeps", "attention", "conditioned", "tuned", "gallery"]),
+    _index,
+    _index,
 )
 _losses = st.lists(st.tuples(st.sampled_from(sorted(LOSSES)), _index, _index), min_size=1, max_size=2)
 _seldom = st.sampled_from([False, False, True, False])
@@ -130,7 +132,8 @@ def _distance(ours: Model, twin: Model, fresh: Model) -> float:
     start, theirs = fresh.state_dict(), twin.state_dict()
     moved = max(float((v - start[k]).abs().max()) for k, v in theirs.items()) + 1e-12
     gaps = [float((v - theirs[k]).abs().max()) for k, v in ours.state_dict().items()]
-    same = ours.keeps.count == twin.keeps.count and ours.keeps.log == twin.keeps.log
+    kept = [(net.keeps.count, net.keeps.log, net.tuned.calls) for net in (ours, twin)]
+    same = kept[0] == kept[1]
     return max(gaps) / moved if same else float("inf")
 
 

@@ -88,6 +88,18 @@ class Conditioned(nn.Module):
         return (self.inner(x) * next(t for t in held if t is not None)).tanh()
 
 
+class Tuned(nn.Module):
+    """Reads numbers that the loop sets on it, one of them in a list, and counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.gain, self.rates, self.calls = nn.Linear(8, 8), 1.0, [1.0], 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return (self.inner(x) * self.gain * self.rates[0] * (1 + self.calls % 2)).tanh()
+
+
 class Gallery(nn.Module):
     """Takes a list of images."""
 
@@ -108,6 +120,7 @@ class Model(nn.Module):
         self.normed = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.SiLU())
         self.skip, self.keeps, self.film, self.attends = Skip(), Keeps(), Film(), Attends()
         self.conditioned, self.gallery = Conditioned(), Gallery()
+        self.tuned = Tuned()
         self.weight = nn.Parameter(torch.randn(8, 8) / 3)
         self.frozen = nn.Linear(8, 8).requires_grad_(False)
         self.criterion = nn.CrossEntropyLoss(weight=torch.linspace(0.5, 1.5, 8))
@@ -247,6 +260,15 @@ def conditioned_by_a_list(run: Run, a: Tensor, b: Tensor) -> Tensor:
     return run.call(run.model.conditioned, a)
 
 
+def tuned(run: Run, a: Tensor, gain: float) -> Tensor:
+    """Call a module between two settings of its numbers."""
+    module = run.model.tuned
+    module.gain, module.rates[0] = gain, 2 - gain
+    out = run.call(module, a)
+    module.gain, module.rates[0] = 3.0, 3.0
+    return out
+
+
 OPERATIONS: dict[str, Callable[[Run, Tensor, Tensor], Tensor]] = {
     "linear": lambda r, a, b: r.call(r.model.linear, a),
     "normed": lambda r, a, b: r.call(r.model.normed, a),
@@ -259,6 +281,8 @@ OPERATIONS: dict[str, Callable[[Run, Tensor, Tensor], Tensor]] = {
     "conditioned": lambda r, a, b: conditioned(r, a, r.constant(lambda: b.detach())),
     "conditioned by what moves": conditioned,
     "conditioned by a list": conditioned_by_a_list,
+    "tuned": lambda r, a, b: tuned(r, a, 0.7),
+    "tuned higher": lambda r, a, b: tuned(r, a, 1.4),
     "gallery": lambda r, a, b: r.model.gallery(list(a.reshape(6, 1, 2, 4))),
     "frozen": lambda r, a, b: r.model.frozen(a),
     "teacher": lambda r, a, b: r.constant(lambda: without_gradients(lambda: r.model.frozen(a).softmax(1))),
