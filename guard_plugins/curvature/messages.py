@@ -143,6 +143,15 @@ def unseen_gradient(what: str) -> HookError:
     )
 
 
+def without_shapes(module: str) -> HookError:
+    """Return the error for a model with lazy layers that have seen no data."""
+    return HookError(
+        f"{module} has weights that get their shapes from the first batch",
+        seen="lazy layers, such as nn.LazyLinear, that were not called yet",
+        do="call it once on a batch before the hook begins, and before the optimiser is made",
+    )
+
+
 def value_differs(loop: float, replayed: float) -> HookError:
     """Return the error for a self-check whose value differs."""
     return HookError(

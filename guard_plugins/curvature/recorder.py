@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
@@ -231,3 +232,5 @@ class Recorder:
         wrapper = unsupported_wrapper(module)
         if wrapper:
             raise messages.unsupported_wrapper(wrapper)
+        if any(is_lazy(p) for p in module.parameters()):
+            raise messages.without_shapes(type(module).__name__)

@@ -184,6 +184,42 @@ def test_each_call_is_made_again_with_the_attributes_it_had(name: str, weight: f
     assert net.calls == 2
 
 
+def test_a_recurrent_state_that_a_module_keeps() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.cell, self.out, self.state = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 4), None
+            self.double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            features, state = self.cell(x.view(6, 4, 4), self.state)
+            self.state = state.detach()
+            return self.out(features[:, -1])
+
+    net, hook = Recurrent(), CurvatureHook(h=H)
+    for _ in range(3):
+        before = net.state
+        ours = under_hook(net, lambda _: CE(net(X.clone()), Y), hook)
+
+        def loss(x: Tensor, before: Tensor | None = before) -> Tensor:
+            net.state = before
+            return CE(net(x), Y)
+
+        after = net.state
+        assert distance(ours, by_hand(loss, [X], list(net.parameters()))) <= 1e-9
+        net.state = after
+
+
+def test_lazy_layers_without_shapes() -> None:
+    net = nn.Sequential(nn.LazyLinear(8), nn.Tanh(), nn.LazyLinear(4)).double()
+    with pytest.raises(HookError, match="shapes from the first batch") as error, CurvatureHook(h=H):
+        net(X)
+    assert "call it once on a batch" in str(error.value)
+    net(X)
+    assert gap(net, lambda x: CE(net(x), Y), X.clone()) <= 1e-9
+
+
 @pytest.mark.parametrize("weight", [1.0, 2.0, 0.3])
 def test_cached_parametrisations(weight: float) -> None:
     torch.manual_seed(3)
