@@ -18,6 +18,7 @@ from guard_plugins.artifacts.report import Report, read_report
 from guard_plugins.config.schema import RunConfig, StudentConfig
 from guard_plugins.config.yaml_file import read_yaml
 from guard_plugins.errors import ConfigError
+from guard_plugins.files import regular
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def load_run(path: Path) -> Run:
     sheet, figures = path / "distilled.png", path / FIGURES
     return Run(
         path, report, config, details if isinstance(details, dict) else {},
-        load_figures(figures) if figures.is_file() else None, sheet.read_bytes() if sheet.is_file() else None,
+        load_figures(figures) if figures.is_file() else None, regular(sheet).read_bytes() if sheet.is_file() else None,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from guard_plugins.errors import ConfigError
+from guard_plugins.files import regular
 
 if TYPE_CHECKING:
     from guard_plugins.networks.normalised import Normalised
@@ -26,7 +27,7 @@ def read_order(path: Path, classes: Sequence[str]) -> list[int]:
         ConfigError: If the file cannot be read, or does not hold each class once.
     """
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in regular(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The file of classes {path} cannot be read (--classes)", seen=str(error)) from error
     if sorted(names) != sorted(classes):

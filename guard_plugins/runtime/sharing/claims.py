@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from guard_plugins.artifacts.atomic import made, writing
+from guard_plugins.files import regular
 
 HEARTBEAT: Final = 10.0
 """Seconds between two touches of a claim."""
@@ -32,7 +33,7 @@ def holder(path: Path) -> str | None:
     """
     try:
         age = time.time() - path.stat().st_mtime
-        said: Any = json.loads(path.read_text(encoding="utf-8"))
+        said: Any = json.loads(regular(path).read_text(encoding="utf-8"))
         where, process = str(said["place"]), int(said["process"])
     except FileNotFoundError:
         return None
