@@ -43,18 +43,23 @@ class Run:
 
     @property
     def versions(self) -> str:
-        """What made the run's numbers: the project, torch and the method's distribution; empty if nothing says it."""
-        known, plugins = self.manifest.get("versions"), self.manifest.get("plugins")
-        known = known if isinstance(known, dict) else {}
-        found = [f"{name} {known[name]}" for name in ("guard-plugins", "torch") if name in known]
-        for plugin in plugins if isinstance(plugins, list) else ():
-            if isinstance(plugin, dict) and plugin.get("name") == self.report.method:
-                found.append(f"{plugin.get('distribution')} {plugin.get('version')}")
-        later = self.manifest.get("resumed")
-        for process in (self.manifest, *(later if isinstance(later, list) else ())):
-            used = process.get("used") if isinstance(process, dict) else None
+        """What made the run's numbers: the project, torch and plugins of every process; empty if nothing says it."""
+        found = []
+        for process in self.processes:
+            known, plugins, used = (process.get(name) for name in ("versions", "plugins", "used"))
+            known = known if isinstance(known, dict) else {}
+            found += [f"{name} {known[name]}" for name in ("guard-plugins", "torch") if name in known]
+            for plugin in plugins if isinstance(plugins, list) else ():
+                if isinstance(plugin, dict) and plugin.get("name") == self.report.method:
+                    found.append(f"{plugin.get('distribution')} {plugin.get('version')}")
             found += [str(part.get("origin")) for part in used or () if isinstance(part, dict)]
         return ", ".join(dict.fromkeys(found))
+
+    @property
+    def processes(self) -> list[Mapping[str, Any]]:
+        """The first process of the run, and those that went on with it under other conditions, as the manifest has them."""
+        later = self.manifest.get("resumed")
+        return [self.manifest, *(one for one in (later if isinstance(later, list) else ()) if isinstance(one, dict))]
 
     @property
     def teacher(self) -> str | None:
