@@ -57,7 +57,7 @@ class Run:
 
     @property
     def processes(self) -> list[Mapping[str, Any]]:
-        """The first process of the run, and those that went on with it under other conditions, as the manifest has them."""
+        """The first process of the run, and those that went on under other conditions, as the manifest has them."""
         later = self.manifest.get("resumed")
         return [self.manifest, *(one for one in (later if isinstance(later, list) else ()) if isinstance(one, dict))]
 
