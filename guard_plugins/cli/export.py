@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from guard_plugins.cli.paths import path_argument
-from guard_plugins.errors import ArtifactError, ConfigError
+from guard_plugins.errors import ConfigError, DamagedError
 from guard_plugins.files import regular
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _classes(folder: RunFolder, distilled: DistilledSet) -> tuple[str, ...]:
     """Return the classes' names as the metadata of the images have them, in the order of the labels.
 
     Raises:
-        ArtifactError: If they are damaged.
+        DamagedError: If they are damaged.
     """
     from guard_plugins.artifacts.distilled import METADATA
 
@@ -161,7 +161,7 @@ def _classes(folder: RunFolder, distilled: DistilledSet) -> tuple[str, ...]:
             row = json.loads(line)
             names[int(row["label"])] = str(row["class"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"{file} is damaged", seen=f"{type(error).__name__}: {error}") from error
+        raise DamagedError(f"{file} is damaged", seen=f"{type(error).__name__}: {error}") from error
     return tuple(names.get(label, str(label)) for label in range(int(distilled.labels.max()) + 1))
 
 
@@ -190,7 +190,7 @@ def _statistics(folder: RunFolder, config: Mapping[str, Any]) -> tuple[tuple[flo
                 mean, std = (tuple(file.get_tensor(name).flatten().tolist()) for name in ("mean", "std"))
             return mean, std
         except (OSError, SafetensorError) as error:
-            raise ArtifactError(f"{folder.teacher} is damaged", seen=str(error)) from error
+            raise DamagedError(f"{folder.teacher} is damaged", seen=str(error)) from error
     from pydantic import ValidationError
 
     from guard_plugins.config.schema import RunConfig
