@@ -78,8 +78,12 @@ def _taken(path: Path) -> bool:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"place": place(), "process": os.getpid()}, file)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump({"place": place(), "process": os.getpid()}, file)
+        except BaseException:  # on a full disk an empty claim would be left, and hold up the run that is resumed
+            path.unlink(missing_ok=True)
+            raise
     return True
 
 
