@@ -18,8 +18,9 @@ from torch import Tensor
 from guard_plugins.artifacts.atomic import made, replacing, write_text
 from guard_plugins.artifacts.sets.streamed import write_streamed
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.images.whole import regular, require_whole
+from guard_plugins.data.images.whole import require_whole
 from guard_plugins.errors import DamagedError, TrainingError
+from guard_plugins.files import regular
 
 TENSORS = "distilled.safetensors"
 METADATA = "metadata.jsonl"
@@ -101,7 +102,7 @@ def load_pngs(folder: Path) -> DistilledSet:
         DistilledSetError: If the metadata or an image is missing or damaged, or a file name leaves the folder.
     """
     try:
-        rows = [json.loads(line) for line in (folder / METADATA).read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in regular(folder / METADATA).read_text(encoding="utf-8").splitlines()]
         images = _read_pngs([_inside(folder, row) for row in rows])
         views = torch.tensor([row["views"] for row in rows]) if any("views" in row for row in rows) else None
         return DistilledSet(images, torch.tensor([_label(row) for row in rows]), views=views)

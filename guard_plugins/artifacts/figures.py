@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from guard_plugins.artifacts.reading import damaged, first_problem
 from guard_plugins.artifacts.tensors import write_tensors
+from guard_plugins.files import regular
 
 FIGURES: Final = "figures.safetensors"
 """Name of the file in a run's folder."""
@@ -78,7 +79,7 @@ def load_figures(path: Path) -> Figures:
         DamagedError: If the file is damaged, or holds anything else.
     """
     try:
-        with safe_open(path, framework="np") as file:
+        with safe_open(regular(path), framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             about = _About.model_validate_json((file.metadata() or {})["about"], strict=True)
         wrong = _wrong(about, arrays)

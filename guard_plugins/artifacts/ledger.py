@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel
 from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.artifacts.parts import HookReport
 from guard_plugins.artifacts.reading import read_model
-from guard_plugins.errors import ArtifactError
+from guard_plugins.errors import DamagedError
+from guard_plugins.files import regular
 
 
 def fingerprint(*inputs: Any) -> str:
@@ -30,10 +31,10 @@ def file_hash(path: Path) -> str:
         ArtifactError: If it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ArtifactError(f"Cannot read {path}", seen=error.strerror or str(error)) from error
+        raise DamagedError(f"Cannot read {path}", seen=error.strerror or str(error)) from error
 
 
 def _inside(name: str) -> str:

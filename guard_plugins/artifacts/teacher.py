@@ -15,6 +15,7 @@ from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.parts import HookReport
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ConfigError, DamagedError, TrainingError
+from guard_plugins.files import regular
 from guard_plugins.networks.normalised import Normalised
 
 
@@ -88,7 +89,7 @@ def read_card(path: Path) -> TeacherCard:
     if not path.is_file():
         raise ConfigError(f"There is no teacher {path} (--teacher)", do="Give a run, or its teacher.safetensors.")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             return TeacherCard.model_validate(json.loads((file.metadata() or {})["teacher"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise DamagedError(
@@ -123,7 +124,7 @@ def load_teacher(path: Path, model: Normalised, expected: TeacherCard) -> Teache
                 else "Use the data it was trained on (--dataset, --data-root, --data.image-size), or another teacher.",
             )
     try:
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(load_file(regular(path)))
     except (RuntimeError, SafetensorError) as error:
         raise DamagedError(f"The weights in {path} do not fit its own description", seen=str(error)) from error
     return card

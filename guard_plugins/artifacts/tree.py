@@ -14,6 +14,7 @@ from torch import Tensor
 
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import DamagedError
+from guard_plugins.files import regular
 
 KEY: Final = "tree"
 DIGEST: Final = "digest"
@@ -43,9 +44,7 @@ def load_tree(path: Path) -> Any:
         DamagedError: If the file is missing or damaged, be it by one bit.
     """
     try:
-        if not path.is_file():
-            raise FileNotFoundError("there is no such file")
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             metadata = file.metadata() or {}
         if metadata.get(DIGEST) != _digest(metadata[KEY], tensors):
@@ -62,7 +61,7 @@ def load_outline(path: Path) -> Any:
         DamagedError: If the file is missing, or its outline damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             return _unpacked(json.loads((file.metadata() or {})[KEY]), dict.fromkeys(file.keys()))
     except _UNREADABLE as error:
         raise _damaged(path, error) from error

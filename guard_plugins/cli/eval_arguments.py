@@ -79,6 +79,8 @@ def parse(argv: Sequence[str]) -> EvaluationRequest:
     flags = command_line(EvaluationRequest, arguments, parser)
     for old, new in renamed.items():
         sys.stderr.write(f"note: {old} is now called {new}\n")
+    if not str(flags.values.get("checkpoint", "left out")).strip():
+        raise ConfigError("The name of the checkpoint is empty", do="Give a file, a run or published weights.")
     refuse_empty(EvaluationRequest, flags.values)
     try:
         request = EvaluationRequest.model_validate(flags.values)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from guard_plugins.cli.paths import path_argument
-from guard_plugins.errors import ArtifactError, ConfigError
+from guard_plugins.errors import ConfigError, DamagedError
+from guard_plugins.files import regular
 
 if TYPE_CHECKING:
     from guard_plugins.artifacts.folder import RunFolder
@@ -116,6 +117,7 @@ def _configuration(run: Path) -> dict[str, Any]:
     import yaml
 
     from guard_plugins.artifacts.distilled import TENSORS
+    from guard_plugins.config.yaml_file import read_yaml
 
     if not (run / "config.yaml").is_file() or not (run / "distilled" / TENSORS).is_file():
         raise ConfigError(
@@ -123,8 +125,8 @@ def _configuration(run: Path) -> dict[str, Any]:
             do="Give the folder of a run, such as runs/sre2l-digits-..., whose images are made.",
         )  # fmt: skip
     try:
-        content = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = read_yaml(run / "config.yaml")
+    except (OSError, ValueError, yaml.YAMLError) as error:
         content = str(error).splitlines()[0]
     if not isinstance(content, dict):
         raise ConfigError(f"{run / 'config.yaml'} is damaged", seen=str(content)[:200], do="Give another run.")
@@ -149,17 +151,17 @@ def _classes(folder: RunFolder, distilled: DistilledSet) -> tuple[str, ...]:
     """Return the classes' names as the metadata of the images have them, in the order of the labels.
 
     Raises:
-        ArtifactError: If they are damaged.
+        DamagedError: If they are damaged.
     """
     from guard_plugins.artifacts.distilled import METADATA
 
     file, names = folder.distilled / METADATA, {}
     try:
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in regular(file).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             names[int(row["label"])] = str(row["class"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"{file} is damaged", seen=f"{type(error).__name__}: {error}") from error
+        raise DamagedError(f"{file} is damaged", seen=f"{type(error).__name__}: {error}") from error
     return tuple(names.get(label, str(label)) for label in range(int(distilled.labels.max()) + 1))
 
 
@@ -167,19 +169,11 @@ def _report(folder: RunFolder) -> Report | None:
     """Return the results of a run, or None where it is not finished.
 
     Raises:
-        ConfigError: If they are damaged.
+        DamagedError: If they are damaged.
     """
-    from guard_plugins.artifacts.report import Report
+    from guard_plugins.artifacts.report import read_report
 
-    if not folder.report.is_file():
-        return None
-    try:
-        return Report.model_validate_json(folder.report.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{folder.report} is damaged", seen=str(error).splitlines()[0],
-            do="Give another run, or move the file away.",
-        ) from error  # fmt: skip
+    return read_report(folder.report) if folder.report.is_file() else None
 
 
 def _statistics(folder: RunFolder, config: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -192,11 +186,11 @@ def _statistics(folder: RunFolder, config: Mapping[str, Any]) -> tuple[tuple[flo
 
     if folder.teacher.is_file():
         try:
-            with safe_open(folder.teacher, framework="pt") as file:
+            with safe_open(regular(folder.teacher), framework="pt") as file:
                 mean, std = (tuple(file.get_tensor(name).flatten().tolist()) for name in ("mean", "std"))
             return mean, std
         except (OSError, SafetensorError) as error:
-            raise ArtifactError(f"{folder.teacher} is damaged", seen=str(error)) from error
+            raise DamagedError(f"{folder.teacher} is damaged", seen=str(error)) from error
     from pydantic import ValidationError
 
     from guard_plugins.config.schema import RunConfig

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guard_plugins.errors import ConfigError
+from guard_plugins.files import regular
 
 
 def require_files(folder: Path, values: Mapping[str, Any]) -> None:
@@ -55,6 +56,6 @@ def _origin(folder: Path, plugin: str) -> str:
 def _used(folder: Path) -> Sequence[Mapping[str, str]]:
     """Return the parts that a run's manifest names; none where it cannot be read."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        parts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["used"]
+        parts = json.loads(regular(folder / "manifest.json").read_text(encoding="utf-8"))["used"]
         return [{key: str(part[key]) for key in ("name", "plugin", "origin")} for part in parts]
     return []

@@ -14,6 +14,7 @@ from guard_plugins.cli.paths import path_argument
 from guard_plugins.config.explain import flag
 from guard_plugins.config.yaml_file import read_yaml
 from guard_plugins.errors import ConfigError, GuardError
+from guard_plugins.files import regular
 
 if TYPE_CHECKING:
     from guard_plugins.artifacts.report import ModelReport
@@ -110,7 +111,7 @@ def _brought(folder: RunFolder) -> set[str]:
     if not path.is_file():
         return set()
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             names = set(file.keys())
     except (OSError, SafetensorError):
         return set()  # said when the images are read

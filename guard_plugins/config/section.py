@@ -38,6 +38,6 @@ class ForeignWeights(Section):
     )  # fmt: skip
     std: tuple[float, ...] | None = Field(None, description="per-channel standard deviation, likewise")
     classes: Path | None = Field(
-        None, description="file with a class name on each line, in the order of the weights' outputs (default: the "
+        None, description="file with a class name on each line or a JSON list, in the outputs' order (default: the "
         "data set's order)",
     )  # fmt: skip

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import yaml
 
+from guard_plugins.files import regular
+
 LARGEST: Final = 100_000
 """Characters of the largest file; a run's configuration has about 3,000."""
 DEEPEST: Final = 20
@@ -26,7 +28,7 @@ def read_yaml(path: Path) -> Any:
         ValueError: If it is not UTF-8, or too large.
         yaml.YAMLError: If it is not YAML, repeats a key, is nested too deeply or grows too large by its aliases.
     """
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         content = file.read(4 * LARGEST + 1)
     text = content.decode()
     if len(text) > LARGEST:

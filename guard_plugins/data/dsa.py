@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from guard_plugins.data.dsa_names import PUBLISHED_STRATEGY as PUBLISHED_STRATEGY
 from guard_plugins.errors import ConfigError
-
-PUBLISHED_STRATEGY: Final = "color_crop_cutout_flip_scale_rotate"
-"""The choice of operations the paper uses for natural images."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,7 +143,7 @@ def _unknown_protocol(name: str, attacks: Mapping[str, type[Attack]]) -> ConfigE
     if name.lower() in ("none", "off", "no", "skip", "false"):
         return ConfigError(
             f"There is no protocol called {name!r} (--evaluation.protocol)",
-            do="--stop-after students ends a run before its evaluation, --evaluation.images 100 makes it short.",
+            do="guard-run --stop-after students ends a run before that, --evaluation.images 100 makes it short.",
         )
     near = _near(name, attacks)
     alone = f"; or an attack alone: {', '.join(sorted(attacks))}" if attacks else ""

@@ -9,6 +9,7 @@ from typing import Any
 from guard_plugins.config import RunConfig
 from guard_plugins.config.compose import compose
 from guard_plugins.config.layers import Layer
+from guard_plugins.errors import ConfigError
 from guard_plugins.host.by_size import sized
 from guard_plugins.host.effects import refuse_idle
 from guard_plugins.host.plugin_file import files_of_environment, source_file
@@ -60,6 +61,7 @@ def resolve(method: str, layers: Sequence[Layer], *, given: type[Method] | None 
         config = compose(found, [by_size, *layers])
     parts = used_parts(config, host)
     recipe = host.recipes[config.student.protocol].recipe
+    _require_soft_labels(config, found)
     refuse_idle(config, found, host.datasets[config.dataset], layers, recipe)
     return _recorded(config, parts, given)
 
@@ -87,6 +89,20 @@ def files_of(layers: Sequence[Layer]) -> list[Path]:
 def _are_paths(names: object) -> bool:
     # Anything else is for the check of the whole configuration, which says what is wrong.
     return isinstance(names, list | tuple) and all(isinstance(name, str | Path) for name in names)
+
+
+def _require_soft_labels(config: RunConfig, method: type[Method]) -> None:
+    if config.student.labels == "stored" and method.labels not in ("soft", "mean"):
+        raise ConfigError(
+            f"The students of {method.name!r} learn from {method.labels} labels: there are no soft labels to store "
+            "(--student.labels)",
+            do="Leave --student.labels out.",
+        )
+    if config.student.labels == "own" and method.labels != "own" and not method.returns_soft_labels:
+        raise ConfigError(
+            f"The method {method.name!r} returns no soft labels with its images (--student.labels own)",
+            do="Leave --student.labels out. A method that returns them says returns_soft_labels = True.",
+        )
 
 
 def _recorded(config: RunConfig, parts: Sequence[Used], given: type[Method] | None) -> RunConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from guard_plugins.errors import ConfigError
+from guard_plugins.files import regular
 from guard_plugins.host.plugin_file import version_of
 from guard_plugins.host.registry import Registered, Registry
 from guard_plugins.networks.base import Network
@@ -70,7 +71,7 @@ def _network_class(name: str, place: str, factory: Any) -> type[Network]:
 def _imported(place: str, name: str) -> ModuleType:
     try:
         if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+            spec = importlib.util.spec_from_file_location(Path(place).stem, regular(Path(place)))
             assert spec is not None
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from guard_plugins.errors import ConfigError, PluginError
+from guard_plugins.files import regular
 from guard_plugins.hookspecs import PROJECT, hookimpl
 from guard_plugins.host.discovery import Entry
 from guard_plugins.host.registry import HASHED
@@ -158,7 +159,7 @@ def _hook(values: Sequence[type]) -> Any:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(regular(path).read_bytes()).hexdigest()
     except OSError as error:
         raise ConfigError(
             f"The plugin file {path} cannot be read (--plugin, or {FILES})", seen=error.strerror or str(error),

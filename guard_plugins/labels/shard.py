@@ -14,6 +14,7 @@ from torch import Tensor
 
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import DamagedError
+from guard_plugins.files import regular
 from guard_plugins.labels.layout import Layout
 from guard_plugins.training.augmentation import largest_offset
 
@@ -56,7 +57,7 @@ def read_card(path: Path) -> Card:
         ArtifactError: If it cannot be read, or holds no labels.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             return Card.model_validate(json.loads((file.metadata() or {})[KEY])["card"])
     except _UNREADABLE as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
@@ -77,7 +78,7 @@ def read_shard(path: Path, card: Card, epochs: range) -> dict[str, Tensor]:
         raise _damaged(path, "it belongs to other images, another teacher or other settings")
     expected = card.tensors(len(epochs))
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             about = json.loads(file.metadata()[KEY])
             names = set(file.keys())
             if about["epoch"] != epochs.start or names != set(expected):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from guard_plugins.data.mixing import Mix, mix
-from guard_plugins.errors import ArtifactError
+from guard_plugins.errors import DamagedError
 from guard_plugins.labels.shard import Card, read_card, read_shard
 from guard_plugins.training.augmentation import View
 from guard_plugins.training.student_batches import StudentBatch, gathered, placed
@@ -37,7 +37,7 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
         labels: Classes of the images, int64 of shape (N,), where batches are to have them beside the logits.
 
     Raises:
-        ArtifactError: If the labels are of other images, or a file is missing or damaged; the message names it.
+        DamagedError: If the labels are of other images, or a file is missing or damaged; the message names it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
         self.card = _card_of(folder)
         self.total = self.card.epochs * self.card.per_epoch
         if self.card.source != hash_of(images):
-            raise ArtifactError(
+            raise DamagedError(
                 f"The stored labels in {folder} belong to other images than the distilled set",
                 seen=f"labels of {self.card.images} images {self.card.size}; the set has {tuple(images.shape)}",
                 do="Use the labels that lie beside the set in its run's folder.",
@@ -136,11 +136,11 @@ def _card_of(folder: Path) -> Card:
     """Return the card of the labels in a folder, after a check that no file is missing.
 
     Raises:
-        ArtifactError: If there are none, one is missing, or the first cannot be read.
+        DamagedError: If there are none, one is missing, or the first cannot be read.
     """
     present = {path.name for path in folder.glob("*.safetensors")}
     if not present:
-        raise ArtifactError(
+        raise DamagedError(
             f"There are no stored labels in {folder}", do="Store some with `guard-run --student.labels stored`."
         )
     card = read_card(folder / min(present))
@@ -148,7 +148,7 @@ def _card_of(folder: Path) -> Card:
     expected = math.ceil(card.epochs / card.shard)
     missing = sorted(set(card.shards()) - present) if expected <= 2 * len(present) + 100 else []
     if missing or expected != len(present):
-        raise ArtifactError(
+        raise DamagedError(
             f"The stored labels in {folder} are incomplete, or from different runs",
             seen=f"{len(present)} files of {expected}" + "".join(f"; {name} is missing" for name in missing[:3]),
             do="Go on with `guard-run --resume RUN`, which labels only what is missing.",

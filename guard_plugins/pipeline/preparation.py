@@ -8,7 +8,6 @@ from guard_plugins.config import RunConfig
 from guard_plugins.curvature import CurvatureHook
 from guard_plugins.data.base import Data
 from guard_plugins.data.validation import with_validation
-from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.host import PluginHost, Registered
 from guard_plugins.host.used import Used, used_parts
@@ -99,7 +98,6 @@ def prepare(config: RunConfig, host: PluginHost) -> Prepared:
         teachers = require_teachers(method, config, plugin.origin) if method.uses_teacher else ()
     data = _load(config, host)
     prepared = Prepared(config, host, plugin, method, hook, protocol, engine, data, parts, teachers)
-    _require_soft_labels(config, method)
     _try_networks(prepared)
     return prepared
 
@@ -128,20 +126,6 @@ def _load(config: RunConfig, host: PluginHost) -> Data:
     dataset = host.datasets.registered(config.dataset)
     with calling(dataset, "load"):
         return with_validation(dataset.value().load(config.data_request()), config.data.validation_per_class)
-
-
-def _require_soft_labels(config: RunConfig, method: Method) -> None:
-    if config.student.labels == "stored" and method.labels not in ("soft", "mean"):
-        raise ConfigError(
-            f"The students of {method.name!r} learn from {method.labels} labels: there are no soft labels to store "
-            "(--student.labels)",
-            do="Leave --student.labels out.",
-        )
-    if config.student.labels == "own" and method.labels != "own" and not method.returns_soft_labels:
-        raise ConfigError(
-            f"The method {method.name!r} returns no soft labels with its images (--student.labels own)",
-            do="Leave --student.labels out. A method that returns them says returns_soft_labels = True.",
-        )
 
 
 def _try_networks(prepared: Prepared) -> None:

@@ -17,6 +17,7 @@ from guard_plugins.artifacts.sets.open_set import load_distilled
 from guard_plugins.artifacts.teacher import load_teacher, read_card
 from guard_plugins.config.sources import yaml_file
 from guard_plugins.errors import ConfigError
+from guard_plugins.files import regular
 from guard_plugins.host import PluginHost
 from guard_plugins.host.configure import files_of
 from guard_plugins.networks.base import NetworkRequest
@@ -113,7 +114,7 @@ class Run(Report):
 def _picture(path: Path) -> str:
     if not path.is_file() or path.stat().st_size > LARGEST:
         return ""
-    data = base64.b64encode(path.read_bytes()).decode()
+    data = base64.b64encode(regular(path).read_bytes()).decode()
     style = "image-rendering: pixelated; min-width: 320px"
     return f'<img alt="distilled images" style="{style}" src="data:image/png;base64,{data}">'
 

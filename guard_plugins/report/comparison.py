@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from guard_plugins.artifacts.report import ModelReport, Report
-from guard_plugins.config.schema import RIVAL_WEIGHTS
+from guard_plugins.config.schema import RIVAL_WEIGHTS, TeacherConfig
 from guard_plugins.errors import ConfigError
 from guard_plugins.report.runs import Run
 
@@ -29,6 +29,11 @@ def shown_kinds(reports: Iterable[Report]) -> dict[str, str]:
 
 # Settings that do not make a run another experiment.
 _INCIDENTAL: Final = {"seed", "device", "data_root", "download", "preset", "teacher.path"}
+
+_OF_TRAINING: Final = {
+    f"teacher.{name}" for name in TeacherConfig.model_fields if name not in ("network", "activation")
+}
+"""Settings of a teacher's training, which do nothing where a teacher is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +167,7 @@ def _attacked(report: Report) -> int:
 
 def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> list[str]:
     """Make labels unique: add the settings in which groups with the same label differ, or the folder."""
-    settings = [
-        settings_of(group[0]) | {"seed": group[0].report.seed, "versions": group[0].versions} for group in groups
-    ]
+    settings = [settings_of(group[0]) | _seeds(group) | {"versions": group[0].versions} for group in groups]
     result = []
     for number, label in enumerate(labels):
         equal = [other for other in range(len(labels)) if labels[other] == label]
@@ -175,6 +178,11 @@ def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> li
     return [f"{label} ({number + 1})" if taken[number] else label for number, label in enumerate(result)]
 
 
+def _seeds(group: Sequence[Run]) -> dict[str, str]:
+    seeds = [str(run.report.seed) for run in group]
+    return {"seeds": ", ".join(seeds)} if len(seeds) > 1 else {"seed": seeds[0]}
+
+
 def _measured(report: Report) -> list[Any]:
     kinds = [getattr(report.models, kind) for kind in KINDS]
     attacks = [[(entry.attack, entry.eps) for entry in kind.robust] if kind else None for kind in kinds]
@@ -183,7 +191,10 @@ def _measured(report: Report) -> list[Any]:
 
 def settings_of(run: Run) -> dict[str, Any]:
     """Return those settings of a run, by dotted name, that make it another experiment."""
-    found = {name: value for name, value in _flat(run.config) if name not in _INCIDENTAL}
+    whole = dict(_flat(run.config))
+    found = {name: value for name, value in whole.items() if name not in _INCIDENTAL}
+    if whole.get("teacher.path") is not None:  # how it was trained is said by its file and the results alone
+        found = {name: value for name, value in found.items() if name not in _OF_TRAINING} | {"teacher": "given"}
     if found.get("teacher.training") not in RIVAL_WEIGHTS:
         found.pop("teacher.rival_weight", None)
     return found

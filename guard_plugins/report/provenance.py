@@ -52,17 +52,23 @@ def command(run: Run) -> str:
 
 
 def _facts(run: Run) -> str:
-    manifest = run.manifest
-    versions, machine, git = (_mapping(manifest.get(name)) for name in ("versions", "machine", "git"))
+    first, *later = run.processes
+    parts = [*_process(first, "Begun"), f"seed {run.report.seed}"]
+    for process in later:
+        parts += _process(process, "Resumed under other conditions")
+    return ". ".join(part for part in parts if part) + "."
+
+
+def _process(said: Mapping[str, Any], what: str) -> list[str]:
+    """Return when a process worked on a run, and with what."""
+    versions, machine, git = (_mapping(said.get(name)) for name in ("versions", "machine", "git"))
     changes = " with changes" if git.get("clean") is False else ""
-    parts = [
-        f"Begun {manifest['created']}" if "created" in manifest else "",
+    return [
+        f"{what} {said['created']}" if "created" in said else "",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         ", ".join(f"{name} {value}" for name, value in machine.items()),
         f"commit {str(git['commit'])[:12]}{changes}" if git.get("commit") else "",
-        f"seed {run.report.seed}",
     ]
-    return ". ".join(part for part in parts if part) + "."
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

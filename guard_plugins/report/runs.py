@@ -18,6 +18,7 @@ from guard_plugins.artifacts.report import Report, read_report
 from guard_plugins.config.schema import RunConfig, StudentConfig
 from guard_plugins.config.yaml_file import read_yaml
 from guard_plugins.errors import ConfigError
+from guard_plugins.files import regular
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +43,23 @@ class Run:
 
     @property
     def versions(self) -> str:
-        """What made the run's numbers: the project, torch and the method's distribution; empty if nothing says it."""
-        known, plugins = self.manifest.get("versions"), self.manifest.get("plugins")
-        known = known if isinstance(known, dict) else {}
-        found = [f"{name} {known[name]}" for name in ("guard-plugins", "torch") if name in known]
-        for plugin in plugins if isinstance(plugins, list) else ():
-            if isinstance(plugin, dict) and plugin.get("name") == self.report.method:
-                found.append(f"{plugin.get('distribution')} {plugin.get('version')}")
-        later = self.manifest.get("resumed")
-        for process in (self.manifest, *(later if isinstance(later, list) else ())):
-            used = process.get("used") if isinstance(process, dict) else None
+        """What made the run's numbers: the project, torch and plugins of every process; empty if nothing says it."""
+        found = []
+        for process in self.processes:
+            known, plugins, used = (process.get(name) for name in ("versions", "plugins", "used"))
+            known = known if isinstance(known, dict) else {}
+            found += [f"{name} {known[name]}" for name in ("guard-plugins", "torch") if name in known]
+            for plugin in plugins if isinstance(plugins, list) else ():
+                if isinstance(plugin, dict) and plugin.get("name") == self.report.method:
+                    found.append(f"{plugin.get('distribution')} {plugin.get('version')}")
             found += [str(part.get("origin")) for part in used or () if isinstance(part, dict)]
         return ", ".join(dict.fromkeys(found))
+
+    @property
+    def processes(self) -> list[Mapping[str, Any]]:
+        """The first process of the run, and those that went on under other conditions, as the manifest has them."""
+        later = self.manifest.get("resumed")
+        return [self.manifest, *(one for one in (later if isinstance(later, list) else ()) if isinstance(one, dict))]
 
     @property
     def teacher(self) -> str | None:
@@ -99,7 +105,7 @@ def load_run(path: Path) -> Run:
     sheet, figures = path / "distilled.png", path / FIGURES
     return Run(
         path, report, config, details if isinstance(details, dict) else {},
-        load_figures(figures) if figures.is_file() else None, sheet.read_bytes() if sheet.is_file() else None,
+        load_figures(figures) if figures.is_file() else None, regular(sheet).read_bytes() if sheet.is_file() else None,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from guard_plugins.artifacts.atomic import append_text
 from guard_plugins.config.schema import Level
+from guard_plugins.files import regular
 from guard_plugins.runtime.signals import StoppedError
 
 Callback = Callable[[Mapping[str, Any]], None]
@@ -164,7 +165,9 @@ class Monitor:
 def _seconds(events: Path | None) -> dict[str, float]:
     """Return the seconds of every stage by a run's earlier events; a line that a kill cut off is passed over."""
     found: dict[str, float] = {}
-    known = events.read_text(encoding="utf-8", errors="replace") if events is not None and events.is_file() else ""
+    known = ""
+    if events is not None and events.is_file():
+        known = regular(events).read_text(encoding="utf-8", errors="replace")
     for line in known.splitlines():
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             event = json.loads(line)

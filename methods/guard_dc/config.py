@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from guard_plugins.data.dsa_names import PUBLISHED_STRATEGY, known_strategy
 from guard_plugins.method import MethodConfig
 
 
@@ -39,8 +40,8 @@ class MatchConfig(BaseModel):
     augment: Literal["none", "dsa"] = Field(
         "none", description="dsa: the same random augmentation of real and distilled images (arXiv 2102.08259)"
     )
-    strategy: str = Field(
-        "color_crop_cutout_flip_scale_rotate", description="operations dsa chooses from (published for natural images)"
+    strategy: Annotated[str, AfterValidator(known_strategy)] = Field(
+        PUBLISHED_STRATEGY, description="operations dsa chooses from (published for natural images)"
     )
 
 

@@ -18,7 +18,6 @@ from guard_dc.real_images import RealImages
 from guard_dc.schedule import Loops, loops_for
 from guard_plugins.config import RunConfig
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.dsa import parse_strategy
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method, MethodConfig
 from guard_plugins.networks.normalised import Normalised
@@ -60,14 +59,13 @@ class DC(Method):
         return found
 
     def check(self, task: Task, teacher: Normalised | None) -> None:
-        """Refuse a network or an augmentation that does not exist.
+        """Refuse a network that does not exist.
 
         Raises:
             ConfigError: If there is none of that name, or the network cannot take the images.
         """
         if not self.config.match.network:
             raise ConfigError("--match.network is empty", do="Name a network, such as convnet3.")
-        parse_strategy(self.config.match.strategy)
         task.network(self.config.match.network, stage="match/frame")
 
     def matching_target(self, model: Normalised, batches: Iterable[Batch]) -> list[Gradients]:

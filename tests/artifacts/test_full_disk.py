@@ -26,6 +26,7 @@ from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.monitor import Monitor
+from guard_plugins.runtime.sharing.claims import claimed
 
 LIMIT = 4096
 
@@ -81,6 +82,20 @@ def test_a_read_only_folder_is_one_clear_error(writer: str, tmp_path: Path, monk
     with pytest.raises(ArtifactError, match="Cannot write") as caught:
         WRITERS[writer](tmp_path / "run")
     assert os.strerror(errno.ENOTDIR) in caught.value.seen or os.strerror(errno.EEXIST) in caught.value.seen
+
+
+def test_a_full_disk_leaves_no_claim_that_would_hold_up_the_resumed_run(tmp_path: Path) -> None:
+    path = tmp_path / "item.claim"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(ArtifactError, match=r"Cannot write .*item\.claim"), claimed(path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+    with claimed(path) as mine:
+        assert mine
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,18 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_distilled
-from guard_plugins.artifacts.ledger import Ledger
+from guard_plugins.artifacts.figures import load_figures
+from guard_plugins.artifacts.formats.npz import read_npz
+from guard_plugins.artifacts.formats.torch_files import read_torch
+from guard_plugins.artifacts.ledger import Ledger, file_hash
+from guard_plugins.artifacts.report import read_report
 from guard_plugins.artifacts.teacher import read_card
-from guard_plugins.artifacts.tree import load_tree, save_tree
+from guard_plugins.artifacts.tree import load_outline, load_tree, save_tree
+from guard_plugins.artifacts.weights.classes import read_order
+from guard_plugins.artifacts.weights.files import read_content
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, ConfigError, GuardError
+from guard_plugins.labels.shard import read_card as read_card_of_labels
 
 
 @pytest.fixture
@@ -164,3 +172,32 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pyte
 def test_a_missing_teacher_is_a_wrong_option(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There is no teacher"):
         read_card(tmp_path / "none.safetensors")
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "the tensors of a set": lambda path: load_distilled(path.parent),
+    "a teacher": read_card,
+    "a saved state": load_tree,
+    "the outline of a state": load_outline,
+    "stored labels": read_card_of_labels,
+    "figures": load_figures,
+    "a foreign checkpoint": read_content,
+    "a .pt file": read_torch,
+    "a NumPy archive": lambda path: read_npz(path, mean=(0.5,), std=(0.5,)),
+    "a list of classes": lambda path: read_order(path, ("a", "b")),
+    "a hash": file_hash,
+    "results": read_report,
+    "stages": Ledger,
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_a_device_in_place_of_a_file_is_refused_at_once(
+    kind: str, reader: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "distilled.safetensors"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(GuardError, match="distilled") as caught:
+        reader(path)
+    assert "no regular file" in str(caught.value) or "There is no" in str(caught.value)

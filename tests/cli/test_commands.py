@@ -143,3 +143,25 @@ def test_listings_and_help_do_not_import_torch(code: str) -> None:
     check = f"import sys\n{code}\nassert 'torch' not in sys.modules, 'torch was imported'"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["dc", "--match.strategy", "nonsense", "--match.augment", "dsa"],
+            "--match.strategy: no augmentation is",
+        ),
+        (["dc", "--match.network", "nonsense"], "(--match.network)"),
+        (["sre2l", "--student.labels", "own"], "(--student.labels own)"),
+        (["dc", "--student.labels", "stored"], "(--student.labels)"),
+        (["sre2l", "--evaluation.protocol", "nonsense"], "no protocol called 'nonsense'"),
+    ],
+)
+def test_what_a_run_would_refuse_is_not_printed(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["--method", *arguments, "--print-config"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err

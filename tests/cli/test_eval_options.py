@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from guard_plugins.cli.eval_arguments import RENAMED, current_spelling, parse
 from guard_plugins.config.schema import RunConfig
 from guard_plugins.errors import ConfigError
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
+from tests.hostile.judge import WorkBegan, without_work
 from tests.pipeline.conftest import do_tiny_run
 
 FAST = ["--evaluation.protocol", "fgsm", "--evaluation.images", "40"]
@@ -183,6 +186,36 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     ):  # fmt: skip
         assert said in words
     assert "None" not in words
+
+
+def own_flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    return set(re.findall(r"--[a-z][a-z.-]*[a-z]", capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("wrong", ["", "nonsense", "-1", "none"])
+@pytest.mark.parametrize("subject", ["checkpoint", "distilled"])
+def test_errors_name_options_of_this_command_only(
+    subject: str, wrong: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    known = own_flags(capsys)
+    given = [str(run / "teacher.safetensors")] if subject == "checkpoint" else ["--distilled", str(run)]
+    refused = set()
+    with without_work():
+        for option in sorted(known - {"--help", "--version", "--download", "--set"}):
+            arguments = [*given, option, wrong] if option != "--distilled" else [option, wrong]
+            with contextlib.suppress(WorkBegan):
+                code = command.main(arguments)
+                said = capsys.readouterr().err
+                assert (code, said.count("error: ")) == (2, 1), (arguments, said)
+                own = re.sub(r"guard-(run|plugins) (--[a-z-]+)", "", said)
+                assert set(re.findall(r"--[a-z][a-z.-]*[a-z]", own)) <= known | {"--classes"}, (arguments, said)
+                refused.add(option)
+    assert len(refused) > 25
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

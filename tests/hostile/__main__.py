@@ -27,7 +27,7 @@ def kills(count: int, seed: int, folder: Path) -> Tally:
     for number, method in enumerate(METHODS):
         share = count // len(METHODS) + (number < count % len(METHODS))
         try:
-            hit = faults.check(method, share, seed, folder / method) if share else {}
+            hit = faults.check(method, share, seed, folder / method, forked=True) if share else {}
         except AssertionError as error:
             tally.faults.append(str(error))
         else:

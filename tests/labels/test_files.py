@@ -153,8 +153,9 @@ def test_labels_of_another_set_are_refused(world: Worlds) -> None:
     folder, images = one.write(), one.distilled.images.clone()
     images[3, 0, 2, 2] += 1e-3
     for other in (images, one.distilled.images[:-1], one.distilled.images.view(20, 1, 4, 16)):
-        with pytest.raises(ArtifactError, match="belong to other images than the distilled set"):
+        with pytest.raises(ArtifactError, match="belong to other images than the distilled set") as caught:
             StoredLabels(folder, other)
+        assert caught.value.exit_code == 2  # what was given is wrong
 
 
 def test_nothing_to_replay_is_an_error(tmp_path: Path) -> None:
@@ -162,6 +163,7 @@ def test_nothing_to_replay_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match="There are no stored labels in") as caught:
             StoredLabels(folder, torch.zeros(1, 1, 8, 8))
         assert "--student.labels stored" in caught.value.do
+        assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("scale", [1e6, torch.nan])

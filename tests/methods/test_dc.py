@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +17,7 @@ from guard_plugins.data.base import Data
 from guard_plugins.data.classwise import Classwise
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.splits import TensorSplit
-from guard_plugins.errors import ConfigError, DataError
+from guard_plugins.errors import DataError
 from guard_plugins.pipeline.guard import wrap_guarded
 from guard_plugins.runtime.task import Task
 
@@ -195,7 +196,7 @@ def test_more_images_than_a_class_has_start_from_repeated_real_ones(make_task: M
 
 
 def test_an_unknown_augmentation_and_an_empty_class_are_refused_at_once(make_task: MakeTask) -> None:
-    with pytest.raises(ConfigError, match="no Siamese augmentation called 'colour'"):
+    with pytest.raises(ValidationError, match="no augmentation is called 'colour'; join some of color, crop"):
         distil(make_task, augment="dsa", strategy="colour_flip")
     task = make_task("dc", ipc=2)
     train = task.data.train

@@ -11,17 +11,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import itertools
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from safetensors.torch import load_file
@@ -33,6 +37,12 @@ OWN = {
     "dc": ("--match.iterations", "20"),
 }
 
+IMPORTED = (
+    "guard_plugins.pipeline.run", "guard_plugins.cli.run", "guard_plugins.cli.show", "guard_plugins.report.write",
+    "guard_sre2l", "guard_cda", "guard_dc", "guard_baselines", "accelerate", "PIL.Image",
+)  # fmt: skip
+"""What every start imports."""
+
 BEFORE = "before the first stage"
 EVENTS = "events.jsonl"
 SAVED = ("stages.json", "checkpoints/*.safetensors")
@@ -41,6 +51,48 @@ SAVED = ("stages.json", "checkpoints/*.safetensors")
 def guard_run(*arguments: str) -> list[str]:
     """Return the real command."""
     return [sys.executable, "-m", "guard_plugins.cli.run", *arguments]
+
+
+class Forked:
+    """The command in a copy of this process, as a :class:`subprocess.Popen` that needs no seconds for its imports."""
+
+    def __init__(self, arguments: list[str], err: TextIO) -> None:
+        for module in IMPORTED:
+            importlib.import_module(module)
+        self.returncode: int | None = None
+        self._pid = os.fork()
+        if not self._pid:
+            code = 1
+            try:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                os.dup2(err.fileno(), 2)
+                code = importlib.import_module("guard_plugins.cli.run").main(arguments)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+
+    def poll(self) -> int | None:
+        """Return how it ended, or None while it runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float = 1800) -> int:
+        """Wait until it has ended."""
+        last = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > last:
+                raise subprocess.TimeoutExpired("guard-run", timeout)
+            time.sleep(0.01)
+        return code
+
+    def kill(self) -> None:
+        """Kill it."""
+        os.kill(self._pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -80,29 +132,31 @@ def uninterrupted(folder: Path, arguments: list[str]) -> Timeline:
 
 
 def interrupted(
-    folder: Path, arguments: list[str], timeline: Timeline, targets: list[str], rng: random.Random
-) -> list[str]:
+    folder: Path, arguments: list[str], timeline: Timeline, targets: list[str], rng: random.Random,
+    pace: float = 1.0, forked: bool = False,
+) -> list[str]:  # fmt: skip
     """Kill and resume one run until it ends, at most once for every target; return the stages that were hit.
 
     A process may go on to the stage that is the target, and is killed at random up to ``2 / kills`` of the run's time
     after it started (one in ten), went to work (four) or first saved something (five): without the last, kills at a
-    high cadence on a busy machine would never let a run get on. Late stages have no more time than is left.
+    high cadence on a busy machine would never let a run get on. Late stages have no more time than is left. ``pace``
+    shortens these times, for a machine that has become quicker since the run they were measured on.
     """
     hit: list[str] = []
     log = folder.with_suffix(".log")
     window = max(1.0, 2 * timeline.end / len(targets))
     while True:
         begun = (folder / "config.yaml").exists()
-        command = guard_run("--resume", str(folder)) if begun else guard_run(*arguments, "--output", str(folder))
+        given = ["--resume", str(folder)] if begun else [*arguments, "--output", str(folder)]
         with log.open("w") as err:
-            process = subprocess.Popen([*command, "--checkpoint-every", "1"], stdout=subprocess.DEVNULL, stderr=err)
+            process = _started([*given, "--checkpoint-every", "1"], err, forked)
         if len(hit) < len(targets):
             while process.poll() is None and not timeline.reached(folder, targets[len(hit)]):
                 time.sleep(0.02)
             _wait_for_change(process, rng.choices([(), (EVENTS,), SAVED], weights=[1, 4, 5])[0], folder)
         try:
             most = min(window, timeline.left(targets[len(hit)])) if len(hit) < len(targets) else 0
-            process.wait(timeout=rng.uniform(0, most) if most else 1800)
+            process.wait(timeout=rng.uniform(0, pace * most) if most else 1800)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -113,7 +167,13 @@ def interrupted(
         return hit
 
 
-def _wait_for_change(process: subprocess.Popen[bytes], patterns: tuple[str, ...], folder: Path) -> None:
+def _started(arguments: list[str], err: TextIO, forked: bool) -> subprocess.Popen[bytes] | Forked:
+    if forked:
+        return Forked(arguments, err)
+    return subprocess.Popen(guard_run(*arguments), stdout=subprocess.DEVNULL, stderr=err)
+
+
+def _wait_for_change(process: subprocess.Popen[bytes] | Forked, patterns: tuple[str, ...], folder: Path) -> None:
     """Wait until the process writes to a file of these patterns in the run's folder, or ends; not at all for none."""
 
     def written() -> list[tuple[Path, int]]:
@@ -161,24 +221,29 @@ def differences(one: Path, other: Path) -> list[str]:
     return found
 
 
-def check(method: str, kills: int, seed: int, folder: Path, extra: tuple[str, ...] = ()) -> Counter[str]:
+def check(
+    method: str, kills: int, seed: int, folder: Path, extra: tuple[str, ...] = (), *, forked: bool = False
+) -> Counter[str]:
     """Compare runs with faults to one without, and return how often each stage was hit.
 
-    The kills are spread over one run; where it ends before they are spent, over as many as it takes.
+    The kills are spread over one run; where it ends before they are spent, over as many as it takes, each time sooner
+    after a start where a run ended without one. ``forked`` saves the imports of every start.
 
     Raises:
         AssertionError: If they differ, anything is left behind, or a resumed run fails.
     """
     arguments = ["--method", method, *(extra or (*TINY, *OWN.get(method, ())))]
     timeline, hit, rng = uninterrupted(folder / "whole", arguments), Counter[str](), random.Random(seed)
-    targets = timeline.targets(kills, rng)
+    targets, pace = timeline.targets(kills, rng), 1.0
     for attempt in itertools.count():
         if hit.total() == kills:
             return hit
         if attempt > 2 * kills + 10:
             raise AssertionError(f"{method}: {attempt} runs ended before {kills} kills were spent; hit {dict(hit)}")
         killed = folder / f"killed-{attempt}"
-        hit.update(interrupted(killed, arguments, timeline, targets[hit.total() :], rng))
+        found_now = interrupted(killed, arguments, timeline, targets[hit.total() :], rng, pace, forked)
+        pace = pace if found_now else pace / 2
+        hit.update(found_now)
         found = differences(folder / "whole", killed)
         if found:
             raise AssertionError(f"{method}: the resumed run differs: {', '.join(found)}; kills hit {dict(hit)}")

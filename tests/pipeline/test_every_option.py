@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import prepare
-from guard_plugins.pipeline.runner import do_stages
+from guard_plugins.pipeline.runner import do_stages, fingerprint_of
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.signals import StopRequest
 
+DIST = "guard-plugins"
 TINY: dict[str, Any] = {
     "ipc": 2,
     "device": "cpu",
@@ -33,6 +36,9 @@ OWN: dict[str, dict[str, Any]] = {
     "sre2l": {"teacher": {"epochs": 1, "batch_size": 40}, "recover": {"iterations": 4}},
     "cda": {"teacher": {"epochs": 1, "batch_size": 40}, "recover": {"iterations": 4}},
     "dc": {"match": {"iterations": 1, "outer": 2, "inner": 1, "real_batch": 8, "batch": 10}},
+    "random": {"teacher": {"epochs": 1, "batch_size": 40}},
+    "noise": {"teacher": {"epochs": 1, "batch_size": 40}},
+    "centres": {"teacher": {"epochs": 1, "batch_size": 40}},
 }
 
 ELSEWHERE = {
@@ -82,6 +88,9 @@ REFUSED: dict[str, set[str]] = {
         "teacher.network",
         "student.temperature",
     },
+    "random": set(),
+    "noise": set(),
+    "centres": set(),
 }
 """Options that do nothing with a method, whatever stands beside them."""
 
@@ -156,20 +165,22 @@ def at(config: RunConfig, name: str) -> Any:
     return found
 
 
-def outcome(config: RunConfig, folder: Path) -> str:
-    """Hash of teacher, distilled set and students."""
+def outcome(config: RunConfig, folder: Path) -> tuple[str, tuple[str, ...]]:
+    """Hash of teacher, distilled set and students, and the fingerprints of the stages that made them."""
     digest = hashlib.sha256()
     with repeatable():
         prepared = prepare(config, PluginHost(only=[config.method]))
         folder.mkdir()
         run = RunContext.start(prepared, RunFolder(folder), StopRequest())
-        do_stages(run, [stage for stage in STAGES if stage.name in ("teacher", "distill", "relabel", "students")])
+        stages = [stage for stage in STAGES if stage.name in ("teacher", "distill", "relabel", "students")]
+        do_stages(run, stages)
+        fingerprints = tuple(fingerprint_of(run, stage) for stage in stages)
     for models in run.results.models.values():
         for model in models:
             for tensor in model.state_dict().values():
                 digest.update(tensor.numpy().tobytes())
     digest.update(run.results.distilled.images.numpy().tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest(), fingerprints
 
 
 def refusal(method: str, settings: dict[str, Any]) -> str:
@@ -187,23 +198,40 @@ def test_every_option_has_an_effect_or_is_refused(method: str, tmp_path: Path) -
     base = merged(TINY, OWN[method])
     whole = PluginHost(only=[method]).method(method)
     names = [name for kind in (RunConfig, whole.Config) for name, _ in options(kind) if name not in ELSEWHERE]
-    known: dict[str, str] = {}
+    known: dict[str, tuple[str, tuple[str, ...]]] = {}
 
-    def result(settings: dict[str, Any]) -> str:
+    def result(settings: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
         config = configure(method, **settings)
         key = config.model_dump_json()
         if key not in known:
             known[key] = outcome(config, tmp_path / str(len(known)))
         return known[key]
 
-    idle, refused = [], []
+    idle, refused, unseen = [], [], []
     for name in names:
         without = merged(base, BESIDE.get(name, {}))
         value = other(name, at(configure(method, **base), name))
         settings = merged(without, nested(name, value))
         if refusal(method, settings):
             refused.append(name)
-        elif result(settings) == result(without):
+            continue
+        (numbers, inputs), (before, inputs_before) = result(settings), result(without)
+        if numbers == before:
             idle.append(name)
+        if inputs == inputs_before:
+            unseen.append(name)
     assert not idle, f"no effect: {idle}"
+    assert not unseen, f"in no stage's fingerprint, so that a resumed run would not notice: {unseen}"
+    assert len(known) > 15
     assert set(refused) == REFUSED[method]
+
+
+def test_no_shipped_method_and_no_option_is_passed_over() -> None:
+    shipped = {point.name for point in entry_points(group="guard_plugins") if point.dist and point.dist.name == DIST}
+    assert shipped == OWN.keys() == REFUSED.keys()
+    own = [options(PluginHost(only=[method]).method(method).Config) for method in OWN]
+    known = {name for names in (options(RunConfig), *own) for name, _ in names}
+    assert set().union(ELSEWHERE, BESIDE, VALUES, SECOND, *REFUSED.values()) <= known
+    for reason in ELSEWHERE.values():
+        for named in re.findall(r"tests/[a-z_/]+(?:\.py)?", reason):
+            assert (Path(__file__).parents[2] / named).exists(), named

@@ -13,6 +13,7 @@ from guard_plugins.artifacts.report import RobustAccuracy
 from guard_plugins.errors import ConfigError, DamagedError
 from guard_plugins.report.comparison import Comparison, compare
 from guard_plugins.report.gate import verdicts
+from guard_plugins.report.provenance import provenance
 from guard_plugins.report.runs import load_run
 from guard_plugins.report.scores import scores
 from guard_plugins.report.summary import findings, metrics
@@ -187,7 +188,7 @@ def test_runs_of_two_versions_are_no_seeds_of_one_experiment(tmp_path: Path) -> 
     found = comparison(*folders)
     assert [len(entry.runs) for entry in found.entries] == [2, 1]
     assert [entry.label for entry in found.entries] == [
-        "sre2l, no hook, seed 0, versions torch 2.6", "sre2l, no hook, seed 2, versions torch 2.7",
+        "sre2l, no hook, seeds 0, 1, versions torch 2.6", "sre2l, no hook, seed 2, versions torch 2.7",
     ]  # fmt: skip
 
 
@@ -198,6 +199,32 @@ def test_two_versions_of_a_plugin_are_two_experiments(tmp_path: Path) -> None:
         manifest["plugins"] = [{"name": "mine", "distribution": "guard-mine", "version": version}]
         (folder / "manifest.json").write_text(json.dumps(manifest))
     assert [len(entry.runs) for entry in comparison(*folders).entries] == [1, 1]
+
+
+def test_a_run_that_two_versions_worked_on_is_no_seed_of_runs_by_one(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    manifest = json.loads((folders[1] / "manifest.json").read_text())
+    manifest["resumed"] = [{"created": "2026-02-03T04:05:06+0000", "versions": {"torch": "2.7"}}, 5]
+    (folders[1] / "manifest.json").write_text(json.dumps(manifest))
+    found = comparison(*folders)
+    assert [entry.label for entry in found.entries] == [
+        "sre2l, no hook, seed 0, versions torch 2.6", "sre2l, no hook, seed 1, versions torch 2.6, torch 2.7",
+    ]  # fmt: skip
+    first, second = provenance(found)
+    assert "Resumed" not in first.facts
+    assert "Resumed under other conditions 2026-02-03T04:05:06+0000. torch 2.7." in second.facts
+
+
+def test_runs_with_a_given_teacher_do_not_differ_in_how_none_was_trained(tmp_path: Path) -> None:
+    trained = {"teacher": {"network": "small-resnet", "path": None, "training": "plain", "epochs": 1}}
+    given = [{"teacher": trained["teacher"] | {"path": "t.safetensors", "epochs": epochs}} for epochs in (1, 10)]
+    folders = [write_run(tmp_path / str(n), seed=n, config=one) for n, one in enumerate([trained, *given])]
+    found = comparison(*folders)
+    assert [len(entry.runs) for entry in found.entries] == [1, 2]
+    assert [entry.label for entry in found.entries] == [
+        "sre2l, no hook, teacher.epochs 1, teacher.training plain, seed 0",
+        "sre2l, no hook, teacher given, seeds 1, 2",
+    ]
 
 
 def test_a_teacher_that_runs_share_is_one_model(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "guard_plugins"
 
 LAYERS = (
-    ("_version", "errors"),
+    ("_version", "errors", "files"),
     ("curvature", "data"),
     ("config", "networks"),
     ("artifacts",),

@@ -14,6 +14,7 @@ from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pairs import read_pair
 from guard_plugins.artifacts.formats.tensors import MOST_BYTES
 from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.files import regular
 
 _IMAGES: Final = ("images", "image", "x", "x_syn", "x_proto")
 _LABELS: Final = ("labels", "label", "y", "y_syn", "y_proto")
@@ -46,11 +47,11 @@ def read_npz(path: Path, *, mean: Sequence[float], std: Sequence[float]) -> Dist
 
 def _arrays(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular(path)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MOST_BYTES:
             raise DistilledSetError(f"{path} is too large to read", seen=f"{size:,} bytes when unpacked")
-        with np.load(path, allow_pickle=False) as content:
+        with np.load(regular(path), allow_pickle=False) as content:
             names = list(content.files)
             image = next((name for name in _IMAGES if name in names), None)
             label = next((name for name in _LABELS if name in names), None)

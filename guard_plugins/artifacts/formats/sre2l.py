@@ -14,7 +14,8 @@ from PIL import Image
 from guard_plugins.artifacts.atomic import made, replacing
 from guard_plugins.artifacts.distilled import LARGEST, DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.images.whole import regular, require_whole
+from guard_plugins.data.images.whole import require_whole
+from guard_plugins.files import regular
 
 NAME: Final = re.compile(r"class(\d{1,9})_id(\d{1,9})\.(?:jpg|jpeg|png)", re.IGNORECASE)
 

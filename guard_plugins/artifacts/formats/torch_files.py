@@ -13,6 +13,7 @@ import torch
 
 from guard_plugins.artifacts.atomic import cannot_write, replacing
 from guard_plugins.artifacts.distilled import DistilledSetError
+from guard_plugins.files import regular
 
 
 def read_torch(path: Path) -> Any:
@@ -23,7 +24,7 @@ def read_torch(path: Path) -> Any:
     """
     try:
         with torch.serialization.safe_globals(numpy_numbers()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(regular(path), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
         raise DistilledSetError(
             f"{path} is not a .pt file that can be read safely",
@@ -39,11 +40,11 @@ def looks_saved(path: Path) -> bool:
     before 0.2 are not known.
     """
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             head = file.read(4)
         if head != b"PK\3\4":
             return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")  # a pickle of protocol 2 and up
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular(path)) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):  # the last: a version zipfile does not know
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from guard_plugins.errors import ConfigError
+from guard_plugins.files import regular
 
 if TYPE_CHECKING:
     from guard_plugins.networks.normalised import Normalised
@@ -19,24 +22,39 @@ def read_order(path: Path, classes: Sequence[str]) -> list[int]:
     """Return, for each class of the data set, the place of its line in a file: the output that stands for it.
 
     Args:
-        path: A text file with a class name on each line.
+        path: A text file with a class name on each line, or a JSON list of the names.
         classes: Names of the data set's classes, in the order of the labels.
 
     Raises:
         ConfigError: If the file cannot be read, or does not hold each class once.
     """
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The file of classes {path} cannot be read (--classes)", seen=str(error)) from error
-    if sorted(names) != sorted(classes):
-        odd = sorted({*names} ^ {*classes}) or [name for name in classes if names.count(name) > 1]
+        names = _names(regular(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"The file of classes {path} cannot be read (--teacher.classes)", seen=str(error)) from error
+    known = [_composed(name) for name in classes]
+    if sorted(names) != sorted(known):
+        odd = sorted({*names} ^ {*known}) or [name for name in known if names.count(name) > 1]
         raise ConfigError(
-            f"The file {path} does not hold each class of the data set once (--classes)",
-            seen=f"{len(names)} lines for {len(classes)} classes; in one of the two only, or twice: {_few(odd)}",
+            f"The file {path} does not hold each class of the data set once (--teacher.classes)",
+            seen=f"{len(names)} names for {len(classes)} classes; in one of the two only, or twice: {_few(odd)}",
             do=f"Write one name on each line, in the order of the outputs; the names are {_few(classes)}.",
         )
-    return [names.index(name) for name in classes]
+    return [names.index(name) for name in known]
+
+
+def _names(text: str) -> list[str]:
+    if not text.lstrip().startswith("["):
+        return [_composed(line.strip()) for line in text.splitlines() if line.strip()]
+    found = json.loads(text)
+    if any(not isinstance(name, str | int) for name in found):
+        raise ValueError("its list holds other things than names")
+    return [_composed(str(name)) for name in found]
+
+
+def _composed(name: str) -> str:
+    """Return a name in the form in which names of folders are compared, too."""
+    return unicodedata.normalize("NFC", name)
 
 
 def reorder(model: Normalised, order: Sequence[int], image_shape: tuple[int, int, int]) -> None:
@@ -66,7 +84,7 @@ def reorder(model: Normalised, order: Sequence[int], image_shape: tuple[int, int
     model.train(training)
     if not done:
         raise ConfigError(
-            "The order of this network's outputs cannot be changed (--classes)",
+            "The order of this network's outputs cannot be changed (--teacher.classes)",
             seen=f"its last layer is not a linear one of {len(order)} outputs",
             do="Train or save it with the data set's order of classes.",
         )

@@ -15,6 +15,7 @@ from guard_plugins.artifacts.distilled import METADATA, TENSORS
 from guard_plugins.artifacts.formats.torch_files import looks_saved, numpy_numbers, refusal
 from guard_plugins.artifacts.teacher import TeacherCard, read_card
 from guard_plugins.errors import ConfigError
+from guard_plugins.files import regular
 
 _ALONE: Final = "Save the state dict alone where the file comes from: torch.save(model.state_dict(), FILE)."
 
@@ -37,7 +38,7 @@ def card_of(path: Path) -> TeacherCard | None:
         _require_saved(path)
         return None
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             ours = "teacher" in (file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path} is not a readable safetensors file", seen=str(error)) from error
@@ -54,9 +55,9 @@ def read_content(path: Path) -> Any:
     """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load_file(regular(path))
         with torch.serialization.safe_globals([argparse.Namespace, *numpy_numbers()]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(regular(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(
             f"{path} holds more than weights, and reading it could run code from it", seen=refusal(error), do=_ALONE

@@ -8,6 +8,7 @@ from guard_plugins.data.base import Data, DataRequest, DataSet
 from guard_plugins.data.images import constants
 from guard_plugins.data.images.locations import data_root, missing_set
 from guard_plugins.errors import DataError
+from guard_plugins.files import regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +110,7 @@ def _val_files(folder: Path, wnids: tuple[str, ...]) -> Files:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return regular(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise _inconsistent(f"{path} cannot be read", f"{type(error).__name__}: {error}") from error
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from guard_plugins.data.images.whole import regular, require_whole
+from guard_plugins.data.images.whole import require_whole
 from guard_plugins.errors import DataError
+from guard_plugins.files import regular
 
 if TYPE_CHECKING:
     from pathlib import Path

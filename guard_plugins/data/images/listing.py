@@ -18,8 +18,8 @@ from torch import Tensor
 from guard_plugins.data.classes import members_by_class
 from guard_plugins.data.images.decode import EXTENSIONS
 from guard_plugins.data.images.splits import Files
-from guard_plugins.data.images.whole import regular
 from guard_plugins.errors import DataError
+from guard_plugins.files import regular
 
 LAYOUT: Final = "Lay the images out as ROOT/train/CLASS/*.png and ROOT/test/CLASS/*.png (or val/)."
 """The remedy most messages end with."""

@@ -20,6 +20,7 @@ import torch
 from guard_plugins.data.base import Split
 from guard_plugins.data.images.splits import Files, decode_all
 from guard_plugins.errors import DataError
+from guard_plugins.files import regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +103,8 @@ def _key(files: Files, target: Target) -> str:
 def _opened(path: Path, sums: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
     """Return both files' contents if they are there and whole."""
     try:
-        pixels, crc = np.load(path, mmap_mode="r", allow_pickle=False), np.load(sums, allow_pickle=False)
+        pixels = np.load(regular(path), mmap_mode="r", allow_pickle=False)
+        crc = np.load(regular(sums), allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     fits = pixels.shape == shape and pixels.dtype == np.uint8 and crc.shape == shape[:1] and crc.dtype == np.uint32

@@ -16,6 +16,7 @@ import numpy as np
 
 from guard_plugins.data.images.decode import Header, read_header
 from guard_plugins.errors import DataError
+from guard_plugins.files import regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,8 +114,8 @@ def read_rows(files: Sequence[Path], *, extra: Sequence[str] = ()) -> Rows:
 
 def _table(path: Path, arrow: Any, parquet: Any) -> Any:
     if path.suffix.lower() == ".parquet":
-        return parquet.read_table(path, partitioning=None)
-    content = path.read_bytes()  # not mapped: a file that is cut short meanwhile would end the process
+        return parquet.read_table(regular(path), partitioning=None)
+    content = regular(path).read_bytes()  # not mapped: a file that is cut short meanwhile would end the process
     try:
         return arrow.ipc.open_stream(content).read_all()
     except arrow.ArrowInvalid:

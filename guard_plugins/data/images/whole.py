@@ -22,17 +22,6 @@ _PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2,
 _CHUNK: Final = 2**16
 
 
-def regular(path: Path) -> Path:
-    """Return a path unless it leads to a pipe or a device, at whose opening or reading a program would hang.
-
-    Raises:
-        OSError: If it does.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError("it is no regular file")
-    return path
-
-
 def require_whole(image: Image.Image, source: Path | bytes) -> None:
     """Load an image, and refuse a PNG whose pixels end before its last row.
 

@@ -19,6 +19,7 @@ from guard_plugins.artifacts.atomic import made, writing
 from guard_plugins.artifacts.ledger import file_hash, fingerprint
 from guard_plugins.data.base import Split
 from guard_plugins.errors import ArtifactError
+from guard_plugins.files import regular
 from guard_plugins.method import Method
 from guard_plugins.pipeline.preparation import Prepared
 from guard_plugins.runtime.teachers import TeacherSpec
@@ -131,7 +132,7 @@ def _copy(source: Path, target: Path) -> None:
 def _problem(entry: Path, key: str, files: Mapping[str, Path]) -> str:
     """Return what is wrong with an entry; empty if nothing is."""
     try:
-        card = json.loads((entry / CARD).read_text(encoding="utf-8"))
+        card = json.loads(regular(entry / CARD).read_text(encoding="utf-8"))
         if card["key"] != key or card["files"].keys() != files.keys():
             return f"its {CARD} belongs to another teacher"
         wrong = [name for name, digest in card["files"].items() if file_hash(entry / name) != digest]

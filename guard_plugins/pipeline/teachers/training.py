@@ -12,6 +12,7 @@ from guard_plugins.artifacts.atomic import made
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, write_teacher
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ConfigError, DamagedError, PluginError
+from guard_plugins.files import regular
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.guard import hook_report
@@ -112,4 +113,5 @@ class Training:
         write_tensors(self.snapshots[epoch], weights)
 
     def _trained(self, model: Normalised) -> TrainedTeacher:
-        return TrainedTeacher(self._spec, model.eval().requires_grad_(False), lambda e: load_file(self.snapshots[e]))
+        model.eval().requires_grad_(False)
+        return TrainedTeacher(self._spec, model, lambda epoch: load_file(regular(self.snapshots[epoch])))

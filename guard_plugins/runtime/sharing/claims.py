@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from guard_plugins.artifacts.atomic import made, writing
+from guard_plugins.files import regular
 
 HEARTBEAT: Final = 10.0
 """Seconds between two touches of a claim."""
@@ -32,7 +33,7 @@ def holder(path: Path) -> str | None:
     """
     try:
         age = time.time() - path.stat().st_mtime
-        said: Any = json.loads(path.read_text(encoding="utf-8"))
+        said: Any = json.loads(regular(path).read_text(encoding="utf-8"))
         where, process = str(said["place"]), int(said["process"])
     except FileNotFoundError:
         return None
@@ -77,8 +78,12 @@ def _taken(path: Path) -> bool:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"place": place(), "process": os.getpid()}, file)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump({"place": place(), "process": os.getpid()}, file)
+        except BaseException:  # on a full disk an empty claim would be left, and hold up the run that is resumed
+            path.unlink(missing_ok=True)
+            raise
     return True
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from guard_plugins.artifacts.teacher import TeacherCard
+from guard_plugins.artifacts.weights.classes import read_order
 from guard_plugins.artifacts.weights.load import load_any_teacher
 from guard_plugins.errors import ConfigError, GuardError
 from guard_plugins.host import PluginHost
@@ -342,8 +343,41 @@ def test_outputs_in_another_order(network: str, tmp_path: Path) -> None:
     assert str(names) in said
     names.write_text("a\nb\n")
     error = refusal(path, network, classes=names)
-    assert "does not hold each class of the data set once (--classes)" in error.what
-    assert "2 lines for 10 classes" in error.seen
+    assert "does not hold each class of the data set once (--teacher.classes)" in error.what
+    assert "2 names for 10 classes" in error.seen
     names.write_text("\n".join("abcdefghii"))
     assert "in one of the two only, or twice: j" in refusal(path, network, classes=names).seen
-    assert "cannot be read (--classes)" in refusal(path, network, classes=tmp_path / "none.txt").what
+    assert "cannot be read (--teacher.classes)" in refusal(path, network, classes=tmp_path / "none.txt").what
+
+
+CAFE = ("a", "caf\u00e9", "10")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "caf\u00e9\n10\na\n", "\ufeffcafe\u0301\r\n10\r\n\r\n a ", '["caf\u00e9", "10", "a"]',
+        '["cafe\u0301", 10,\n "a"]\n',
+    ],
+)  # fmt: skip
+def test_names_of_classes_however_they_are_written(content: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(content, encoding="utf-8")
+    assert read_order(tmp_path / "x", CAFE) == [2, 0, 1]
+    assert read_order(tmp_path / "x", ("a", "cafe\u0301", "10")) == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "seen"),
+    [
+        ('{"a": 0}', "1 names for 3"), ('["a"', "delimiter"), ("[[]]", "other things than names"),
+        ("[" * 10**5, ""),
+        ("a,caf\u00e9,10", "1 names for 3"), ("", "0 names for 3"),
+        ("a\na\n10", "in one of the two only, or twice: caf"),
+        ("A\ncaf\u00e9\n10", "in one of the two only, or twice: A, a"),
+    ],
+)  # fmt: skip
+def test_other_files_of_classes_are_refused(content: str, seen: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"\(--teacher\.classes\)") as error:
+        read_order(tmp_path / "x", CAFE)
+    assert seen in error.value.seen
