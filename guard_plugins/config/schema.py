@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import CliToggleFlag
 
 from guard_plugins.config.data import DataConfig
+from guard_plugins.config.distill import DistillConfig
 from guard_plugins.config.paths import usable_path
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.config.section import ForeignWeights, PixelLength, Section
@@ -173,6 +174,7 @@ class RunConfig(Section):
     guard: GuardConfig = Field(GuardConfig(), description="the curvature hook")
     data: DataConfig = Field(DataConfig(), description="reading the images")
     teacher: TeacherConfig = Field(TeacherConfig(), description="the teacher")
+    distill: DistillConfig = Field(DistillConfig(), description="watching the distillation")
     student: StudentConfig = Field(StudentConfig(), description="the students")
     keep_students: CliToggleFlag[bool] = Field(
         False, description="leave the students' weights in the run's folder, below students/"

@@ -19,7 +19,7 @@ class EvaluationStage(Stage):
 
     def inputs(self, run: RunContext) -> list[Any]:
         """Return what the students and the attacks depend on."""
-        settings = run.config.model_dump(mode="json", exclude={"preset", "plugin"})
+        settings = run.config.model_dump(mode="json", exclude={"preset", "plugin", "distill"})
         return [
             run.ledger.hashes("teacher"),
             run.ledger.hashes("distill"),
