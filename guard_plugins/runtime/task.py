@@ -40,6 +40,7 @@ class Task:
         teachers: In ``distill``: the trained teachers, in the order in which the method declares them.
         snapshots: In ``train_teacher``: keeps weights of epochs that are asked for.
         recipes: The students' recipes by name; those of the project are known without.
+        augmentations: The augmentations by name; those of the project are known without.
         validator: In ``distill``, where the run validates: from name, steps and preview of a loop to what is done
             between its steps.
     """
@@ -54,6 +55,7 @@ class Task:
     teachers: Sequence[TrainedTeacher] = field(default=(), kw_only=True)
     snapshots: Snapshots | None = field(default=None, kw_only=True)
     recipes: Mapping[str, type[Any]] = field(default_factory=dict, kw_only=True)
+    augmentations: Mapping[str, type[Any]] = field(default_factory=dict, kw_only=True)
     validator: Callable[[str, int, Callable[[], DistilledSet]], Between] | None = field(default=None, kw_only=True)
 
     @property

@@ -20,6 +20,7 @@ PROMISES: Final[Mapping[str, str]] = {
     "preview": "with `previews`, a loop offers its images so far as `distill` would return them; looking changes none",
     "state": "teacher, data, global random streams and PyTorch's settings are left as they were found",
     "errors": "whatever goes wrong is one of the errors of guard_plugins.errors",
+    "view": "an augmentation draws first and applies afterwards: the same numbers make the same images, one by one",
 }
 """The promises of a method by short name; a contract that fails names one of them."""
 

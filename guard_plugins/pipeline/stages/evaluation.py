@@ -14,7 +14,7 @@ class EvaluationStage(Stage):
     """Attacks teacher and students; an interrupted process's finished attacks are kept with the checkpoints."""
 
     name = "evaluation"
-    plugins = ("methods", "datasets", "networks", "recipes", "attacks")
+    plugins = ("methods", "datasets", "networks", "recipes", "augmentations", "attacks")
     memory_option = "--evaluation.batch-size"
 
     def inputs(self, run: RunContext) -> list[Any]:

@@ -16,7 +16,7 @@ class ReportStage(Stage):
     """Leaves ``report.json``, ``report.md`` and ``report.html``; its record covers the other stages' files too."""
 
     name = "report"
-    plugins = ("methods", "datasets", "networks", "recipes", "attacks")
+    plugins = ("methods", "datasets", "networks", "recipes", "augmentations", "attacks")
     timed = False  # it holds the times of the others, and cannot hold its own
 
     def inputs(self, run: RunContext) -> list[Any]:

@@ -32,6 +32,7 @@ class EDC(Method):
     defaults: ClassVar[Mapping[str, Any]] = {"student": {"protocol": "edc"}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     labels: ClassVar[Literal["mean"]] = "mean"
+    networks: ClassVar[tuple[str, ...]] = ("edc.backbones",)
     config: EDCConfig
 
     @classmethod
