@@ -153,7 +153,8 @@ def _augmenter(card: Card, folder: Path, others: Mapping[str, type[Augmentation]
         raise ArtifactError(
             f"The stored labels in {folder} need the augmentation {card.augment!r} of a plugin",
             seen="it is not there" if kind is None else "the one of that name draws other numbers",
-            do="Give it: StoredLabels(..., augmentations={name: class}); or install its plugin.",
+            do="Install its plugin, or name its file in GUARD_PLUGIN_FILES; from Python: "
+            "StoredLabels(..., augmentations={name: class}).",
         )
     return Augmenter(kind)
 
