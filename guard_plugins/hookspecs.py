@@ -8,6 +8,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from guard_plugins.attacks.base import Attack
+    from guard_plugins.data.augment import Augmentation
     from guard_plugins.data.base import DataSet
     from guard_plugins.method import Method
     from guard_plugins.networks.base import Network
@@ -41,6 +42,11 @@ def register_networks() -> list[type[Network]]:  # type: ignore[empty-body]
 @hookspec
 def register_recipes() -> list[type[StudentRecipe]]:  # type: ignore[empty-body]
     """Return the students' recipes of this plugin."""
+
+
+@hookspec
+def register_augmentations() -> list[type[Augmentation]]:  # type: ignore[empty-body]
+    """Return the augmentations of training images of this plugin."""
 
 
 @hookspec

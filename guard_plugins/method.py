@@ -47,6 +47,8 @@ class Method(ABC):
             will take: all that takes long is in loops of ``task.steps`` or ``task.monitor.track``, which end early.
         reads: Of a method with a ``train_teacher`` of its own: the options of the section ``teacher`` that it reads,
             such as ``("teacher.epochs", "teacher.lr")``; giving any other is then an error. None leaves it open.
+        previews: Whether a loop of ``distill`` offers its images while it works (``preview`` of ``task.steps``), for
+            the students of ``--distill.validate-every``.
         networks: Those of its own options that name a network, such as ``("mine.network",)``: a name that nobody knows
             is then refused at once, and the run records whose network it is.
 
@@ -65,6 +67,7 @@ class Method(ABC):
     returns_soft_labels: ClassVar[bool] = False
     rehearsable: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...] | None] = None
+    previews: ClassVar[bool] = False
     networks: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: MethodConfig) -> None:

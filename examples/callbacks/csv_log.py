@@ -14,6 +14,10 @@ def csv_log(path):
     def heard(event):
         if event["event"] == "step":
             writer.writerows([event["loop"], event["step"], name, value] for name, value in event["numbers"].items())
+        elif event["event"] == "validation":
+            writer.writerows(
+                [event["loop"], event["step"], f"validation {name}", event[name]] for name in ("clean", "robust")
+            )
 
     return heard
 

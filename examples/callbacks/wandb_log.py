@@ -12,6 +12,8 @@ def wandb_log(project, config):
     def heard(event):
         if event["event"] == "step":
             board.log({f"{event['loop']}/{name}": value for name, value in event["numbers"].items()})
+        elif event["event"] == "validation":
+            board.log({f"{event['loop']}/validation {name}": event[name] for name in ("clean", "robust")})
 
     return heard
 

@@ -37,6 +37,34 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Validation(Part):
+    """A student on what a method had while it was distilling, attacked on held-out training images.
+
+    Attributes:
+        loop: Name of the method's loop.
+        step: Finished steps of the loop.
+        steps: All of its steps.
+        distilled: Stored images that the student learned from.
+        images: Held-out training images.
+        clean: Fraction of them classified correctly.
+        attack: Label of the attack.
+        eps: Its radius in pixel units.
+        robust: Fraction classified correctly before and after the attack.
+        seconds: What it took.
+    """
+
+    loop: str
+    step: Count
+    steps: Count
+    distilled: Count
+    images: Count
+    clean: Share
+    attack: str
+    eps: Size
+    robust: Share
+    seconds: Size
+
+
 class HookReport(Part):
     """What the curvature hook did and measured while it was active.
 

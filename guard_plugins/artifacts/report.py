@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from pydantic import Field, NonNegativeInt
 
-from guard_plugins.artifacts.parts import Count, Guard, HookReport, Part, Share, Size
+from guard_plugins.artifacts.parts import Count, Guard, HookReport, Part, Share, Size, Validation
 from guard_plugins.artifacts.reading import read_model
 
 NAMED: Final = 5
@@ -214,6 +214,7 @@ class Report(Part):
         skipped: Images of the data set that were left out; None where there are none.
         reported: Numbers that the method itself reported, by name.
         learned_from: What ``student`` learned from, as a method's ``labels``; None in reports of older versions.
+        validation: Students of the unfinished set, where the run validated (``--distill.validate-every``).
     """
 
     method: str
@@ -234,6 +235,7 @@ class Report(Part):
     skipped: Skipped | None = None
     reported: dict[str, float] = Field(default_factory=dict)
     learned_from: Literal["soft", "hard", "own", "mean"] | None = None
+    validation: list[Validation] = Field(default_factory=list)
 
 
 def read_report(path: Path) -> Report:

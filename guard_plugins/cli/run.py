@@ -97,7 +97,8 @@ def _listing() -> str:
     methods = sorted({entry.name for entry in catalogue()})
     return (
         f"methods: {', '.join(methods) or 'none'}\npresets: {', '.join(PRESETS)}\n"
-        "guard-plugins --check lists data sets, networks and attacks; guard-run METHOD --help the options of a method\n"
+        "guard-plugins --check lists data sets, networks, recipes, augmentations and attacks; guard-run METHOD --help "
+        "the options of a method\n"
     )
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import CliToggleFlag
 
 from guard_plugins.config.data import DataConfig
+from guard_plugins.config.distill import DistillConfig
 from guard_plugins.config.paths import usable_path
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.config.section import ForeignWeights, PixelLength, Section
@@ -27,7 +28,6 @@ from guard_plugins.data.base import DataRequest
 
 Activation = Literal["relu", "silu", "gelu"]
 Level = Literal["quiet", "normal", "verbose"]
-Augment = Literal["none", "crop-flip", "crop", "resized-crop-flip"]
 DEFAULT_H_RMS = 3.4 / 255
 """The paper's h = 3 in normalised space at 3x32x32, as a root mean square per pixel in [0, 1], with CIFAR-10's own
 deviation of 0.247 (2.8/255 with the 0.2 of the published code)."""
@@ -90,9 +90,10 @@ class TeacherConfig(ForeignWeights):
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum (Nesterov)")
     weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay")
     schedule: Literal["one-cycle", "cosine"] = Field("one-cycle", description="learning-rate schedule, per step")
-    augment: Augment = Field(
+    augment: str = Field(
         "crop-flip",
-        description="crop: random crop after padding by 1/8 of the side; resized-crop: a random box, enlarged",
+        description="none, crop (random, after padding by 1/8 of the width), crop-flip, resized-crop-flip (a random "
+        "box, enlarged), or one from a plugin",
     )
     training: Literal["plain", "fgsm-rs", "pgd", "trades", "gradient-norm"] = Field(
         "plain", description="plain (under the hook, unless --no-guard) or a rival of the hook, which replaces it"
@@ -133,7 +134,7 @@ class StudentConfig(Section):
     temperature: PositiveFloat | None = Field(None, description="temperature T of the soft labels")
     mixup: NonNegativeFloat | None = Field(None, description="alpha of MixUp's Beta(alpha, alpha); 0 turns it off")
     cutmix: NonNegativeFloat | None = Field(None, description="alpha of CutMix, which takes the place of MixUp")
-    augment: Augment | None = Field(None, description="as teacher.augment")
+    augment: str | None = Field(None, description="as teacher.augment")
 
 
 class EvaluationConfig(Section):
@@ -173,6 +174,7 @@ class RunConfig(Section):
     guard: GuardConfig = Field(GuardConfig(), description="the curvature hook")
     data: DataConfig = Field(DataConfig(), description="reading the images")
     teacher: TeacherConfig = Field(TeacherConfig(), description="the teacher")
+    distill: DistillConfig = Field(DistillConfig(), description="watching the distillation")
     student: StudentConfig = Field(StudentConfig(), description="the students")
     keep_students: CliToggleFlag[bool] = Field(
         False, description="leave the students' weights in the run's folder, below students/"

@@ -1,9 +1,13 @@
 """Random augmentations of whole batches, without a loop over the images and differentiable in them.
 
-All numbers are drawn on the CPU from PyTorch's global stream, so a batch is augmented alike on every device.
+All numbers are drawn on the CPU from PyTorch's global stream, so a batch is augmented alike on every device. What has
+a name (``--student.augment``) is drawn first and applied afterwards, so that it can be made again from stored numbers.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -109,3 +113,111 @@ def _positions(start: Tensor, length: Tensor, size: int) -> Tensor:
     inside = (torch.arange(size, dtype=torch.float64) + 0.5) * length / size - 0.5
     pixel = start + torch.minimum(inside.clamp(min=0), length - 1)
     return pixel * 2 / (size - 1) - 1
+
+
+class View(NamedTuple):
+    """How every image of a batch is augmented, all on the CPU.
+
+    Attributes:
+        window: The crop, int64: offsets of a window of the image's size, shape (B, 2); or top, left, height and width
+            of a box that is resized to the image's size, shape (B, 4). None for the whole image.
+        flipped: Which images are mirrored left to right, bool of shape (B,); None if none is.
+        numbers: What an augmentation of a plugin draws besides, float32 of shape (B, N); None if nothing.
+    """
+
+    window: Tensor | None = None
+    flipped: Tensor | None = None
+    numbers: Tensor | None = None
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return the images (B, C, H, W), cropped and mirrored."""
+        if self.window is not None and self.window.shape[1] == 2:
+            images = shift(images, self.window)
+        elif self.window is not None:
+            images = crop_and_resize(images, Boxes(*self.window.unbind(1)))
+        return images if self.flipped is None else flip(images, self.flipped)
+
+
+class Augmentation(ABC):
+    """A random change of training images, as plugins register it.
+
+    A teacher's labels may be stored together with what ``draw`` returned, and ``apply`` then makes the same images
+    again, bit by bit, in other batches. So ``apply`` draws nothing, and changes every image by itself.
+
+    Attributes:
+        name: What users pass to ``--student.augment`` and ``--teacher.augment``.
+        summary: One line for listings.
+        window: Numbers that crop an image: 2 for an offset of at most 1/8 of the width, 4 for a box, 0 for no crop.
+        flips: Whether images may be mirrored.
+        numbers: Further numbers for each image.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    window: ClassVar[Literal[0, 2, 4]] = 0
+    flips: ClassVar[bool] = False
+    numbers: ClassVar[int] = 0
+
+    @abstractmethod
+    def draw(self, count: int, size: tuple[int, int]) -> View:
+        """Return random views, drawn from PyTorch's global stream; of what the class does not declare, None.
+
+        Args:
+            count: Number of images.
+            size: Their (H, W).
+        """
+
+    def apply(self, images: Tensor, view: View) -> Tensor:
+        """Return the views of images in [0, 1], of the same shape and in [0, 1]; ``images`` stay as they are.
+
+        Args:
+            images: float32 of shape (B, C, H, W), on any device.
+            view: What :meth:`draw` returned for as many images.
+        """
+        return view.of(images)
+
+
+class Whole(Augmentation):
+    """The images as they are."""
+
+    name, summary = "none", "the images as they are"
+
+    def draw(self, count: int, size: tuple[int, int]) -> View:
+        """Return the views."""
+        return View()
+
+
+class Crop(Augmentation):
+    """A random crop, as torchvision's RandomCrop."""
+
+    name, summary, window = "crop", "random crop after padding by 1/8 of the width", 2
+
+    def draw(self, count: int, size: tuple[int, int]) -> View:
+        """Return the views."""
+        return View(draw_offsets(count, padding=largest_offset(size)))
+
+
+class CropFlip(Augmentation):
+    """A random crop, and half of the images mirrored (the CIFAR way)."""
+
+    name, summary, window, flips = "crop-flip", "crop, and half of the images mirrored", 2, True
+
+    def draw(self, count: int, size: tuple[int, int]) -> View:
+        """Return the views."""
+        return View(draw_offsets(count, padding=largest_offset(size)), torch.rand(count) < 0.5)
+
+
+class ResizedCropFlip(Augmentation):
+    """A random box of 8 to 100 % of the area, enlarged, and half of the images mirrored (the ImageNet way)."""
+
+    name, summary, window, flips = "resized-crop-flip", "a random box, enlarged, and half mirrored", 4, True
+
+    def draw(self, count: int, size: tuple[int, int]) -> View:
+        """Return the views."""
+        boxes = draw_boxes(count, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+        return View(torch.stack(boxes, dim=1), torch.rand(count) < 0.5)
+
+
+def largest_offset(size: tuple[int, int]) -> int:
+    """Return by how many pixels ``crop`` shifts images of (H, W) at most."""
+    return max(size[1] // 8, 1)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from guard_plugins.attacks.base import Attack
+    from guard_plugins.data.augment import Augmentation
     from guard_plugins.training.recipes import StudentRecipe
 
 
@@ -42,6 +43,14 @@ def register_recipes() -> list[type[StudentRecipe]]:
     from guard_plugins.training.recipes import BUILT_IN
 
     return [*BUILT_IN]
+
+
+@hookimpl
+def register_augmentations() -> list[type[Augmentation]]:
+    """Return the augmentations of :mod:`guard_plugins.data.augment`."""
+    from guard_plugins.data import augment
+
+    return [value for value in _named_classes([augment]) if issubclass(value, augment.Augmentation)]
 
 
 @hookimpl

@@ -14,7 +14,7 @@ from guard_plugins.host.discovery import Entry, catalogue
 from guard_plugins.host.plugin_file import PluginFile, file_entries, files_of_environment
 from guard_plugins.host.plugin_host import PluginHost
 
-PARTS: Final = ("datasets", "networks", "recipes", "attacks")
+PARTS: Final = ("datasets", "networks", "recipes", "augmentations", "attacks")
 
 
 def check_all() -> list[dict[str, Any]]:

@@ -96,6 +96,7 @@ def idle_settings(
     yield from _of_data(config, dataset)
     yield from _of_teacher(config, method)
     yield from _of_hook(config, method)
+    yield from _of_validation(config, method)
     yield from _of_students(config, method, recipe)
     for path, why in method.idle(config).items():
         yield Idle(tuple(path.split(".")), why)
@@ -159,6 +160,16 @@ def _why_no_hook(config: RunConfig, method: type[Method]) -> tuple[str, Path]:
     if config.teacher.training != "plain":
         return f"--teacher.training {config.teacher.training} takes the hook's place", ("teacher", "training")
     return "", ()
+
+
+def _of_validation(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
+    path = ("distill", "validate_every")
+    if not method.previews:
+        why = f"the method {method.name} does not offer its images while it works (its `previews` is False)"
+        yield Idle(path, why, ("method",))
+    elif config.data.validation_per_class is None:
+        why = "no training image is held out, and test images are not for this"
+        yield Idle(path, why, do="Set some aside, for example with --data.validation-per-class 100.")
 
 
 def _of_students(config: RunConfig, method: type[Method], recipe: Recipe | None) -> Iterator[Idle]:

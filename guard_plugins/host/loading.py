@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
@@ -13,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from guard_plugins.host.process_state import ProcessState
+from guard_plugins.host.python_state import at_exit_to_stderr
 
 
 class Interrupted(BaseException):
@@ -31,12 +33,13 @@ def fenced(changes: list[str]) -> Iterator[None]:
     Raises:
         Interrupted: If the user pressed Ctrl-C.
     """
-    with _interrupts(), _no_exit(), _stdout_to_stderr(changes):
-        state = ProcessState()
+    with _interrupts(), _no_second_process(changes), _no_exit(), _stdout_to_stderr(changes), _quiet_end():
+        state, threads = ProcessState(), set(threading.enumerate())
         try:
             yield
         finally:
             changes += [f"changed {change}" for change in state.restore()]
+            changes += [f"left a thread running ({t.name})" for t in threading.enumerate() if t not in threads]
 
 
 @contextlib.contextmanager
@@ -69,6 +72,40 @@ def _no_exit() -> Iterator[None]:
         yield
     finally:
         os._exit, loading = original, False
+
+
+@contextlib.contextmanager
+def _no_second_process(changes: list[str]) -> Iterator[None]:
+    """End a process that the body forks, where the body does not: it would do all that follows a second time."""
+    fork, end, process = getattr(os, "fork", None), os._exit, os.getpid()
+    if fork is None:
+        yield
+        return
+
+    def noted() -> int:
+        child = fork()
+        if child:
+            changes.append("forked the process")
+        return int(child)
+
+    os.fork = noted
+    try:
+        yield
+    finally:
+        os.fork = fork
+        if os.getpid() != process:
+            end(0)
+
+
+@contextlib.contextmanager
+def _quiet_end() -> Iterator[None]:
+    """Have what the body registers for the end of the process print to stderr."""
+    original = atexit.register
+    atexit.register = at_exit_to_stderr(original, lambda: _stdout_to_stderr([]))
+    try:
+        yield
+    finally:
+        atexit.register = original
 
 
 @contextlib.contextmanager

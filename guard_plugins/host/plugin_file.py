@@ -125,7 +125,7 @@ def plugin_of(module: ModuleType) -> Any:
     classes = {kind: _classes(kind, module) for kind in BASES}
     if not any(classes.values()):
         raise PluginError(
-            f"{Path(module.__file__ or '').name} defines no method, data set, network, attack or recipe",
+            f"{Path(module.__file__ or '').name} defines no method, data set, network, recipe, augmentation or attack",
             do="Write a subclass of guard_plugins.Method with a name in it, for instance.",
         )
     return _bringing(classes, guard_api=getattr(module, "guard_api", None))

@@ -24,12 +24,13 @@ from guard_plugins.host.validation import check_class, require_compatible
 
 if TYPE_CHECKING:
     from guard_plugins.attacks.base import Attack
+    from guard_plugins.data.augment import Augmentation
     from guard_plugins.data.base import DataSet
     from guard_plugins.method import Method
     from guard_plugins.networks.base import Network
     from guard_plugins.training.recipes import StudentRecipe
 
-KINDS: Final = ("methods", "datasets", "networks", "attacks", "recipes")
+KINDS: Final = ("methods", "datasets", "networks", "attacks", "recipes", "augmentations")
 BUILT_IN: Final = ("guard_plugins.host.builtin",)
 
 
@@ -47,6 +48,7 @@ class PluginHost:
         networks: Architectures by name.
         attacks: Attacks by name.
         recipes: Students' recipes by name.
+        augmentations: Augmentations of training images by name.
         broken: Plugins that could not be used, by entry-point name.
         changes: What plugins did to the process when they were loaded, by entry-point name; it was put back.
 
@@ -78,6 +80,9 @@ class PluginHost:
         )
         self.recipes: Registry[StudentRecipe] = Registry(
             "recipe", "--student.protocol", lambda name: self._seek("recipes", name)
+        )
+        self.augmentations: Registry[Augmentation] = Registry(
+            "augmentation", "--teacher.augment / --student.augment", lambda name: self._seek("augmentations", name)
         )
         self.broken: dict[str, Broken] = {}
         self.changes: dict[str, list[str]] = {}

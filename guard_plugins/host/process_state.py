@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
+from guard_plugins.host.python_state import Surroundings, python_functions, python_settings
 from guard_plugins.host.torch_state import Setting, numpy_settings, torch_functions, torch_settings
 
 SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
@@ -21,14 +22,15 @@ class ProcessState:
     """The state of the process when this object is made; :meth:`restore` puts it back."""
 
     def __init__(self) -> None:
-        settings = [*_of_python(), *torch_settings(), *numpy_settings()]
+        self._around = Surroundings()
+        settings = [*_of_python(), *python_settings(), *torch_settings(), *numpy_settings()]
         self._before = [(setting, setting.read()) for setting in settings]
-        self._functions = torch_functions()
+        self._functions = [*torch_functions(), *python_functions()]
         self._filters = list(warnings.filters)
 
     def restore(self) -> list[str]:
         """Put back what changed, and return what that was, in words."""
-        changed = []
+        changed = self._around.restore()
         for setting, before in self._before:
             now = setting.read()
             if now != before:

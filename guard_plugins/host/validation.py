@@ -14,6 +14,7 @@ BASES: Final = {
     "datasets": ("guard_plugins.data.base", "DataSet"),
     "networks": ("guard_plugins.networks.base", "Network"),
     "recipes": ("guard_plugins.training.recipes", "StudentRecipe"),
+    "augmentations": ("guard_plugins.data.augment", "Augmentation"),
     "attacks": ("guard_plugins.attacks.base", "Attack"),
 }
 """Module and name of the base class of every kind."""

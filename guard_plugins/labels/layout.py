@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from guard_plugins.artifacts.formatting import byte_count
+from guard_plugins.training.augmentation import augmenter
 from guard_plugins.training.recipes import Recipe
 
 Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
@@ -37,6 +40,8 @@ class Layout(BaseModel):
         flips: Whether images may be mirrored.
         mix: How images are mixed.
         dtype: Type of the logits.
+        numbers: Further numbers of an augmentation of a plugin, for each image.
+        augment: Name of an augmentation of a plugin; empty for those of the project.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -52,11 +57,19 @@ class Layout(BaseModel):
     flips: bool
     mix: Literal["none", "mixup", "cutmix"]
     dtype: DType
+    numbers: Annotated[int, Field(ge=0, le=4096)] = 0
+    augment: Annotated[str, Field(max_length=200)] = ""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what only augmentations of plugins have, so that other labels are written as they always were."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if key not in ("numbers", "augment") or value}
 
     @classmethod
     def of(
-        cls, recipe: Recipe, *, images: int, classes: int, size: tuple[int, int],
-        dtype: DType = "float16",
+        cls, recipe: Recipe, *, images: int, classes: int, size: tuple[int, int], dtype: DType = "float16",
+        augmentations: Mapping[str, type[Any]] = MappingProxyType({}),
     ) -> Layout:  # fmt: skip
         """Return the layout for the labels of a recipe.
 
@@ -66,12 +79,14 @@ class Layout(BaseModel):
             classes: Number of classes.
             size: (H, W) of the images.
             dtype: Type of the logits.
+            augmentations: Those of plugins by name.
         """
+        augment = augmenter(recipe.augment, augmentations)
         batch = min(recipe.batch_size, images)
         layout = cls(
             images=images, classes=classes, size=size, epochs=recipe.epochs, per_epoch=images // batch, batch=batch,
-            shard=1, window=0 if recipe.augment == "none" else 4 if recipe.augment == "resized-crop-flip" else 2,
-            flips=recipe.augment.endswith("flip"), dtype=dtype,
+            shard=1, window=augment.kind.window, flips=augment.kind.flips, dtype=dtype, numbers=augment.kind.numbers,
+            augment="" if augment.own else augment.kind.name,
             mix="cutmix" if recipe.cutmix else "mixup" if recipe.mixup else "none",
         )  # fmt: skip
         shard = min(max(SHARD_BYTES // layout.bytes_of(1), 1), 10, recipe.epochs)
@@ -81,8 +96,9 @@ class Layout(BaseModel):
         """Return type and shape of every tensor of ``epochs`` epochs; S is the number of their batches.
 
         ``logits`` (S, B, K) of the teacher on the view; ``rows`` (S, B), the image; ``window`` (S, B, 2 or 4) and
-        ``flipped`` (S, B) as in :class:`~guard_plugins.training.augmentation.View`; ``partner`` (S, B), its position in
-        the batch; ``share`` (S,) and ``box`` (S, 4) as in :class:`~guard_plugins.data.mixing.Mix`.
+        ``flipped`` (S, B) and ``numbers`` (S, B, n) as in :class:`~guard_plugins.data.augment.View`; ``partner``
+        (S, B), its position in the batch; ``share`` (S,) and ``box`` (S, 4) as in
+        :class:`~guard_plugins.data.mixing.Mix`.
         """
         steps, each = epochs * self.per_epoch, (epochs * self.per_epoch, self.batch)
         found: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
@@ -93,6 +109,8 @@ class Layout(BaseModel):
             found["window"] = (torch.int16, (*each, self.window))
         if self.flips:
             found["flipped"] = (torch.bool, each)
+        if self.numbers:
+            found["numbers"] = (torch.float32, (*each, self.numbers))
         if self.mix != "none":
             found |= {"partner": (torch.int32, each), "share": (torch.float64, (steps,))}
         if self.mix == "cutmix":

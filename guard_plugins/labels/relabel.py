@@ -45,7 +45,7 @@ def layout_of(task: Task) -> Layout:
     """Return the layout of a task's stored labels."""
     return Layout.of(
         recipe_of(task.config.student, task.recipes), images=task.ipc * task.classes, classes=task.classes,
-        size=task.data.image_shape[1:],
+        size=task.data.image_shape[1:], augmentations=task.augmentations,
     )  # fmt: skip
 
 
@@ -102,7 +102,10 @@ def relabel(
         recipe_of(task.config.student, task.recipes),
         (distilled.images.shape[-2], distilled.images.shape[-1]),
     )
-    layout = Layout.of(recipe, images=len(distilled.images), classes=task.classes, size=size, dtype=dtype)
+    layout = Layout.of(
+        recipe, images=len(distilled.images), classes=task.classes, size=size, dtype=dtype,
+        augmentations=task.augmentations,
+    )  # fmt: skip
     card = Card(**layout.model_dump(), source=hash_of(distilled.images), inputs=inputs)
     shards = {folder / name: epochs for name, epochs in card.shards().items()}
     for path in set(folder.glob("*.safetensors")) - set(shards):
@@ -178,7 +181,7 @@ def _labelled(task: Task, batches: OnlineBatches, card: Card, epochs: range, pro
 def _stored(parameters: BatchParameters) -> dict[str, Tensor]:
     """Return the random choices of a batch under the names of a file's tensors."""
     view, mix = parameters.view, parameters.mix
-    found = {"rows": parameters.rows, "window": view.window, "flipped": view.flipped}
+    found = {"rows": parameters.rows, "window": view.window, "flipped": view.flipped, "numbers": view.numbers}
     if mix is not None:
         box = None if mix.box is None else mix.box[0]
         found |= {"partner": mix.partner, "share": mix.share[0], "box": box}

@@ -13,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from guard_plugins.artifacts.tensors import write_tensors
+from guard_plugins.data.augment import largest_offset
 from guard_plugins.errors import DamagedError
 from guard_plugins.files import regular
 from guard_plugins.labels.layout import Layout
-from guard_plugins.training.augmentation import largest_offset
 
 KEY: Final = "guard_labels"
 Digest = Annotated[str, Field(max_length=128)]
@@ -134,6 +134,8 @@ def _nonsense(card: Card, tensors: dict[str, Tensor]) -> str:
         empty = bool(((rows == 0) | (columns == 0)).any())
         if empty or not (_spans(top, rows, height) and _spans(left, columns, width)):
             return "windows that leave the image"
+    if "numbers" in tensors and not bool(torch.isfinite(tensors["numbers"]).all()):
+        return "numbers of an augmentation that are not finite"
     if card.mix == "cutmix":
         top, bottom, left, right = tensors["box"].unbind(-1)
         if not (_spans(top, bottom - top, height) and _spans(left, right - left, width)):

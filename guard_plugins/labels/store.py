@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from guard_plugins.data.augment import Augmentation, View, Whole
 from guard_plugins.data.mixing import Mix, mix
 from guard_plugins.errors import DamagedError
 from guard_plugins.labels.shard import Card, read_card, read_shard
-from guard_plugins.training.augmentation import View
+from guard_plugins.training.augmentation import BUILT_IN, Augmenter
 from guard_plugins.training.student_batches import StudentBatch, gathered, placed
 
 
@@ -35,14 +37,16 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
         images: The distilled images the labels were made for, shape (N, C, H, W).
         device: Where to compute; where the images are if None.
         labels: Classes of the images, int64 of shape (N,), where batches are to have them beside the logits.
+        augmentations: Augmentations of plugins by name; the labels say whether they need one.
 
     Raises:
         DamagedError: If the labels are of other images, or a file is missing or damaged; the message names it.
     """
 
     def __init__(
-        self, folder: Path, images: Tensor, device: torch.device | None = None, *, labels: Tensor | None = None
-    ) -> None:
+        self, folder: Path, images: Tensor, device: torch.device | None = None, *, labels: Tensor | None = None,
+        augmentations: Mapping[str, type[Augmentation]] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self.card = _card_of(folder)
         self.total = self.card.epochs * self.card.per_epoch
         if self.card.source != hash_of(images):
@@ -52,7 +56,7 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
                 do="Use the labels that lie beside the set in its run's folder.",
             )
         self._device = images.device if device is None else device
-        self._labels = labels
+        self._labels, self._augment = labels, _augmenter(self.card, folder, augmentations)
         self._images = placed(images, self._device)
         self._shards = [read_shard(folder / name, self.card, epochs) for name, epochs in self.card.shards().items()]
 
@@ -82,9 +86,11 @@ class StoredLabels(Dataset[tuple[Tensor, Tensor]]):
             how = self._mix(items)
             needed, where = torch.cat([items, how.partner]).unique(return_inverse=True)
         window = self._each("window", needed).long() if self.card.window else None
-        view = View(window, self._each("flipped", needed) if self.card.flips else None)
+        numbers = self._each("numbers", needed) if self.card.numbers else None
+        view = View(window, self._each("flipped", needed) if self.card.flips else None, numbers)
         device = self._device
-        images, where = view.of(gathered(self._images, self._each("rows", needed), device)), where.to(device)
+        images = self._augment.apply(gathered(self._images, self._each("rows", needed), device), view)
+        where = where.to(device)
         own = images[where[: len(items)]]
         if how is not None:
             own = mix(own, images[where[len(items) :]], how)
@@ -130,6 +136,27 @@ def hash_of(images: Tensor) -> str:
     for image in images:
         state.update(image.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return state.hexdigest()
+
+
+def _augmenter(card: Card, folder: Path, others: Mapping[str, type[Augmentation]]) -> Augmenter:
+    """Return what makes the views again.
+
+    Raises:
+        ArtifactError: If it is an augmentation of a plugin that is not there, or not the same any more.
+    """
+    if not card.augment:
+        return Augmenter(Whole)  # those of the project crop and mirror by the numbers alone
+    kind = others[card.augment] if card.augment in set(others) else None
+    if kind is None or kind.name in BUILT_IN or (kind.window, kind.flips, kind.numbers) != (
+        card.window, card.flips, card.numbers
+    ):  # fmt: skip
+        raise ArtifactError(
+            f"The stored labels in {folder} need the augmentation {card.augment!r} of a plugin",
+            seen="it is not there" if kind is None else "the one of that name draws other numbers",
+            do="Install its plugin, or name its file in GUARD_PLUGIN_FILES; from Python: "
+            "StoredLabels(..., augmentations={name: class}).",
+        )
+    return Augmenter(kind)
 
 
 def _card_of(folder: Path) -> Card:

@@ -7,7 +7,7 @@ from guard_plugins.attacks.base import display_names
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.labels.relabel import storage_cost
 from guard_plugins.pipeline.context import RunContext
-from guard_plugins.pipeline.estimate import LONG, estimate_run
+from guard_plugins.pipeline.estimate import LONG, duration, estimate_run
 from guard_plugins.pipeline.manifest import record_process
 from guard_plugins.pipeline.plugin_calls import HOOK_DOES_NOT_APPLY
 from guard_plugins.pipeline.preparation import build_method
@@ -68,6 +68,13 @@ def announce_estimate(run: RunContext) -> None:
     estimate.require_room(run.folder.path)
     if sum(estimate.seconds.values()) > LONG:
         run.task.monitor.say(estimate.sentence())
+    every = run.config.distill.validate_every
+    if every is not None:
+        one = estimate.seconds.get("students", 0.0) / (2 * run.config.student.count)
+        run.task.monitor.say(
+            f"validation: a student of about {duration(one)} and an attack, every {every} steps of the method's loops "
+            "and at their ends; no estimate counts them"
+        )
 
 
 def conclude(run: RunContext) -> None:

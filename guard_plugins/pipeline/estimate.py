@@ -98,6 +98,7 @@ def estimate_run(task: Task, method: Method) -> Estimate:
     timed = TimedTask(
         task.config, task.data, Engine(task.config.device), task.seeds, SampledMonitor(watch), task.networks,
         Keeper(Checkpoints(None, every=math.inf), task.keeper.stop), watch, recipes=task.recipes,
+        augmentations=task.augmentations,
     )  # fmt: skip
     estimate, model = Estimate(), None
     with preserved_streams():

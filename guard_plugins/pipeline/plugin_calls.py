@@ -57,7 +57,9 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
         ) from error
 
 
-def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> DistilledSet:
+def checked_set(
+    plugin: Registered[Any], distilled: object, task: Task, *, source: str = "distill", whole: bool = True
+) -> DistilledSet:
     """Return what ``distill`` returned, if it is a distilled set as every method must return it.
 
     Soft labels that are probabilities become their logarithms, since stored ones are logits.
@@ -66,22 +68,24 @@ def checked_set(plugin: Registered[Any], distilled: object, task: Task) -> Disti
         plugin: Whose method returned it.
         distilled: What was returned.
         task: Says how many images of which shape and classes there must be.
+        source: What returned it.
+        whole: Whether it must be the whole set.
 
     Raises:
         PluginError: If it is not.
     """
-    problem = problem_with(distilled, task, plugin.value)
+    problem = problem_with(distilled, task, plugin.value, whole=whole)
     if problem is None:
         assert isinstance(distilled, DistilledSet)
         soft = distilled.soft_labels
         return distilled if soft is None else replace(distilled, soft_labels=logits_of(soft))
     raise PluginError(
-        f"The distilled set of {plugin.value.name!r} of {plugin.origin} is not what `distill` must return: {problem}",
+        f"The distilled set of {plugin.value.name!r} of {plugin.origin} is not what `{source}` must return: {problem}",
         do=f"{whom_to_ask(plugin.origin)}; other methods still work.",
     )
 
 
-def problem_with(distilled: object, task: Task, method: Method | type[Method]) -> str | None:
+def problem_with(distilled: object, task: Task, method: Method | type[Method], *, whole: bool = True) -> str | None:
     """Return how ``distilled`` differs from ``task.ipc`` images of every class with labels, or None.
 
     Shapes, range and finiteness are already :class:`DistilledSet`'s own affair.
@@ -90,6 +94,7 @@ def problem_with(distilled: object, task: Task, method: Method | type[Method]) -
         distilled: What ``distill`` returned.
         task: Says how many images of which shape and classes there must be.
         method: Says whether the set must have soft labels.
+        whole: Whether all images must be there.
     """
     if not isinstance(distilled, DistilledSet):
         return f"it is a {type(distilled).__name__}, not a DistilledSet"
@@ -102,15 +107,15 @@ def problem_with(distilled: object, task: Task, method: Method | type[Method]) -
     says = "labels = 'own'" if method.labels == "own" else "returns_soft_labels = True"
     if (method.labels == "own" or method.returns_soft_labels) and distilled.soft_labels is None:
         return f"the method says {says}, but the set has no soft labels"
-    return _wrong_labels(classes, task) or _wrong_soft_labels(distilled.soft_labels, task.classes)
+    return _wrong_labels(classes, task, whole=whole) or _wrong_soft_labels(distilled.soft_labels, task.classes)
 
 
-def _wrong_labels(labels: Tensor, task: Task) -> str | None:
+def _wrong_labels(labels: Tensor, task: Task, *, whole: bool) -> str | None:
     if labels.max() >= task.classes:
         return f"labels from {int(labels.min())} to {int(labels.max())}, but there are {task.classes} classes"
     counts = torch.bincount(labels, minlength=task.classes)
     label = int((counts != task.ipc).int().argmax())
-    if counts[label] == task.ipc:
+    if counts[label] == task.ipc or not whole:
         return None
     return f"{int(counts[label])} images of class {task.data.classes[label]!r}, but --ipc {task.ipc}"
 

@@ -74,8 +74,9 @@ class Prepared:
         """
         seeds = Seeds(self.config.seed)
         return Task(
-            self.config, self.data, self.engine, seeds, monitor, self.host.networks, keeper, recipes=self.host.recipes
-        )
+            self.config, self.data, self.engine, seeds, monitor, self.host.networks, keeper, recipes=self.host.recipes,
+            augmentations=self.host.augmentations,
+        )  # fmt: skip
 
 
 def prepare(config: RunConfig, host: PluginHost) -> Prepared:

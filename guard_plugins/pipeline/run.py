@@ -27,6 +27,7 @@ from guard_plugins.pipeline.result import Run
 from guard_plugins.pipeline.runner import do_stages, restored
 from guard_plugins.pipeline.shares import require_no_shares
 from guard_plugins.pipeline.stages import STAGES
+from guard_plugins.pipeline.students.validation import require_one_process
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.monitor import Callback
 from guard_plugins.runtime.seeds import preserved_streams
@@ -117,6 +118,8 @@ def start(
     Raises:
         GuardError: If anything is wrong.
     """
+    if ranks is not None:
+        require_one_process(config)
     callbacks = [] if callback is None else [callback]
     with preserved_streams(), repeatable():
         prepared = prepare(config, host_of(config))

@@ -16,6 +16,7 @@ from guard_plugins.pipeline.preparation import prepare
 from guard_plugins.pipeline.runner import fingerprint_of
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.pipeline.stages import STAGES
+from guard_plugins.pipeline.students.validation import require_one_process
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.memory import memory_asked_by
 from guard_plugins.runtime.seeds import preserved_streams
@@ -41,6 +42,8 @@ def do_share(path: Path, config: RunConfig, share: Share, stage: str) -> ShareDo
     Raises:
         GuardError: If an earlier stage is not finished, the stage has no items, or anything else is wrong.
     """
+    if stage == "distill":
+        require_one_process(config)
     with preserved_streams(), repeatable(), StopRequest().listening() as stop:
         run = RunContext.start(prepare(config, host_of(config)), RunFolder(path), stop, share=share)
         try:

@@ -36,7 +36,7 @@ class Stage(ABC):
     name: ClassVar[str]
     memory_option: ClassVar[str] = ""
     timed: ClassVar[bool] = True
-    plugins: ClassVar[tuple[str, ...]] = ("methods", "datasets", "networks", "recipes")
+    plugins: ClassVar[tuple[str, ...]] = ("methods", "datasets", "networks", "recipes", "augmentations")
 
     def needed(self, run: RunContext) -> bool:
         """Return whether this run has such a stage."""

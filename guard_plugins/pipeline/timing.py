@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.runtime.loop import LoopState, Step
 from guard_plugins.runtime.monitor import Monitor, Tracker
 from guard_plugins.runtime.seeds import Seeds
@@ -136,7 +137,9 @@ class TimedTask(Task):
 
     watch: Stopwatch
 
-    def steps(self, stage: str, total: int, *, state: LoopState) -> Iterator[Step]:
+    def steps(
+        self, stage: str, total: int, *, state: LoopState, preview: Callable[[], DistilledSet] | None = None
+    ) -> Iterator[Step]:
         """Yield the first steps of a loop."""
         return self.watch.steps(stage, total, state, self.seeds)
 

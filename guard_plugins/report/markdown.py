@@ -9,6 +9,7 @@ from guard_plugins.artifacts.formatting import counted, percent, radius
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport, Report
 from guard_plugins.report.comparison import shown_kinds
 from guard_plugins.report.gate import sentence, tally
+from guard_plugins.report.tables import of_report
 
 HARD = "Student, hard labels: trained on the stored PNGs with one class per image, without the teacher."
 KINDS = {"teacher": "teacher", "student": "student", "student_hard": "student, hard labels"}
@@ -50,6 +51,7 @@ def markdown(report: Report) -> str:
         f"The run {report.skipped.sentence()}." if report.skipped else "",
         _hook(report),
         _reported(report),
+        _validation(report),
         _drops(report),
         *(_curvature(KINDS[kind], found) for kind, found in report.curvature.items()),
         "\n".join(line for kind, items in report.gate.items() for line in gate_lines(KINDS[kind], items)),
@@ -86,6 +88,14 @@ def _images(report: Report) -> str:
 def _reported(report: Report) -> str:
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in report.reported.items())
     return f"The method reports: {numbers}." if numbers else ""
+
+
+def _validation(report: Report) -> str:
+    found = of_report(report)
+    if found is None:
+        return ""
+    lines = [found.heads, ["---"] * len(found.heads), *found.rows]
+    return "\n".join([found.sentence, "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
 def _curvature(label: str, found: CurvatureReport) -> str:

@@ -17,7 +17,7 @@ from guard_plugins.report import panels, provenance, summary
 from guard_plugins.report.comparison import Comparison
 from guard_plugins.report.gate import Verdicts, sentence, verdicts
 from guard_plugins.report.plots import COLOURS
-from guard_plugins.report.tables import Labelled, tables
+from guard_plugins.report.tables import Labelled, tables, validations
 
 GLYPHS: Final = "●■◆▲▼✚✖★"
 """The plots' markers, in their order."""
@@ -36,7 +36,7 @@ def page(comparison: Comparison) -> str:
         title=summary.title(comparison), subtitle=summary.subtitle(comparison), notes=summary.notes(comparison),
         findings=summary.findings(comparison), lead=summary.lead(comparison, gate),
         explained=summary.explained(comparison),
-        sheets=panels.sheets(comparison),
+        sheets=panels.sheets(comparison), validations=validations(comparison),
         examples=panels.examples(comparison), slices=panels.slices(comparison),
         histograms=panels.histograms(comparison), curvature_caption=panels.caption(comparison),
         metrics=summary.metrics(comparison), cost=summary.cost(comparison),

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from guard_plugins.artifacts.formatting import attack_name, percent, radius
-from guard_plugins.artifacts.report import ModelReport, RobustAccuracy
+from guard_plugins.artifacts.formatting import attack_name, counted, percent, radius
+from guard_plugins.artifacts.report import ModelReport, Report, RobustAccuracy
+from guard_plugins.report.comparison import Comparison
 
 Column = tuple[str, str, float]
 """Attack, norm and radius of a column; see also :data:`CLEAN`."""
@@ -175,3 +176,41 @@ def noise(one: tuple[float, float | None], other: tuple[float, float | None], im
 
 def _cell(found: Measured, best: bool) -> Cell:
     return Cell("–", None) if found is None else Cell(percent(*found), found[0], best)
+
+
+@dataclass(frozen=True)
+class Validations:
+    """The students of an unfinished set: a sentence, and a row for each."""
+
+    label: str
+    sentence: str
+    heads: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def validations(comparison: Comparison) -> list[Validations]:
+    """Return what was found in the first run of every experiment that validated."""
+    found = [of_report(entry.report, entry.label) for entry in comparison.entries]
+    return [one for one in found if one is not None]
+
+
+def of_report(report: Report, label: str = "") -> Validations | None:
+    """Return what a run's validations found, in percent; None where there are none.
+
+    Args:
+        report: The run's report.
+        label: What to call the run.
+    """
+    if not report.validation:
+        return None
+    seconds, first = sum(found.seconds for found in report.validation), report.validation[0]
+    under = f"{first.attack} at {radius(first.eps, 'Linf')}"
+    said = (
+        f"While distilling: {counted(len(report.validation), 'student')}, each trained on the images of a loop so far "
+        f"and attacked on {first.images} held-out training images. That took {seconds:.0f} s of the distillation."
+    )
+    rows = [
+        (one.loop, f"{one.step} of {one.steps}", str(one.distilled), percent(one.clean), percent(one.robust))
+        for one in report.validation
+    ]
+    return Validations(label, said, ("loop", "steps", "images", "clean", under), rows)

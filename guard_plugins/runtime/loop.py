@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -149,8 +149,12 @@ class Keeper:
         """
         ended = last and self.checkpoints.needs_end(loop)
         if ended or self.checkpoints.due or self.stop.asked:
-            self.checkpoints.save(loop, done, self._whole(state, numbers=bool(self.keepsakes.numbers)).capture)
+            self.keep(loop, done, state)
         self.stop.check()
+
+    def keep(self, loop: str, done: int, state: LoopState) -> None:
+        """Save the state after ``done`` steps."""
+        self.checkpoints.save(loop, done, self._whole(state, numbers=bool(self.keepsakes.numbers)).capture)
 
     def riding(self) -> dict[str, Any]:
         """Return the state of the riders."""
@@ -165,9 +169,23 @@ class Keeper:
         return LoopState(**state.parts, **beside, **({NUMBERS: self.keepsakes} if numbers else {}))
 
 
+@dataclass(frozen=True)
+class Between:
+    """Work between the steps of a loop, which changes nothing that the loop knows.
+
+    Attributes:
+        due: From the number of finished steps to whether there is any.
+        do: Does it, from the same number; the loop's state is saved by then.
+    """
+
+    due: Callable[[int], bool]
+    do: Callable[[int], None]
+
+
 def steps(
-    stage: str, total: int, *, state: LoopState, seeds: Seeds, monitor: Monitor, device: torch.device, keeper: Keeper
-) -> Iterator[Step]:
+    stage: str, total: int, *, state: LoopState, seeds: Seeds, monitor: Monitor, device: torch.device, keeper: Keeper,
+    between: Between | None = None,
+) -> Iterator[Step]:  # fmt: skip
     """Yield the steps of a loop, each with freshly derived global randomness, watched for numbers gone wrong.
 
     Args:
@@ -178,6 +196,7 @@ def steps(
         monitor: Where progress goes.
         device: Where the metrics live; decides how often they are looked at.
         keeper: Saves the state.
+        between: Work between the steps; an interrupted one is done again before the next step.
 
     Raises:
         TrainingError: If a logged number is not finite.
@@ -186,6 +205,26 @@ def steps(
         ConfigError: If the process has a share of items, and the loop is not finished and none of them.
     """
     every = 1 if device.type == "cpu" else CHECK_EVERY
+    start = _begun(stage, total, state, monitor, keeper)
+    with monitor.track(stage, total, done=start) as progress:
+        if between is not None and between.due(start):
+            between.do(start)
+        for index in range(start, total):
+            seeds.reset(stage, index)
+            step = Step(index)
+            yield step
+            if step.metrics and (index % every == 0 or index == total - 1):
+                progress.metrics = _finite(stage, step, total)
+                monitor.step(stage, index, progress.metrics)
+            progress.advance()
+            keeper.after(stage, index + 1, state, last=index == total - 1)
+            if between is not None and between.due(index + 1):
+                keeper.keep(stage, index + 1, state)
+                between.do(index + 1)
+
+
+def _begun(stage: str, total: int, state: LoopState, monitor: Monitor, keeper: Keeper) -> int:
+    """Take over the saved state of a loop, and return its finished steps if this process may go on."""
     start = keeper.begin(stage, state)
     if start > total:
         raise keeper.checkpoints.unusable(stage, f"{start} steps are done of {total}")
@@ -196,16 +235,7 @@ def steps(
             f"The loop {stage} is no item of its stage, so it cannot be shared (--shard)",
             seen=f"{start} of {total} steps are done", do="Let one process finish the stage: guard-run --resume RUN.",
         )  # fmt: skip
-    with monitor.track(stage, total, done=start) as progress:
-        for index in range(start, total):
-            seeds.reset(stage, index)
-            step = Step(index)
-            yield step
-            if step.metrics and (index % every == 0 or index == total - 1):
-                progress.metrics = _finite(stage, step, total)
-                monitor.step(stage, index, progress.metrics)
-            progress.advance()
-            keeper.after(stage, index + 1, state, last=index == total - 1)
+    return start
 
 
 def _finite(stage: str, step: Step, total: int) -> dict[str, float]:

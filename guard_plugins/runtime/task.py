@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.runtime.engine import Engine
 from guard_plugins.runtime.keepsakes import MethodFolder
-from guard_plugins.runtime.loop import Keeper, LoopState, Step, steps
+from guard_plugins.runtime.loop import Between, Keeper, LoopState, Step, steps
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.sharing.items import join_items
@@ -21,6 +21,7 @@ from guard_plugins.runtime.teachers import Snapshots, TrainedTeacher
 if TYPE_CHECKING:
     from guard_plugins.config import RunConfig
     from guard_plugins.data.base import Data
+    from guard_plugins.data.distilled import DistilledSet
     from guard_plugins.networks.base import Activation, Network
 
 
@@ -39,6 +40,9 @@ class Task:
         teachers: In ``distill``: the trained teachers, in the order in which the method declares them.
         snapshots: In ``train_teacher``: keeps weights of epochs that are asked for.
         recipes: The students' recipes by name; those of the project are known without.
+        augmentations: The augmentations by name; those of the project are known without.
+        validator: In ``distill``, where the run validates: from name, steps and preview of a loop to what is done
+            between its steps.
     """
 
     config: RunConfig
@@ -51,6 +55,8 @@ class Task:
     teachers: Sequence[TrainedTeacher] = field(default=(), kw_only=True)
     snapshots: Snapshots | None = field(default=None, kw_only=True)
     recipes: Mapping[str, type[Any]] = field(default_factory=dict, kw_only=True)
+    augmentations: Mapping[str, type[Any]] = field(default_factory=dict, kw_only=True)
+    validator: Callable[[str, int, Callable[[], DistilledSet]], Between] | None = field(default=None, kw_only=True)
 
     @property
     def ipc(self) -> int:
@@ -85,21 +91,27 @@ class Task:
         )
         return self.engine.placed(model)
 
-    def steps(self, stage: str, total: int, *, state: LoopState) -> Iterator[Step]:
+    def steps(
+        self, stage: str, total: int, *, state: LoopState, preview: Callable[[], DistilledSet] | None = None
+    ) -> Iterator[Step]:
         """Yield the ``total`` steps of a loop; each begins with the global random streams seeded for it alone.
 
         Args:
             stage: Name of the loop.
             total: Number of steps.
             state: Everything the loop changes; what a resumed run needs to go on.
+            preview: Of a loop that makes images: returns the set as it would be if the loop ended now, or the part of
+                it that the loop makes. ``--distill.validate-every`` asks for it; see ``Method.previews``.
 
         Raises:
             TrainingError: If a number given to ``step.log`` is not finite.
             StoppedError: If the run was asked to stop; the state is saved then.
         """
+        watched = None if preview is None or self.validator is None else self.validator(stage, total, preview)
         return steps(
-            stage, total, state=state, seeds=self.seeds, monitor=self.monitor, device=self.device, keeper=self.keeper
-        )
+            stage, total, state=state, seeds=self.seeds, monitor=self.monitor, device=self.device, keeper=self.keeper,
+            between=watched,
+        )  # fmt: skip
 
     def folder(self, name: str) -> MethodFolder:
         """Return a folder for files of the method's own, such as ``task.folder("experts")``; see its ``save``.

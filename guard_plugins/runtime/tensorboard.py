@@ -38,6 +38,9 @@ def tensorboard(folder: Path) -> Callback:
         if event["event"] == "step":
             for name, value in event["numbers"].items():
                 writer.add_scalar(f"{event['loop']}/{name}", value, event["step"])
+        elif event["event"] == "validation":
+            for name in ("clean", "robust"):
+                writer.add_scalar(f"{event['loop']}/validation {name}", event[name], event["step"])
         elif event["event"] == "stage ends":
             writer.add_scalar(f"seconds/{event['stage']}", event["seconds"], 0)
             writer.flush()

@@ -10,6 +10,7 @@ from guard_plugins.method import Method
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.testing import behaviour
 from guard_plugins.testing.declaration import check_declaration, check_options
+from guard_plugins.testing.previews import check_preview
 from guard_plugins.testing.trial import run_trial
 from guard_plugins.testing.world import World
 
@@ -38,6 +39,7 @@ def check_method(method: type[Method], *, settings: Mapping[str, Any] | None = N
         behaviour.check_seed(first)
         behaviour.check_teacher_resume(first)
         behaviour.check_resume(first)
+        check_preview(first)
         behaviour.check_streams(first)
         behaviour.check_errors(first)
 

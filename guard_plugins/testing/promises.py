@@ -17,8 +17,10 @@ PROMISES: Final[Mapping[str, str]] = {
     "seed": "the same seed gives the same set, whatever the state of the global random streams",
     "progress": "`distill` reports progress through `task.steps` or `task.monitor.track`",
     "resume": "a teacher's training and a distillation that are stopped half-way go on to the same weights and set",
+    "preview": "with `previews`, a loop offers its images so far as `distill` would return them; looking changes none",
     "state": "teacher, data, global random streams and PyTorch's settings are left as they were found",
     "errors": "whatever goes wrong is one of the errors of guard_plugins.errors",
+    "view": "an augmentation draws first and applies afterwards: the same numbers make the same images, one by one",
 }
 """The promises of a method by short name; a contract that fails names one of them."""
 

@@ -17,6 +17,7 @@ from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.guard import build_hook, wrap_guarded
 from guard_plugins.pipeline.teachers.declared import rehearsed
+from guard_plugins.runtime.loop import Between
 from guard_plugins.testing.promises import expecting
 from guard_plugins.testing.surroundings import Surroundings, stream_states
 from guard_plugins.testing.world import World
@@ -36,6 +37,7 @@ class Trial:
         reported: Numbers the method reported.
         streams: Digest of every global random stream at the end.
         damage: What was found changed after ``distill``, or an empty list.
+        offered: Whether a loop offered its images.
     """
 
     world: World
@@ -47,6 +49,12 @@ class Trial:
     reported: dict[str, float] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
+    offered: bool = False
+
+    def unlooked(self, loop: str, total: int, preview: Callable[[], DistilledSet]) -> Between:
+        """Note that a loop offers its images, and look at none."""
+        self.offered = True
+        return Between(lambda done: False, lambda done: None)
 
 
 def run_trial(world: World, *, ambient: int, teacher: Normalised | None = None) -> Trial:
@@ -64,7 +72,8 @@ def run_trial(world: World, *, ambient: int, teacher: Normalised | None = None) 
     hook = build_hook(world.task.config.guard)
     # As in a run: the hook counts steps, so its state is saved and restored with every loop.
     keeper = replace(world.task.keeper, riders={"hook": hook} if method.guarded else {})
-    world = replace(world, task=replace(world.task, keeper=keeper))
+    validator = world.task.validator or trial.unlooked
+    world = replace(world, task=replace(world.task, keeper=keeper, validator=validator))
     if method.guarded:
         wrap_guarded(method, hook)
         _count(method, hook, trial.regularised)

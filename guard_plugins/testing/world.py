@@ -87,7 +87,10 @@ def build_task(config: RunConfig) -> Task:
     data = host.datasets[config.dataset]().load(config.data_request())
     keeper = Keeper(Checkpoints(None, every=1e9))
     engine, seeds = Engine(config.device), Seeds(config.seed)
-    return Task(config, data, engine, seeds, Listener(), host.networks, keeper, recipes=host.recipes)
+    return Task(
+        config, data, engine, seeds, Listener(), host.networks, keeper, recipes=host.recipes,
+        augmentations=host.augmentations,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
-from guard_plugins.config.schema import Augment, StudentConfig
+from guard_plugins.config.schema import StudentConfig
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["one-cycle", "cosine", "warm-up-cosine", "half-cosine", "step", "late-steps"]
@@ -33,7 +33,7 @@ class Recipe:
         ema: Decay per step of the running mean of the weights that the student ends with; 0 for the last weights.
         mixup: Alpha of MixUp, 0 for none.
         cutmix: Alpha of CutMix, 0 for none.
-        augment: Augmentation before mixing.
+        augment: Name of the augmentation before mixing.
     """
 
     epochs: int
@@ -49,7 +49,7 @@ class Recipe:
     ema: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
-    augment: Augment
+    augment: str
 
 
 ONE_CYCLE: Final = Recipe(

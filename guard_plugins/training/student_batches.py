@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from guard_plugins.data.augment import View
 from guard_plugins.data.distilled import DistilledSet, floats_of
 from guard_plugins.data.mixing import Mix
 from guard_plugins.runtime.task import Task
-from guard_plugins.training.augmentation import View, draw_mix, draw_view
+from guard_plugins.training.augmentation import augmenter, draw_mix
 from guard_plugins.training.batches import EpochBatches
 from guard_plugins.training.recipes import Recipe, recipe_of
 
@@ -102,6 +103,7 @@ class OnlineBatches:
         self._set, self._images = distilled, placed(distilled.images, task.device)
         self._labels, self._device = distilled.labels.to(task.device), task.device
         self._recipe, self._teacher, self._classes = recipe, teacher, task.classes
+        self._augment = augmenter(recipe.augment, task.augmentations)
 
     def batch(self, step: int) -> StudentBatch:
         """Return the batch of step ``step``, drawn from PyTorch's global random stream."""
@@ -110,14 +112,14 @@ class OnlineBatches:
     def draw(self, step: int) -> BatchParameters:
         """Return the random choices of step ``step``; all but ``rows`` come from PyTorch's global random stream."""
         rows, size = self.order.index(step), (self._images.shape[-2], self._images.shape[-1])
-        view = draw_view(self._recipe.augment, len(rows), size)
-        return BatchParameters(rows, view, draw_mix(self._recipe, len(rows), size))
+        return BatchParameters(rows, self._augment.draw(len(rows), size), draw_mix(self._recipe, len(rows), size))
 
     @torch.no_grad()
     def apply(self, parameters: BatchParameters) -> StudentBatch:
         """Return the batch that these choices make; nothing random is left."""
         rows = parameters.rows.to(self._device)
-        images = parameters.view.of(self._set.read(parameters.rows, images=self._images, device=self._device))
+        images = self._set.read(parameters.rows, images=self._images, device=self._device)
+        images = self._augment.apply(images, parameters.view)
         images = images if parameters.mix is None else parameters.mix.of(images)
         if self._teacher is not None:
             batch = StudentBatch(images, self._teacher(images), soft=True)

@@ -35,7 +35,7 @@ def train_supervised(task: Task, model: nn.Module) -> None:
     )  # fmt: skip
     scheduler = learning_rate(sgd, settings.schedule, total)
     optimizer = task.engine.optimizer(sgd)
-    augment, loss_of = augmentation(settings.augment), objective(settings)
+    augment, loss_of = augmentation(settings.augment, task.augmentations), objective(settings)
     model.train()
     task.snapshot(0, model)
     state = LoopState(model=model, optimizer=sgd, scheduler=scheduler)

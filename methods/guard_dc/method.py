@@ -35,6 +35,7 @@ class DC(Method):
     name = "dc"
     summary = "images whose gradients on fresh networks match those of real images (arXiv 2006.05929, 2102.08259)"
     rehearsable = True
+    previews = True
     Config: ClassVar[type[MethodConfig]] = DCConfig
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
@@ -98,9 +99,14 @@ class DC(Method):
         images = self._first_iterate(task, real, frame)
         sgd = torch.optim.SGD([images], lr=settings.lr_images, momentum=settings.momentum)
         matching = Matching(task, settings, self._loops(task.ipc), images, sgd, real, frame, self.matching_target)
-        for step in task.steps("match", settings.iterations, state=LoopState(images=images, optimizer=sgd)):
+
+        def made() -> DistilledSet:
+            return DistilledSet(frame.pixels(images).clamp(0, 1).cpu(), _labels(task))
+
+        state = LoopState(images=images, optimizer=sgd)
+        for step in task.steps("match", settings.iterations, state=state, preview=made):
             step.log(distance=matching.iterate(step.index))
-        return DistilledSet(frame.pixels(images).clamp(0, 1).cpu(), _labels(task))
+        return made()
 
     def _loops(self, ipc: int) -> Loops:
         table, settings = loops_for(ipc), self.config.match

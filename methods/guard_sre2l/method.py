@@ -24,6 +24,7 @@ class SRe2L(Method):
     name = "sre2l"
     summary = "images whose BatchNorm statistics match those a teacher saw in training (arXiv 2306.13092)"
     rehearsable = True
+    previews = True
     Config: ClassVar[type[MethodConfig]] = SRe2LConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: SRe2LConfig

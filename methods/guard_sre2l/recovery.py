@@ -74,7 +74,9 @@ class Recovery:
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.iterations)
         state = LoopState(images=x, adam=adam, scheduler=scheduler)
         with StatisticsLoss(self._network, first=settings.first_bn) as statistics:
-            for step in self._task.steps(stage, settings.iterations, state=state):
+            for step in self._task.steps(
+                stage, settings.iterations, state=state, preview=lambda: DistilledSet(self._pixels(x), labels)
+            ):
                 view = self._view(x, self._crop_scale(step.index, settings.iterations))
                 classification, matching = self._loss(view, targets, statistics)
                 (x.grad,) = torch.autograd.grad(classification + settings.r_bn * matching, [x])
@@ -83,6 +85,9 @@ class Recovery:
                 with torch.no_grad():
                     x.clamp_(self._low, self._high)
                 step.log(ce=classification.detach(), bn=matching.detach())
+        return self._pixels(x)
+
+    def _pixels(self, x: Tensor) -> Tensor:
         return self._teacher.pixels(x.detach()).clamp(0, 1).cpu().contiguous()
 
     def _view(self, x: Tensor, crop_scale: float) -> Tensor:

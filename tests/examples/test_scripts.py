@@ -21,6 +21,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "mtt": {"iteration": 2, "ipc": 1},
 }  # fmt: skip
 MOST = 30
+PAGE = Path(__file__).parents[2] / "docs" / "writing-plugins.md"
 
 
 def changed_lines(script: Path, plugin: Path) -> tuple[int, int]:
@@ -34,6 +35,9 @@ def test_a_script_becomes_a_plugin_with_few_changed_lines(name: str) -> None:
     left, new = changed_lines(SCRIPTS / f"{name}.py", SCRIPTS / f"{name}_plugin.py")
     assert 0 < left <= MOST
     assert 0 < new <= MOST
+    (row,) = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}.py`, ")]
+    length = len((SCRIPTS / f"{name}.py").read_text().splitlines())
+    assert [int(cell) for cell in row.strip("|").split("|")[1:]] == [length, left, new]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import builtins
+import gc
 import importlib
 import json
+import logging
 import os
 import random
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -47,6 +52,22 @@ CARELESS = {
     "warnings": ("import warnings; warnings.simplefilter('ignore')", "changed the warnings filters"),
     "signals": ("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)", "changed the handler of SIGTERM"),
     "the stream": ("import io, sys; sys.stdout = io.StringIO()", "changed sys.stdout"),
+    "json": ("import json; json.dumps = lambda *a, **k: '{}'", "changed json.dumps"),
+    "open": ("import builtins; builtins.open = None", "changed builtins.open"),
+    "a path": ("import pathlib; pathlib.Path.write_text = lambda *a: 0", "changed Path.write_text"),
+    "random": ("import random; random.random = lambda: 0.5", "changed random.random"),
+    "a variable": ("import os; os.environ['GUARD_TOY'] = '1'", "changed the variable GUARD_TOY"),
+    "a variable that was there": ("import os; os.environ['PATH'] = ''", "changed the variable PATH"),
+    "the folder": ("import os; os.chdir('/')", "changed the working folder ("),
+    "collector": ("import gc; gc.disable()", "changed the garbage collector (True to False)"),
+    "recursion": ("import sys; sys.setrecursionlimit(10**5)", "changed the recursion limit ("),
+    "tracing": ("import sys; sys.settrace(lambda *a: None)", "changed sys.settrace"),
+    "logging": ("import logging; logging.disable()", "changed logging.disable (0 to 50)"),
+    "a module": ("import sys; sys.modules['yaml'] = None", "changed sys.modules['yaml']"),
+    "a thread": (
+        "import threading; threading.Thread(target=threading.Event().wait, args=(1,), daemon=True, name='t').start()",
+        "left a thread running (t)",
+    ),
     "functional": ("import torch.nn.functional as F; F.relu = lambda x: x", "changed torch.nn.functional.relu"),
 }  # fmt: skip
 BROKEN = {
@@ -74,6 +95,10 @@ def state() -> list[Any]:
         sys.stdout,
         torch.nn.functional.relu,
         os._exit,
+        os.fork,
+        (json.dumps, builtins.open, Path.write_text, random.random, atexit.register),
+        (dict(os.environ), str(Path.cwd()), gc.isenabled(), sys.getrecursionlimit(), sys.gettrace()),
+        (logging.root.manager.disable, sys.modules["yaml"]),
     ]
 
 
@@ -109,6 +134,52 @@ def test_a_plugin_that_ends_the_process_ends_nothing(kind: str, install: Install
     assert host.method("sre2l").name == "sre2l"
     with pytest.raises(PluginError, match=r"The plugin 'toy' of guard-toy 1\.0 is broken"):
         host.method("toy")
+
+
+def test_what_it_imports_from_comes_after_what_was_there(install: Install) -> None:
+    source = (
+        "import sys\nclass Finder:\n    @staticmethod\n    def find_spec(name, path=None, target=None):\n"
+        "        if name.startswith('guard_'): raise RuntimeError(name)\n"
+        "sys.path.insert(0, '/of-toy'); sys.meta_path.insert(0, Finder)\n"
+    )
+    before = [*sys.path], [*sys.meta_path]
+    install("toy", "")
+    install("toy", source + "raise ValueError('no')")
+    try:
+        assert PluginHost(only=["toy"]).broken["toy"].reason == "ValueError: no"
+        assert sys.path[-1] == "/of-toy"
+        assert sys.meta_path[-1].__name__ == "Finder"  # type: ignore[union-attr]
+    finally:
+        sys.path[:], sys.meta_path[:] = before
+
+
+SECOND = """
+from pathlib import Path
+from guard_plugins.host import PluginHost
+host = PluginHost(only=[], files=[Path({path!r})])
+print("after", host.broken or [*host.changes.values()])
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import os\nif not (child := os.fork()): pass\nelse: os.waitpid(child, 0)", "forked the process"),
+        ("import atexit, os; atexit.register(lambda: (print('evil'), os.system('echo evil')))", ""),
+    ],
+    ids=["a second process", "at the end"],
+)
+def test_it_goes_on_in_no_second_process_and_prints_nothing_at_the_end(source: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "toy.py"
+    path.write_text(f"{source}\n{GOOD.format(name='toy')}")
+    found = subprocess.run(
+        [sys.executable, "-c", SECOND.format(path=str(path))], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert found.stdout.startswith("after")
+    assert found.stdout.count("after") == 1
+    assert said in found.stdout
+    assert "evil" not in found.stdout
+    assert ("evil" in found.stderr) == (not said)
 
 
 def test_a_real_interruption_still_ends_the_loading(install: Install) -> None:

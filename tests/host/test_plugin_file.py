@@ -80,7 +80,7 @@ def test_a_file_may_bring_a_data_set_a_network_and_an_attack(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("x = 1", "empty.py defines no method, data set, network, attack or recipe"),
+        ("x = 1", "empty.py defines no method, data set, network, recipe, augmentation or attack"),
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         (TOY.format(name="sre2l", cls="Toy", grey=0), "registers the method 'sre2l', which guard-plugins"),
         (

@@ -460,3 +460,54 @@ def test_files_and_numbers_survive_a_stop() -> None:
     check_method(Keeping)
     dishonest = type("Dishonest", (Keeping,), {"honest": False})
     check_broken(dishonest, "resume", "the reported numbers are .*'parts': 2.0.*, not .*'parts': 3.0")
+
+
+# --- preview ---------------------------------------------------------------------------------------------------------
+
+
+class Shown(Toy):
+    """A toy that offers its images; what is wrong with it is said by the attributes.
+
+    Attributes:
+        offers: What is offered: the set, the first images, a damaged or a changed set.
+    """
+
+    previews = True
+    offers: ClassVar[str] = "set"
+
+    def distill(self, task: Task, teacher: Normalised | None) -> DistilledSet:
+        assert teacher is not None
+        labels = torch.arange(task.classes).repeat(task.ipc)
+        images = torch.rand((len(labels), *task.data.image_shape), generator=task.seeds.generator("toy", "start"))
+        first = images.clone()
+
+        def made() -> DistilledSet:
+            if self.offers == "changed":
+                images.mul_(0.5)
+            if self.offers == "a list":
+                return [images]  # type: ignore[return-value]
+            return DistilledSet(first if self.offers == "first" else images, labels)
+
+        preview = None if self.offers == "nothing" else made
+        for step in task.steps("toy", self.config.toy.rounds, state=LoopState(images=images), preview=preview):
+            images.copy_(self.step(task, teacher, images, labels))
+            step.log(mean=images.mean())
+        return DistilledSet(images, labels)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "seen"),
+    [
+        ({"offers": "nothing"}, "previews = True, but no loop has a `preview`"),
+        ({"previews": False}, "previews = False, but a loop has a `preview`"),
+        ({"offers": "first"}, "after the last step it is another set than `distill` returns"),
+        ({"offers": "changed"}, "the images of the set differ after somebody looked"),
+        ({"offers": "a list"}, "it is a list, not a DistilledSet"),
+    ],
+)
+def test_images_that_are_not_offered_as_they_are(attributes: dict[str, Any], seen: str) -> None:
+    check_broken(type("Broken", (Shown,), attributes), "preview", seen, settings={"toy": {"rounds": 2}})
+
+
+def test_images_that_are_offered() -> None:
+    check_method(Shown, settings={"toy": {"rounds": 3}})

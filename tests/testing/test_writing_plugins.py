@@ -56,7 +56,14 @@ def test_every_whole_method_passes_the_contract(snippet: str) -> None:
     check_method(method, instant=True)  # type: ignore[arg-type]
 
 
-SCAFFOLD = [text for text in blocks("python") if text not in examples()]
+PARTS = ROOT / "examples" / "guard-parts" / "src" / "guard_parts"
+AUGMENTATION = [text for text in blocks("python") if text.startswith("class Light(")]
+SCAFFOLD = [text for text in blocks("python") if text not in [*examples(), *AUGMENTATION]]
+
+
+def test_the_augmentation_is_that_of_the_example() -> None:
+    (snippet,) = AUGMENTATION
+    assert snippet in (PARTS / "light.py").read_text()
 
 
 @pytest.mark.parametrize("snippet", SCAFFOLD + blocks("toml"), ids=lambda text: text.strip().splitlines()[0])

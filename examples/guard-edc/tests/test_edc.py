@@ -202,7 +202,7 @@ def test_recovery_is_that_of_plain_loops() -> None:
         Backbone(model, real, torch.zeros(len(real.overall), dtype=torch.float64))
         for model, real in zip(models, reals, strict=True)
     ]
-    found = recover(task, backbones, start, torch.tensor(labels), options)
+    found = recover(task, backbones, start, torch.tensor(labels), options).images
 
     twin = Twin(models, reals, labels, options)
     x = (start - 0.3) / 0.4

@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from guard_parts.brightness import Brightness
+from guard_parts.light import Light
 from guard_parts.mlp import MLP
 from guard_parts.shapes import CLASSES, Shapes
 from guard_plugins.data.base import DataRequest
 from guard_plugins.networks.base import NetworkRequest
+from guard_plugins.testing import check_augmentation
 from guard_plugins.testing.fixtures import TinyRun
 
 
@@ -39,9 +41,18 @@ def test_the_attack_takes_the_worse_direction() -> None:
     assert torch.allclose(found[1], torch.tensor(0.6))
 
 
-def test_all_three_in_one_run(tiny_run: TinyRun) -> None:
+def test_the_augmentation_keeps_the_contract_and_changes_the_light_by_at_most_30_percent() -> None:
+    check_augmentation(Light)
+    view = Light().draw(200, (8, 8))
+    light = Light().apply(torch.full((200, 1, 8, 8), 0.5), view).amax(dim=(1, 2, 3)) / 0.5
+    assert 0.7 <= float(light.min()) < 0.8
+    assert 1.2 < float(light.max()) <= 1.3
+
+
+def test_all_of_them_in_one_run(tiny_run: TinyRun) -> None:
     report, folder = tiny_run(
         "random", dataset="shapes", teacher={"network": "mlp", "batch_size": 12},
+        student={"augment": "crop-flip-light"},
         evaluation={"protocol": "brightness", "images": 6},
     )  # fmt: skip
     assert report.dataset == "shapes"

@@ -12,6 +12,7 @@ from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.guard import hook_report
 from guard_plugins.pipeline.plugin_calls import calling, checked_set
 from guard_plugins.pipeline.stage import Stage, StageOutput
+from guard_plugins.pipeline.students.validation import Validator
 
 SETTINGS = ("method", "ipc", "seed", "device", "dataset", "data_root", "data", "guard", "no_guard", "teacher")
 
@@ -30,14 +31,20 @@ class DistillStage(Stage):
     def do(self, run: RunContext) -> StageOutput:
         """Distil, and check what the method returned."""
         prepared, folder = run.prepared, run.folder
+        validator = Validator(run) if run.config.distill.validate_every else None
         with calling(prepared.plugin, "distill", run=folder.path):
-            task = replace(run.task, teachers=run.results.teachers)
+            task = replace(run.task, teachers=run.results.teachers, validator=validator)
             returned = prepared.method.distill(task, run.results.teacher)
             run.results.distilled = checked_set(prepared.plugin, returned, run.task)
         files = save_distilled(folder.distilled, run.results.distilled, prepared.data.classes)
         save_contact_sheet(folder.contact_sheet, run.results.distilled)
         measured = hook_report(prepared.hook)
-        return StageOutput([*files, folder.contact_sheet], {"hook": measured and measured.model_dump()})
+        notes: dict[str, Any] = {"hook": measured and measured.model_dump()}
+        if validator is not None:
+            notes["validation"] = [found.model_dump() for found in validator.results]
+            if not validator.results:
+                run.task.monitor.say("warning: no loop of the method offered its images, so nothing was validated")
+        return StageOutput([*files, folder.contact_sheet], notes)
 
     def share(self, run: RunContext) -> None:
         """Make this process's items of the method."""

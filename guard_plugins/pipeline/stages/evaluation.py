@@ -14,12 +14,12 @@ class EvaluationStage(Stage):
     """Attacks teacher and students; an interrupted process's finished attacks are kept with the checkpoints."""
 
     name = "evaluation"
-    plugins = ("methods", "datasets", "networks", "recipes", "attacks")
+    plugins = ("methods", "datasets", "networks", "recipes", "augmentations", "attacks")
     memory_option = "--evaluation.batch-size"
 
     def inputs(self, run: RunContext) -> list[Any]:
         """Return what the students and the attacks depend on."""
-        settings = run.config.model_dump(mode="json", exclude={"preset", "plugin"})
+        settings = run.config.model_dump(mode="json", exclude={"preset", "plugin", "distill"})
         return [
             run.ledger.hashes("teacher"),
             run.ledger.hashes("distill"),

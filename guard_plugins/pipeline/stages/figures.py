@@ -15,7 +15,7 @@ class FiguresStage(Stage):
     """Leaves ``figures.safetensors``: adversarial examples and slices through the loss."""
 
     name = "figures"
-    plugins = ("methods", "datasets", "networks", "recipes", "attacks")
+    plugins = ("methods", "datasets", "networks", "recipes", "augmentations", "attacks")
 
     def inputs(self, run: RunContext) -> list[Any]:
         """Return nothing: the pictures are drawn anew whenever the report is."""

@@ -46,4 +46,6 @@ class RelabelStage(Stage):
         """Open the labels on disk."""
         decoded = run.results.distilled.decoded()
         labels = decoded.labels if recipe_of(run.config.student, run.task.recipes).hard else None
-        run.results.stored = StoredLabels(run.folder.labels, decoded.images, run.task.device, labels=labels)
+        run.results.stored = StoredLabels(
+            run.folder.labels, decoded.images, run.task.device, labels=labels, augmentations=run.task.augmentations
+        )

@@ -16,7 +16,7 @@ class ReportStage(Stage):
     """Leaves ``report.json``, ``report.md`` and ``report.html``; its record covers the other stages' files too."""
 
     name = "report"
-    plugins = ("methods", "datasets", "networks", "recipes", "attacks")
+    plugins = ("methods", "datasets", "networks", "recipes", "augmentations", "attacks")
     timed = False  # it holds the times of the others, and cannot hold its own
 
     def inputs(self, run: RunContext) -> list[Any]:
@@ -47,6 +47,7 @@ def _report(run: RunContext) -> Report:
         curvature={kind: found.summary() for kind, found in findings.items()},
         seconds=run.task.monitor.total_seconds(), saves=run.checkpoints.cost(run.task.monitor.seconds),
         skipped=Skipped.of(prepared.data.skipped), learned_from=run.labels,
+        validation=run.ledger.notes("distill").get("validation", []),
         reported={k: v for stage in run.finished for k, v in run.ledger.notes(stage).get("reported", {}).items()},
     )  # fmt: skip
 

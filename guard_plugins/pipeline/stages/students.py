@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from guard_plugins.artifacts.atomic import made
@@ -10,13 +9,11 @@ from guard_plugins.artifacts.distilled import load_pngs
 from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
+from guard_plugins.pipeline.students.labels import Batches, labelled
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.learned import with_learned
 from guard_plugins.training.student import share_students, train_students
-from guard_plugins.training.student_batches import FixedLabelBatches, StudentBatches, online
-
-Batches = Callable[[str], StudentBatches]
-"""From the name of a student's loop to its batches."""
+from guard_plugins.training.student_batches import online
 
 
 class StudentsStage(Stage):
@@ -76,6 +73,4 @@ def _labelled(run: RunContext, task: Task) -> Batches:
     stored = run.results.stored
     if stored is not None:
         return lambda stage: stored
-    if run.labels == "own":
-        return lambda stage: FixedLabelBatches(task, run.results.distilled, stage=stage)
-    return online(task, run.results.distilled, run.labeller())
+    return labelled(run, task, run.results.distilled, run.labeller())

@@ -108,8 +108,9 @@ def _task(config: RunConfig, host: PluginHost, keeper: Keeper) -> Task:
     for note in data.notes:
         monitor.say(f"note: {note}")
     return Task(
-        config, data, Engine(config.device), Seeds(config.seed), monitor, host.networks, keeper, recipes=host.recipes
-    )
+        config, data, Engine(config.device), Seeds(config.seed), monitor, host.networks, keeper, recipes=host.recipes,
+        augmentations=host.augmentations,
+    )  # fmt: skip
 
 
 def _assessed(

@@ -71,7 +71,10 @@ def _stored(
     task: Task, distilled: DistilledSet, path: Path, folder: Path, given: Mapping[str, Any]
 ) -> tuple[StoredLabels, str]:
     decoded, recipe = distilled.decoded(), recipe_of(task.config.student, task.recipes)
-    stored = StoredLabels(folder, decoded.images, task.device, labels=decoded.labels if recipe.hard else None)
+    stored = StoredLabels(
+        folder, decoded.images, task.device, labels=decoded.labels if recipe.hard else None,
+        augmentations=task.augmentations,
+    )  # fmt: skip
     _require_classes(stored.card.classes, task, path)
     if given.get("epochs") not in (None, stored.card.epochs):
         raise ConfigError(

@@ -20,6 +20,8 @@ from guard_plugins.artifacts.ledger import file_hash, fingerprint
 from guard_plugins.data.base import Split
 from guard_plugins.errors import ArtifactError
 from guard_plugins.files import regular
+from guard_plugins.host import Registered
+from guard_plugins.host.discovery import OWN
 from guard_plugins.method import Method
 from guard_plugins.pipeline.preparation import Prepared
 from guard_plugins.runtime.teachers import TeacherSpec
@@ -51,7 +53,19 @@ def key_of(prepared: Prepared, spec: TeacherSpec, device: str) -> str:
         prepared.data.classes,
         _seen(prepared.data.train),
     ]
-    return fingerprint(__version__, torch.__version__, settings, asdict(spec), own, data, device)
+    return fingerprint(
+        __version__, torch.__version__, settings, asdict(spec), own, data, device, *_code(prepared, spec)
+    )
+
+
+def _code(prepared: Prepared, spec: TeacherSpec) -> list[str]:
+    """Return the plugins, with their versions, whose network, data set or augmentation a teacher is made with."""
+    config, host = prepared.config, prepared.host
+    parts: list[Registered[Any]] = [
+        host.networks.registered(spec.network or config.teacher.network), host.datasets.registered(config.dataset),
+        host.augmentations.registered(config.teacher.augment),
+    ]  # fmt: skip
+    return sorted({part.origin for part in parts if part.origin.split()[0] != OWN})
 
 
 def _seen(split: Split) -> str:

@@ -26,6 +26,7 @@ class DM(Method):
     name = "dm"
     summary = "images with the mean embeddings of real ones under random networks (arXiv 2110.04181)"
     rehearsable = True
+    previews = True
     Config: ClassVar[type[MethodConfig]] = DMConfig
     defaults: ClassVar[Mapping[str, Any]] = {"student": {"network": "convnet3", "protocol": "dc"}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -61,14 +62,18 @@ class DM(Method):
         space = self._network(task, "space")  # all networks of the task have the same normalisation
         images = space.normalise(self._start(task, real).to(task.device)).requires_grad_()
         sgd = torch.optim.SGD([images], lr=options.lr, momentum=options.momentum)
-        for step in task.steps("dm", options.iterations, state=LoopState(images=images, sgd=sgd)):
+
+        def made() -> DistilledSet:
+            pixels = space.pixels(images.detach()).clamp(0, 1).cpu()
+            return DistilledSet(pixels, torch.arange(task.classes).repeat_interleave(task.ipc))
+
+        for step in task.steps("dm", options.iterations, state=LoopState(images=images, sgd=sgd), preview=made):
             embedding = Embedding(self._network(task, f"dm/{step.index}"))
             distance = self._distance(task, real, space, embedding, images, step.index)
             (images.grad,) = torch.autograd.grad(distance, [images])
             sgd.step()
             step.log(distance=distance)
-        pixels = space.pixels(images.detach()).clamp(0, 1).cpu()
-        return DistilledSet(pixels, torch.arange(task.classes).repeat_interleave(task.ipc))
+        return made()
 
     def _network(self, task: Task, stage: str) -> Normalised:
         return task.network(self.config.dm.network, stage=stage)

@@ -27,10 +27,12 @@ class EDC(Method):
     name = "edc"
     summary = "layer statistics of several backbones, matched class by class (arXiv 2404.13733)"
     rehearsable = True
+    previews = True
     Config: ClassVar[type[MethodConfig]] = EDCConfig
     defaults: ClassVar[Mapping[str, Any]] = {"student": {"protocol": "edc"}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     labels: ClassVar[Literal["mean"]] = "mean"
+    networks: ClassVar[tuple[str, ...]] = ("edc.backbones",)
     config: EDCConfig
 
     @classmethod
@@ -85,9 +87,9 @@ class EDC(Method):
             backbones.append(Backbone(trained.model, real, kept))
         labels = torch.arange(task.classes).repeat_interleave(task.ipc)
         start = self._start(task, labels).to(task.device)
-        images = recover(task, backbones, start, labels.to(task.device), options)
+        distilled = recover(task, backbones, start, labels.to(task.device), options)
         task.report(backbones=len(backbones))
-        return DistilledSet(images.cpu(), labels)
+        return distilled
 
     def _start(self, task: Task, labels: Tensor) -> Tensor:
         """Return the first iterate in pixels, class by class, shape (N, C, H, W)."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from guard_edc.config import EDCOptions
 from guard_edc.statistics import Inputs, Statistics
-from guard_plugins import LoopState, Normalised, Task
+from guard_plugins import DistilledSet, LoopState, Normalised, Task
 from guard_plugins.data.augment import random_horizontal_flip, random_resized_crop
 
 
@@ -30,8 +30,10 @@ class Backbone:
     kept: Tensor
 
 
-def recover(task: Task, backbones: Sequence[Backbone], start: Tensor, labels: Tensor, options: EDCOptions) -> Tensor:
-    """Return the images after all steps, pixels in [0, 1], of the shape of ``start``.
+def recover(
+    task: Task, backbones: Sequence[Backbone], start: Tensor, labels: Tensor, options: EDCOptions
+) -> DistilledSet:
+    """Return the images after all steps.
 
     Args:
         task: Gives device and progress.
@@ -51,7 +53,11 @@ def recover(task: Task, backbones: Sequence[Backbone], start: Tensor, labels: Te
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, options.iterations)
     kept = {f"kept{number}": backbone.kept for number, backbone in enumerate(backbones)}
     state = LoopState(images=images, smooth=smooth, adam=adam, cosine=cosine, **kept)
-    for step in task.steps("recover", options.iterations, state=state):
+
+    def made() -> DistilledSet:
+        return DistilledSet(space.pixels(images.detach()).clamp(0, 1).cpu(), labels.cpu())
+
+    for step in task.steps("recover", options.iterations, state=state, preview=made):
         parts = losses(backbones[step.index % len(backbones)], images, smooth, labels, options)
         (images.grad,) = torch.autograd.grad(sum(parts.values(), torch.zeros_like(parts["ce"])), [images])
         with torch.no_grad():
@@ -61,7 +67,7 @@ def recover(task: Task, backbones: Sequence[Backbone], start: Tensor, labels: Te
         with torch.no_grad():
             images.clamp_(low, high)
         step.log(**{name: part.detach() for name, part in parts.items()})
-    return space.pixels(images.detach()).clamp(0, 1)
+    return made()
 
 
 def losses(

@@ -31,6 +31,7 @@ class Features(Method):
     name = "features"
     summary = "images matched to real ones in the features of robust networks"
     rehearsable = True
+    previews = True
     Config: ClassVar[type[MethodConfig]] = FeaturesConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: FeaturesConfig
@@ -85,14 +86,18 @@ class Features(Method):
         images = teacher.normalise(first.images.to(task.device)).clone().requires_grad_()
         adam = torch.optim.Adam([images], lr=options.lr, betas=(0.5, 0.9))
         matching = Matching(task, options, embeddings(task), teacher, anchors.to(task.device), first)
-        for step in task.steps("features", options.steps, state=LoopState(images=images, adam=adam)):
+
+        def made() -> DistilledSet:
+            return replace(first, images=teacher.pixels(images.detach()).clamp(0, 1).cpu())
+
+        state = LoopState(images=images, adam=adam)
+        for step in task.steps("features", options.steps, state=state, preview=made):
             adam.param_groups[0]["lr"] = options.lr * (1 + math.cos(math.pi * step.index / options.steps)) / 2
             step.log(distance=matching.differentiate(images, step.index))
             adam.step()
             with torch.no_grad():
                 images.copy_(teacher.normalise(teacher.pixels(images).clamp(0, 1)))
-        pixels = teacher.pixels(images.detach()).clamp(0, 1).cpu()
-        return replace(first, images=pixels)
+        return made()
 
     def _needed(self, task: Task) -> int:
         return task.ipc * self.config.features.formation**2

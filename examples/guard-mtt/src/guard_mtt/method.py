@@ -32,6 +32,7 @@ class MTT(Method):
     name = "mtt"
     summary = "images that lead a student along experts' trajectories (arXiv 2203.11932, 2310.05773)"
     rehearsable = True
+    previews = True
     Config: ClassVar[type[MethodConfig]] = MTTConfig
     defaults: ClassVar[Mapping[str, Any]] = {"teacher": {"network": "convnet3"}, "student": {"protocol": "mtt"}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
@@ -111,7 +112,12 @@ class MTT(Method):
         sgd = torch.optim.SGD(parameters, momentum=options.momentum)
         moved = [images, rate, *([labels] if learned else [])]
         state = LoopState(images=images, rate=rate, labels=labels, sgd=sgd)
-        for step in task.steps("mtt", options.iterations, state=state):
+
+        def made() -> DistilledSet:
+            pixels = teacher.pixels(images.detach()).clamp(0, 1).cpu()
+            return DistilledSet(pixels, classes, labels.detach().cpu().clone(), student_lr=float(rate.detach()))
+
+        for step in task.steps("mtt", options.iterations, state=state, preview=made):
             begin, target = self._drawn(task, step.index)
             targets = F.softmax(labels, dim=1) if learned else labels
             distance = trajectory_distance(
@@ -126,8 +132,7 @@ class MTT(Method):
                 rate.clamp_(min=LEAST_RATE)
             step.log(distance=distance.detach(), rate=rate.detach())
         task.report(experts=options.experts, student_rate=rate)
-        made = teacher.pixels(images.detach()).clamp(0, 1).cpu()
-        return DistilledSet(made, classes, labels.detach().cpu(), student_lr=float(rate.detach()))
+        return made()
 
     def _drawn(self, task: Task, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return weights and buffers of a random expert at a random epoch and some epochs later, on the device."""
