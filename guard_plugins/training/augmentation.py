@@ -15,6 +15,7 @@ from guard_plugins.config.schema import Augment
 from guard_plugins.data.augment import crop_and_resize, draw_offsets, flip, shift
 from guard_plugins.data.boxes import Boxes, draw_boxes
 from guard_plugins.data.mixing import Mix, draw_cutmix, draw_mixup
+from guard_plugins.training.parts import ALL, Rows
 from guard_plugins.training.recipes import Recipe
 
 
@@ -37,6 +38,10 @@ class View(NamedTuple):
         elif self.window is not None:
             images = crop_and_resize(images, Boxes(*self.window.unbind(1)))
         return images if self.flipped is None else flip(images, self.flipped)
+
+    def part(self, rows: Rows) -> View:
+        """Return the views of some of the images."""
+        return View(*(None if drawn is None else rows.take(drawn) for drawn in self))
 
 
 def draw_view(name: Augment, count: int, size: tuple[int, int]) -> View:
@@ -63,11 +68,12 @@ def largest_offset(size: tuple[int, int]) -> int:
     return max(size[1] // 8, 1)
 
 
-def augmentation(name: Augment) -> Callable[[Tensor], Tensor]:
-    """Return the augmentation of a batch (B, C, H, W) called ``name``, see :func:`draw_view`."""
+def augmentation(name: Augment, rows: Rows = ALL) -> Callable[[Tensor], Tensor]:
+    """Return the augmentation of a batch (B, C, H, W), or of its ``rows``, called ``name``, see :func:`draw_view`."""
 
     def augment(images: Tensor) -> Tensor:
-        return draw_view(name, len(images), (images.shape[-2], images.shape[-1])).of(images)
+        count = len(images) if rows.of == 1 else rows.total
+        return draw_view(name, count, (images.shape[-2], images.shape[-1])).part(rows).of(images)
 
     return augment
 

@@ -95,11 +95,30 @@ class Ranks:
             GuardError: If another process failed or is gone.
             StoppedError: If a process was asked to stop.
         """
-        order = Order(self.stage, str(self.folder), names[0], missing)
+        with self._ordered(Order(self.stage, str(self.folder), names[0], missing)) as order:
+            yield order.numbers(self.rank, self.size)
+
+    @contextlib.contextmanager
+    def joining(self, number: int, inputs: str) -> Iterator[None]:
+        """Have all other ranks do one piece of work together with this one; on leaving, it is done or failed.
+
+        Args:
+            number: Which of the stage's pieces it is.
+            inputs: The fingerprint of what it depends on.
+
+        Raises:
+            GuardError: If another process failed or is gone.
+            StoppedError: If a process was asked to stop.
+        """
+        with self._ordered(Order(self.stage, str(self.folder), "", [number], inputs)):
+            yield
+
+    @contextlib.contextmanager
+    def _ordered(self, order: Order) -> Iterator[Order]:
         self._orders += 1
         self._store.set(f"order/{self._orders}", order.as_text())
         try:
-            yield order.numbers(self.rank, self.size)
+            yield order
         except Exception as error:
             self.fail(error)
             self._wait_for_answers()
@@ -107,6 +126,12 @@ class Ranks:
         self._wait_for_answers()
         self._look()
         self.stop.check()
+
+    def store_of_order(self) -> Any:
+        """Return a store that all ranks share for the order at work, with nothing in it."""
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        return PrefixStore(f"order/{self._orders}/store", self._store)
 
     def orders(self) -> Iterator[Order]:
         """Yield what the first process deals to this one, until the run is over.
@@ -127,9 +152,12 @@ class Ranks:
 
     def fail(self, error: BaseException) -> None:
         """Stop all ranks because of an error; the first error of all counts. A stop is no error."""
+        if self.stop.number is None:
+            self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
         with contextlib.suppress(RuntimeError):  # the store may be gone as well
-            if self.stop.number is None:
-                self._store.compare_set("failed", "", told(error, self.name))
+            self._store.compare_set("failed", "", told(error, self.name))
 
     def close(self, error: BaseException | None) -> None:
         """End the run, of whose processes this is the first.
@@ -193,7 +221,7 @@ class Ranks:
                         )  # fmt: skip
             except LostError as error:
                 self.stop.error = error
-                self.fail(error)
+                self._tell(error)  # a launcher sends the others a signal as soon as one is gone
                 return
             except RuntimeError as error:
                 self.stop.error = LostError(
