@@ -92,8 +92,8 @@ def in_parts(model: nn.Module, team: Team | None, batchnorm: Literal["global", "
     if team is None:
         yield model
         return
+    require_parts(model, batchnorm)
     if batchnorm == "global":
-        require_global(model)
         make_batchnorm_global(model, team)
     try:
         yield InParts(model, team)
@@ -101,13 +101,18 @@ def in_parts(model: nn.Module, team: Team | None, batchnorm: Literal["global", "
         make_batchnorm_local(model)
 
 
-def require_global(model: nn.Module) -> None:
-    """Return if all BatchNorm of a model can take statistics of the whole batch.
+def require_parts(model: nn.Module, batchnorm: Literal["global", "local"]) -> None:
+    """Return if the BatchNorm of a model can do what is asked.
 
     Raises:
-        ConfigError: If it cannot.
+        ConfigError: If a layer cannot take statistics of the whole batch, or if ``local`` has nothing to act on.
     """
-    others = not_made_global(model)
+    if batchnorm == "local" and not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        raise ConfigError(
+            "--teacher.batchnorm local would do nothing: the teacher's network has no BatchNorm",
+            do="Leave it out, or choose another network (--teacher.network).",
+        )
+    others = not_made_global(model) if batchnorm == "global" else []
     if others:
         raise ConfigError(
             "The teacher's network has layers that know one process's part of a batch only (--teacher.batchnorm)",

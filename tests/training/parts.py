@@ -25,7 +25,7 @@ from guard_plugins.runtime.task import Task
 from guard_plugins.training.teacher import train_supervised
 from tests.curvature.worlds import changes, small_net
 
-H = 2.0
+H = 4.0
 """So long that the wavy loss rises along z for one part of a batch and falls for another."""
 HOOKS: dict[str, dict[str, Any]] = {
     "weight 1": {"weight": 1.0}, "weight 2": {"weight": 2.0}, "every 2": {"weight": 4.0, "every": 2},
@@ -61,12 +61,13 @@ class Wavy(nn.Module):
         self.double()
 
     def forward(self, x: Tensor) -> Tensor:
-        return 2 * torch.cos(4 * self.net(x))
+        out = self.net(x)
+        return out + torch.cos(4 * out)
 
 
 def task_of(steps: int, *, batch: int, team: Team | None, folder: Any = None, **teacher: Any) -> Task:
     """Return the task of a teacher that is trained for some steps."""
-    options = {"epochs": 1, "batch_size": batch, "lr": 0.01, "augment": "crop-flip", **teacher}
+    options = {"epochs": 1, "batch_size": batch, "lr": 0.002, "augment": "crop-flip", **teacher}
     local = options.pop("batchnorm", "global")
     config = configure("sre2l", dataset="digits", ipc=1, device="cpu", teacher=options)
     config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"batchnorm": local})})

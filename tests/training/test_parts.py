@@ -17,7 +17,7 @@ from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.team import Team
 from guard_plugins.runtime.signals import StopRequest
 from guard_plugins.runtime.world import World
-from guard_plugins.training.parts import ALL, Rows, require_global
+from guard_plugins.training.parts import ALL, Rows, require_parts
 from tests.training.parts import HOOKS, RIVALS, gap
 
 
@@ -68,7 +68,10 @@ def test_layers_that_know_one_part_only_are_refused() -> None:
     class Own(nn.BatchNorm2d):
         """A plugin's."""
 
-    require_global(nn.Sequential(nn.BatchNorm2d(2), nn.GroupNorm(1, 2)))
+    require_parts(nn.Sequential(nn.BatchNorm2d(2), nn.GroupNorm(1, 2)), "global")
+    require_parts(nn.Sequential(Own(2)), "local")
     with pytest.raises(ConfigError, match="one process's part of a batch only") as caught:
-        require_global(nn.Sequential(nn.BatchNorm2d(2), Own(2)))
+        require_parts(nn.Sequential(nn.BatchNorm2d(2), Own(2)), "global")
     assert caught.value.seen == "1"
+    with pytest.raises(ConfigError, match="has no BatchNorm"):
+        require_parts(nn.Sequential(nn.GroupNorm(1, 2)), "local")

@@ -6,6 +6,7 @@ In several processes, all train it together, and the first writes it.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +24,39 @@ from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.guard import hook_report
 from guard_plugins.pipeline.plugin_calls import calling
-from guard_plugins.pipeline.preparation import build_method
+from guard_plugins.pipeline.preparation import Prepared, build_method
 from guard_plugins.pipeline.teacher_file import card_of
 from guard_plugins.pipeline.teachers.cache import TeacherCache, key_of
 from guard_plugins.pipeline.teachers.declared import config_for, task_for
+from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.team import Team
 from guard_plugins.runtime.task import Task
-from guard_plugins.runtime.teachers import Snapshots, TrainedTeacher
+from guard_plugins.runtime.teachers import Snapshots, TeacherSpec, TrainedTeacher
+from guard_plugins.training.parts import require_parts
+
+
+def in_company(prepared: Prepared, spec: TeacherSpec, processes: int) -> bool:
+    """Return whether several processes train a teacher: the host's loop, on batches with an image for each of them."""
+    own = prepared.plugin.value.train_teacher is not Method.train_teacher
+    size = min(config_for(prepared.config, spec).teacher.batch_size, len(prepared.data.train))
+    return not own and size >= processes > 1
+
+
+def require_team(prepared: Prepared, processes: int) -> None:
+    """Return if several processes can train the teachers as asked, before anything is written.
+
+    Raises:
+        ConfigError: If a network has layers that cannot, or none that ``--teacher.batchnorm local`` is for.
+    """
+    if prepared.config.teacher.path is not None:
+        return
+    task = prepared.task(Monitor(quiet=True), Keeper(Checkpoints(None, every=math.inf)))
+    for spec in prepared.teachers:
+        if in_company(prepared, spec, processes):
+            require_parts(task_for(task, spec).network(stage="teacher"), prepared.config.teacher.batchnorm)
 
 
 class Training:
@@ -153,10 +178,7 @@ class Training:
             yield team
 
     def _together(self, ranks: Ranks) -> bool:
-        """Return whether the host's own loop trains it, on batches that have an image for each process."""
-        own = self._run.prepared.plugin.value.train_teacher is not Method.train_teacher
-        size = min(self._task.config.teacher.batch_size, len(self._task.data.train))
-        return not own and size >= ranks.size
+        return in_company(self._run.prepared, self._spec, ranks.size)
 
     def _keep(self, epoch: int, weights: dict[str, Tensor]) -> None:
         made(self.snapshots[epoch].parent)

@@ -100,15 +100,11 @@ class Ranks:
 
     @contextlib.contextmanager
     def joining(self, number: int, inputs: str) -> Iterator[None]:
-        """Have all other ranks do one piece of work together with this one; on leaving, it is done or failed.
+        """Have all ranks do the stage's piece of work ``number`` together; errors are those of :meth:`dealing`.
 
         Args:
             number: Which of the stage's pieces it is.
             inputs: The fingerprint of what it depends on.
-
-        Raises:
-            GuardError: If another process failed or is gone.
-            StoppedError: If a process was asked to stop.
         """
         with self._ordered(Order(self.stage, str(self.folder), "", [number], inputs)):
             yield
@@ -127,11 +123,10 @@ class Ranks:
         self._look()
         self.stop.check()
 
-    def store_of_order(self) -> Any:
-        """Return a store that all ranks share for the order at work, with nothing in it."""
-        from torch.distributed.distributed_c10d import PrefixStore
-
-        return PrefixStore(f"order/{self._orders}/store", self._store)
+    @property
+    def at_work(self) -> tuple[Any, str]:
+        """The store of all ranks, and a prefix of keys for the order at work."""
+        return self._store, f"order/{self._orders}/"
 
     def orders(self) -> Iterator[Order]:
         """Yield what the first process deals to this one, until the run is over.
@@ -160,11 +155,7 @@ class Ranks:
             self._store.compare_set("failed", "", told(error, self.name))
 
     def close(self, error: BaseException | None) -> None:
-        """End the run, of whose processes this is the first.
-
-        Args:
-            error: What all are to end with.
-        """
+        """End the run, of whose processes this is the first; all end with the error, where there is one."""
         with contextlib.suppress(RuntimeError):
             self._look()
             if error is not None:

@@ -43,7 +43,7 @@ class Team:
         from torch.distributed.distributed_c10d import PrefixStore
 
         self.rank, self.size, self._stop = ranks.rank, ranks.size, ranks.stop
-        store = ranks.store_of_order()
+        store = PrefixStore(ranks.at_work[1], ranks.at_work[0])
         self._largest = AllreduceOptions()
         self._largest.reduceOp = ReduceOp.MAX
         self._gloo: Any = ProcessGroupGloo(PrefixStore("gloo", store), self.rank, self.size, TIMEOUT)
