@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ from tests.pipeline.launch import launched
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-OPTIONS = """--method sre2l --dataset digits --device cpu --ipc 1 --teacher.network convnet3-bn --data.train-per-class 20
---teacher.epochs 12 --teacher.batch-size 40 --stop-after teacher --checkpoint-every 0.01"""
+OPTIONS = """--method sre2l --dataset digits --device cpu --ipc 1 --teacher.network convnet3-bn
+--data.train-per-class 20 --teacher.epochs 12 --teacher.batch-size 40 --stop-after teacher --checkpoint-every 0.01"""
 LONG = OPTIONS.split()
 RESUMED = ["--stop-after", "teacher", "--checkpoint-every", "0.01"]
 
@@ -44,28 +43,25 @@ def saved(run: Path) -> list[Path]:
     return list(run.glob("checkpoints/teacher-*.safetensors"))
 
 
-def ended(tmp_path: Path, kill: signal.Signals, rank: int) -> tuple[list[int], list[str], float]:
+def ended(tmp_path: Path, kill: signal.Signals, rank: int) -> tuple[list[int], list[str]]:
     """Begin a run with two processes, and send one a signal once a state of the teacher is saved."""
     run = tmp_path / "run"
     with launched(tmp_path / "first", 2, *LONG, "--output", str(run)) as processes:
         processes.until(lambda: bool(saved(run)))
-        began = time.monotonic()
         processes.processes[rank].send_signal(kill)
         if kill == signal.SIGKILL:
             processes.processes[rank].wait()  # as a launcher does at once
-        codes = processes.codes()
-        return codes, processes.said(), time.monotonic() - began
+        return processes.codes(), processes.said()
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_one_stops_all_and_the_same_number_ends_with_the_same_teacher(
     rank: int, tmp_path: Path, whole: str
 ) -> None:
-    codes, said, seconds = ended(tmp_path, signal.SIGTERM, rank)
+    codes, said = ended(tmp_path, signal.SIGTERM, rank)
     assert codes == [128 + signal.SIGTERM] * 2, said
-    assert "Stopped by SIGTERM" in said[0]
+    assert "Stopped. Continue with: guard-run --resume" in said[0]
     assert len(saved(tmp_path / "run")) == 1
-    assert seconds < 60
     with launched(tmp_path / "second", 2, "--resume", str(tmp_path / "run"), *RESUMED) as processes:
         assert processes.codes() == [0, 0], processes.said()
     assert file_hash(tmp_path / "run" / "teacher.safetensors") == whole
@@ -73,7 +69,7 @@ def test_a_signal_to_one_stops_all_and_the_same_number_ends_with_the_same_teache
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_is_named_and_any_number_goes_on(rank: int, tmp_path: Path, whole: str) -> None:
-    codes, said, _ = ended(tmp_path, signal.SIGKILL, rank)
+    codes, said = ended(tmp_path, signal.SIGKILL, rank)
     assert (codes[rank], codes[1 - rank]) == (-signal.SIGKILL, 75)
     assert f"Process {rank} of 2 left the run" in said[1 - rank]
     for size in (1, 2, 3):
