@@ -30,6 +30,8 @@ class TeacherCard(BaseModel):
         training: Its objective (``plain`` or a rival of the hook).
         guard: Settings of the curvature hook it was trained under, or None.
         hook: What the hook measured during training, or None.
+        processes: How many processes trained it together, to its end.
+        batchnorm: Whether BatchNorm had statistics of the whole batch (``global``) or of each process's part.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,12 @@ class TeacherCard(BaseModel):
     training: str = "plain"
     guard: dict[str, Any] | None = None
     hook: HookReport | None = None
+    processes: int = 1
+    batchnorm: str = "global"
+
+    def as_json(self) -> str:
+        """Return the card as JSON; what is only known of several processes is left out for one."""
+        return self.model_dump_json(exclude={"processes", "batchnorm"} if self.processes == 1 else set())
 
 
 def write_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
@@ -58,7 +66,7 @@ def write_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
             seen=f"{len(bad)} of {len(tensors)} tensors, such as {bad[0]}",
             do="Lower --teacher.lr, or the weight of the curvature term (--guard.weight).",
         )
-    write_tensors(path, tensors, {"format": "pt", "teacher": card.model_dump_json()})
+    write_tensors(path, tensors, {"format": "pt", "teacher": card.as_json()})
 
 
 def teacher_file(path: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -23,6 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    # Of several processes, the first prints.
+    with contextlib.redirect_stdout(io.StringIO()) if World.of().rank else contextlib.nullcontext():
+        return _do(arguments)
+
+
+def _do(arguments: Sequence[str]) -> int:
     if "--version" in arguments:
         sys.stdout.write(f"guard-run {__version__}\n")
         return 0

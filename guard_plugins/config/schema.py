@@ -95,6 +95,11 @@ class TeacherConfig(ForeignWeights):
         description="none, crop (random, after padding by 1/8 of the width), crop-flip, resized-crop-flip (a random "
         "box, enlarged), or one from a plugin",
     )
+    batchnorm: Literal["global", "local"] = Field(
+        "global",
+        description="BatchNorm in several processes (torchrun). global: it takes the statistics of the whole batch, as "
+        "in one process. local: those of each process's part of it, which is another network",
+    )
     training: Literal["plain", "fgsm-rs", "pgd", "trades", "gradient-norm"] = Field(
         "plain", description="plain (under the hook, unless --no-guard) or a rival of the hook, which replaces it"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.nn.utils import parametrize
 from guard_plugins.curvature import messages
 from guard_plugins.curvature.backward_call import filled
 from guard_plugins.curvature.penalty import Outcome, gradient_term
-from guard_plugins.curvature.processes import absolute, group_of
+from guard_plugins.curvature.processes import absolute, group_of, mean_over, outcome_over
 from guard_plugins.curvature.regularised_pass import Pass
 from guard_plugins.curvature.replay import differentiating
 from guard_plugins.curvature.wrappers import is_compiled, is_ddp
@@ -22,7 +23,8 @@ from guard_plugins.errors import HookError
 
 def deliver(step: Pass) -> Outcome:
     """Deliver the gradients of the objective where the loop asked for them."""
-    return deliver_in_one_pass(step) if _must_meet(step) else deliver_apart(step)
+    group = group_of(step.replay.modules())
+    return outcome_over(group, deliver_in_one_pass(step, group) if _must_meet(step) else deliver_apart(step, group))
 
 
 def _must_meet(step: Pass) -> bool:
@@ -37,7 +39,7 @@ def _must_meet(step: Pass) -> bool:
     return watched or step.call.create or shared or any(map(is_ddp, step.replay.modules()))
 
 
-def deliver_apart(step: Pass) -> Outcome:
+def deliver_apart(step: Pass, group: Any) -> Outcome:
     """Deliver the gradients of ℓ̄ + w|ℓ̄⁺ − ℓ̄| as (1 − w·s)∇ℓ̄ + w·s·∇ℓ̄⁺, where s is the sign of the difference.
 
     s = 1 is assumed until it is known, since z points uphill; where it turns out otherwise, what is missing
@@ -48,14 +50,14 @@ def deliver_apart(step: Pass) -> Outcome:
     norms = step.norms(gradients)
     displaced = step.replay.run(step.displaced(gradients, norms), step.keep)
     difference = displaced.detach() - step.replay.value.detach()
-    sign = difference.sign()
+    sign = mean_over(group, difference).sign()
     step.call.deliver(displaced, step.options.weight * sign)
     # read only now: an accelerator has the whole backward pass queued by then
     actual = sign.item()
     if actual in (-1.0, 0.0):
         clean = step.replay.run([x.detach() for x in step.replay.leaves()], step.keep)
         step.call.deliver(clean, step.options.weight * (1 - actual))
-    return step.outcome(difference=difference, term=difference.abs(), norms=norms)
+    return step.outcome(difference=difference, term=sign * difference, norms=norms)
 
 
 def _clean_pass(step: Pass) -> list[Tensor]:
@@ -76,7 +78,7 @@ class _Base:
     gradients: list[Tensor]
 
 
-def deliver_in_one_pass(step: Pass) -> Outcome:
+def deliver_in_one_pass(step: Pass, group: Any) -> Outcome:
     """Deliver the gradients of ℓ̄ + weight · term; every penalty and ``norm_stats`` can go this way."""
     running, double = step.options.norm_stats == "running", step.options.penalty == "gradient"
     own_graph = not _graph_is_off_limits(step)
@@ -92,10 +94,7 @@ def deliver_in_one_pass(step: Pass) -> Outcome:
     displaced = step.replay.run(moved, step.keep, evaluation=running)
     difference = displaced - here
     with _differentiating_twice(double):
-        if double:
-            term = _gradient_term(step, displaced, moved, base)
-        else:
-            term = absolute(difference, group_of(step.replay.modules()))
+        term = _gradient_term(step, displaced, moved, base) if double else absolute(difference, group)
         step.call.deliver(step.replay.value + step.options.weight * term, 1.0, retain=step.call.retain)
     return step.outcome(difference=difference, term=term, norms=norms)
 

@@ -15,7 +15,7 @@ from guard_plugins.curvature.backward_call import filled
 from guard_plugins.curvature.counters import Paces, Tally
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.penalty import Outcome, curvature
-from guard_plugins.curvature.processes import absolute, group_of, squared
+from guard_plugins.curvature.processes import absolute, group_of, outcome_over, squared
 from guard_plugins.curvature.snapshots import (
     Attributes,
     Buffers,
@@ -210,4 +210,4 @@ class _Evaluation:
         slope = norms.mean() if self.form.per_sample else norms.sum()
         h = sum(lengths) / len(lengths)
         kappa = curvature(difference.detach(), h * slope, h)
-        return Outcome(self.losses.detach().mean(), term.detach(), slope, kappa)
+        return outcome_over(self.group, Outcome(self.losses.detach().mean(), term.detach(), slope, kappa))

@@ -19,6 +19,7 @@ from guard_plugins.config.section import ForeignWeights
 from guard_plugins.data.base import DataSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method
+from guard_plugins.runtime.world import World
 from guard_plugins.training.recipes import Recipe
 
 Path = tuple[str, ...]
@@ -115,6 +116,9 @@ def _of_teacher(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
     if method.uses_teacher and config.teacher.path is None:
         for name in ForeignWeights.model_fields:
             yield Idle(("teacher", name), "it is for weights of another code base (--teacher)", ("teacher", "path"))
+        if World.of().size == 1:
+            why = "one process has the whole of every batch"
+            yield Idle(("teacher", "batchnorm"), why, do="Leave it out, or start several processes (docs/scale.md).")
     names, why, cause = _idle_of_teacher(config, method)
     for name in names:
         if f"teacher.{name}" not in (method.reads or ()):
@@ -134,7 +138,7 @@ def _idle_of_teacher(config: RunConfig, method: type[Method]) -> tuple[list[str]
         return [name for name in names if name not in kept], "the teacher is given (--teacher)", ("teacher", "path")
     if method.train_teacher is not Method.train_teacher:
         own = (
-            ["training", *objective]
+            ["training", "batchnorm", *objective]
             if method.reads is None
             else [name for name in names if name not in ("path", "cache")]
         )

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from guard_plugins.data.augment import Augmentation, View, Whole
 from guard_plugins.data.mixing import Mix, mix
-from guard_plugins.errors import DamagedError
+from guard_plugins.errors import ArtifactError, DamagedError
 from guard_plugins.labels.shard import Card, read_card, read_shard
 from guard_plugins.training.augmentation import BUILT_IN, Augmenter
 from guard_plugins.training.student_batches import StudentBatch, gathered, placed

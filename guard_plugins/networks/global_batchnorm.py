@@ -11,6 +11,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from guard_plugins.curvature.processes import add_over
+
 
 class _Sum(torch.autograd.Function):
     """The sum over all processes; its gradient is the sum of their gradients, so it can be differentiated again."""
@@ -19,7 +21,7 @@ class _Sum(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
         ctx.group = group
         total = x.detach().clone()
-        torch.distributed.all_reduce(total, group=group)
+        add_over(group, total)
         return total
 
     @staticmethod
@@ -34,7 +36,8 @@ class _Global(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return normalised activations of the shape of ``x``, (B, C, ...)."""
-        if not self.training or not torch.distributed.is_initialized():
+        alone = self.process_group is None and not torch.distributed.is_initialized()
+        if not self.training or alone:
             return super().forward(x)
         self._check_input_dim(x)
         dims, shape = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
@@ -95,3 +98,22 @@ def make_batchnorm_global(model: nn.Module, process_group: Any = None) -> nn.Mod
             module.__class__ = GLOBAL[type(module)]
             module.process_group = process_group
     return model
+
+
+def make_batchnorm_local(model: nn.Module) -> None:
+    """Undo :func:`make_batchnorm_global`: the layers are PyTorch's again, with the weights and buffers they have."""
+    known: dict[type[nn.Module], type[nn.Module]] = {kind: plain for plain, kind in GLOBAL.items()}
+    for module in model.modules():
+        if type(module) in known:
+            module.__dict__.pop("process_group", None)
+            module.__class__ = known[type(module)]
+
+
+def not_made_global(model: nn.Module) -> list[str]:
+    """Return the names of layers that normalise by the batch and that :func:`make_batchnorm_global` leaves as they are.
+
+    These are layers of other classes, such as PyTorch's SyncBatchNorm or one of a plugin.
+    """
+    kinds = (nn.modules.batchnorm._BatchNorm,)
+    known = {*GLOBAL, *GLOBAL.values()}
+    return [name for name, module in model.named_modules() if isinstance(module, kinds) and type(module) not in known]

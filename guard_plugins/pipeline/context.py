@@ -23,7 +23,7 @@ from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.preparation import Prepared
 from guard_plugins.pipeline.teacher_file import card_of
-from guard_plugins.pipeline.teachers.declared import config_for
+from guard_plugins.pipeline.teachers.declared import config_for, fingerprinted
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
@@ -136,7 +136,7 @@ class RunContext:
 
     def settings(self, *names: str) -> dict[str, Any]:
         """Return these parts of the configuration, as a fingerprint takes them."""
-        return self.config.model_dump(mode="json", include=set(names))
+        return fingerprinted(self.config, names)
 
     def origins(self, kinds: Collection[str]) -> list[str]:
         """Return the plugins that bring the run's parts of these kinds, with their versions."""

@@ -28,6 +28,7 @@ from guard_plugins.pipeline.runner import do_stages, restored
 from guard_plugins.pipeline.shares import require_no_shares
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.pipeline.students.validation import require_one_process
+from guard_plugins.pipeline.teachers.training import require_team
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.monitor import Callback
 from guard_plugins.runtime.seeds import preserved_streams
@@ -124,6 +125,7 @@ def start(
     with preserved_streams(), repeatable():
         prepared = prepare(config, host_of(config))
         if ranks is not None:
+            require_team(prepared, ranks.size)
             ranks.ready(settings_of(config))
         if resumed is not None:
             return _work(prepared, RunFolder(resumed), until, level, callbacks, ranks)

@@ -18,7 +18,10 @@ from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, build_method, prepare
 from guard_plugins.pipeline.run import Done, settings_of, start
 from guard_plugins.pipeline.shares import make_share
+from guard_plugins.pipeline.stages.teacher import TeacherStage
+from guard_plugins.pipeline.teachers.training import Training
 from guard_plugins.runtime.engine import repeatable
+from guard_plugins.runtime.memory import memory_asked_by
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.sharing.meeting import joined
 from guard_plugins.runtime.sharing.ranks import Ranks
@@ -93,11 +96,17 @@ def _failing_together(ranks: Ranks) -> Iterator[None]:
 
 
 def _obey(ranks: Ranks, prepared: Prepared, order: Order) -> None:
-    """Make this rank's items of an order, with a method that knows nothing of earlier ones."""
+    """Make this rank's items of an order, or train a teacher along; the method knows nothing of earlier orders."""
     method, hook = build_method(prepared.config, prepared.host)
     share = order.portion(ranks.rank, ranks.size)
     fresh = replace(prepared, method=method, hook=hook)
-    make_share(RunContext.start(fresh, RunFolder(Path(order.folder)), ranks.stop, share=share), order.stage)
+    run = RunContext.start(fresh, RunFolder(Path(order.folder)), ranks.stop, share=share)
+    if not order.inputs:
+        make_share(run, order.stage)
+        return
+    run.checkpoints.inputs = order.inputs
+    with memory_asked_by(TeacherStage.memory_option):
+        Training(run, order.missing[0]).along(ranks)
 
 
 @contextlib.contextmanager

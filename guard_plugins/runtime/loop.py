@@ -17,6 +17,7 @@ from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.shares import Portion, Share
+from guard_plugins.runtime.sharing.team import Team
 from guard_plugins.runtime.signals import StopRequest
 
 NUMBERS: Final = "numbers:reported"
@@ -116,6 +117,7 @@ class Keeper:
         keepsakes: Files and numbers of the method's own; in memory where nothing else is given.
         share: The items that this process makes; all where None.
         ranks: In the first of several processes of a run: all of them, to which items are dealt.
+        team: In each of several processes that train a model together: all of them.
     """
 
     checkpoints: Checkpoints
@@ -124,14 +126,18 @@ class Keeper:
     keepsakes: Keepsakes = field(default_factory=lambda: Keepsakes(None, Checkpoints(None, every=math.inf)))
     share: Share | Portion | None = None
     ranks: Ranks | None = None
+    team: Team | None = None
 
     def begin(self, loop: str, state: LoopState) -> int:
         """Take over the saved state of a loop, if there is one, and return the number of steps it has done.
 
         Raises:
             DamagedError: If the state is damaged or does not fit.
+            GuardError: If the processes of a team do not find the same.
         """
         saved = self.checkpoints.load(loop)
+        if self.team is not None:
+            self.team.require_same(0 if saved is None else saved[0])
         if saved is None:
             return 0
         done, captured = saved
@@ -142,15 +148,21 @@ class Keeper:
         return done
 
     def after(self, loop: str, done: int, state: LoopState, *, last: bool) -> None:
-        """Save the state where the cadence, the loop's end or a stop signal asks for it.
+        """Save the state where the cadence, the loop's end or a stop signal asks for it; of a team, the first does.
 
         Raises:
-            StoppedError: If the run was asked to stop; the state is saved.
+            StoppedError: If the run was asked to stop; the state is saved. Of a team, all end after the same step.
         """
+        asked, saves = self.stop.asked, True
+        if self.team is not None:  # a signal that came just now is agreed on after the next step
+            number = self.team.agreed(self.stop.number)
+            self.stop.number = number or self.stop.number
+            asked, saves = number is not None or self.stop.error is not None, self.team.rank == 0
         ended = last and self.checkpoints.needs_end(loop)
-        if ended or self.checkpoints.due or self.stop.asked:
+        if saves and (ended or self.checkpoints.due or asked):
             self.keep(loop, done, state)
-        self.stop.check()
+        if asked or self.team is None:
+            self.stop.check()
 
     def keep(self, loop: str, done: int, state: LoopState) -> None:
         """Save the state after ``done`` steps."""
@@ -228,9 +240,10 @@ def _begun(stage: str, total: int, state: LoopState, monitor: Monitor, keeper: K
     start = keeper.begin(stage, state)
     if start > total:
         raise keeper.checkpoints.unusable(stage, f"{start} steps are done of {total}")
-    if start < total and keeper.ranks is not None and not keeper.checkpoints.is_item(stage):
+    apart = start < total and keeper.team is None and not keeper.checkpoints.is_item(stage)
+    if apart and keeper.ranks is not None:
         monitor.say(f"{stage} is one piece of work: the first process does it, and the others wait")
-    if start < total and keeper.share is not None and not keeper.checkpoints.is_item(stage):
+    if apart and keeper.share is not None:
         raise ConfigError(
             f"The loop {stage} is no item of its stage, so it cannot be shared (--shard)",
             seen=f"{start} of {total} steps are done", do="Let one process finish the stage: guard-run --resume RUN.",

@@ -22,6 +22,7 @@ from guard_plugins.data.augment import (
 from guard_plugins.data.mixing import Mix, draw_cutmix, draw_mixup
 from guard_plugins.errors import GuardError, PluginError
 from guard_plugins.runtime.memory import out_of_memory
+from guard_plugins.training.parts import ALL, Rows
 from guard_plugins.training.recipes import Recipe
 
 BUILT_IN: Final[Mapping[str, type[Augmentation]]] = MappingProxyType(
@@ -139,12 +140,16 @@ def augmenter(name: str, others: Mapping[str, type[Any]] = MappingProxyType({}))
     return Augmenter(BUILT_IN.get(name) or others[name])
 
 
-def augmentation(name: str, others: Mapping[str, type[Any]] = MappingProxyType({})) -> Callable[[Tensor], Tensor]:
-    """Return a function that augments a batch (B, C, H, W), see :func:`augmenter`."""
+def augmentation(
+    name: str, others: Mapping[str, type[Any]] = MappingProxyType({}), rows: Rows = ALL
+) -> Callable[[Tensor], Tensor]:
+    """Return a function that augments a batch (B, C, H, W), or those ``rows`` of it, see :func:`augmenter`."""
     named = augmenter(name, others)
 
     def augment(images: Tensor) -> Tensor:
-        return named.apply(images, named.draw(len(images), (images.shape[-2], images.shape[-1])))
+        count = len(images) if rows.of == 1 else rows.total
+        view = named.draw(count, (images.shape[-2], images.shape[-1]))
+        return named.apply(images, View(*(None if drawn is None else rows.take(drawn) for drawn in view)))
 
     return augment
 

@@ -10,12 +10,15 @@ from guard_plugins.runtime.task import Task
 from guard_plugins.training.augmentation import augmentation
 from guard_plugins.training.batches import EpochBatches
 from guard_plugins.training.objectives import objective
+from guard_plugins.training.parts import Rows, in_parts, share_gradients, share_statistics
 from guard_plugins.training.read_ahead import ReadAhead
 from guard_plugins.training.schedules import learning_rate
 
 
 def train_supervised(task: Task, model: nn.Module) -> None:
     """Train ``model`` (pixels in, logits out) on the task's training split, in place, and leave it in eval mode.
+
+    In a team, every process has a part of each batch, and all end with the same weights.
 
     Args:
         task: Gives data, settings (section ``teacher``), seeds, device and progress.
@@ -24,30 +27,37 @@ def train_supervised(task: Task, model: nn.Module) -> None:
     Raises:
         TrainingError: If the loss stops being finite.
     """
-    settings = task.config.teacher
-    split = task.data.train
+    with in_parts(task.engine.model(model), task.keeper.team, task.config.teacher.batchnorm) as net:
+        _train(task, model, net)
+    model.eval()
+
+
+def _train(task: Task, model: nn.Module, net: nn.Module) -> None:
+    settings, split, team = task.config.teacher, task.data.train, task.keeper.team
     batches = EpochBatches(len(split), settings.batch_size, seeds=task.seeds, stage="teacher")
-    total = batches.per_epoch * settings.epochs
-    net = task.engine.model(model)
+    total, rows = batches.per_epoch * settings.epochs, Rows.of_team(team, batches.size)
     sgd = torch.optim.SGD(
         net.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay,
         nesterov=settings.momentum > 0,
     )  # fmt: skip
     scheduler = learning_rate(sgd, settings.schedule, total)
     optimizer = task.engine.optimizer(sgd)
-    augment, loss_of = augmentation(settings.augment, task.augmentations), objective(settings)
-    model.train()
+    augment = augmentation(settings.augment, task.augmentations, rows)
+    loss_of = objective(settings, rows)
+    net.train()
     task.snapshot(0, model)
     state = LoopState(model=model, optimizer=sgd, scheduler=scheduler)
-    with ReadAhead(split, batches.index, total) as ahead:
+    with ReadAhead(split, lambda step: rows.take(batches.index(step)), total) as ahead:
         for step in task.steps("teacher", total, state=state):
             images, labels = (part.to(task.device) for part in ahead.batch(step.index))
             loss = loss_of(net, augment(images), labels)
             optimizer.zero_grad()
             task.engine.backward(loss)
+            loss = share_gradients(net, team, loss)
             optimizer.step()
             scheduler.step()
+            if settings.batchnorm == "local":
+                share_statistics(net, team)
             step.log(loss=loss)
             if (step.index + 1) % batches.per_epoch == 0:
                 task.snapshot((step.index + 1) // batches.per_epoch, model)
-    model.eval()

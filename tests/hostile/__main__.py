@@ -2,7 +2,7 @@
 
 As a command::
 
-    python -m tests.hostile --configurations 3000 --artifacts 600 --kills 100
+    python -m tests.hostile --configurations 3000 --artifacts 600 --kills 100 --ranks 20
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.hostile.configurations import try_configurations
 from tests.hostile.damage import prepare, try_damaged
 from tests.hostile.judge import Tally
+from tests.hostile.ranks import try_ranks
 from tests.pipeline import faults
 
 METHODS = ("sre2l", "cda", "dc", "random")
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument("--configurations", type=int, default=0)
     parser.add_argument("--artifacts", type=int, default=0)
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=0, help="kill one of two processes of a run")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     found = []
@@ -53,6 +55,8 @@ def main() -> int:
             found.append(("artifacts", try_damaged(options.artifacts, options.seed, folder, prepare(folder))))
         if options.kills:
             found.append(("kills", kills(options.kills, options.seed, folder)))
+        if options.ranks:
+            found.append(("ranks", try_ranks(options.ranks, options.seed, folder / "ranks")))
     for kind, tally in found:
         for fault in tally.faults:
             sys.stdout.write(f"FAULT: {fault}\n")

@@ -55,6 +55,7 @@ ELSEWHERE = {
     "keep_students": "leaves files, changes no number: tests/pipeline/test_result.py",
     "teacher.path": "replaces the teacher: tests/pipeline/test_run.py",
     "teacher.cache": "says where teachers are kept: tests/pipeline/test_several_teachers.py",
+    "teacher.batchnorm": "for several processes: tests/training/test_parts.py",
     "teacher.mean": "for weights of other code bases: tests/artifacts/weights/test_foreign.py",
     "teacher.std": "for weights of other code bases: tests/artifacts/weights/test_foreign.py",
     "teacher.classes": "for weights of other code bases: tests/artifacts/weights/test_foreign.py",

@@ -63,7 +63,9 @@ def test_a_plan_is_printed_and_nothing_is_written(
     assert [stage["name"] for stage in found["stages"]] == ["teacher", "distill", "students", "evaluation", "gate"]
     assert (found["devices"], found["hosts"], found["complete"]) == (4, 2, True)
     assert found["seconds"] == pytest.approx(sum(stage["wall"] for stage in found["stages"]))
-    evaluation = found["stages"][3]
+    teacher, _, students, evaluation, _ = found["stages"]
+    assert (teacher["processes"], students["items"], students["processes"]) == (4, 2, 2)
+    assert students["wall"] == pytest.approx(students["seconds"] / 2)
     assert (evaluation["items"], evaluation["processes"]) == (3 * 7, 4)
     assert evaluation["wall"] == pytest.approx(evaluation["seconds"] * 6 / 21)
     assert found["bottleneck"] == max(found["stages"], key=lambda stage: stage["wall"])["name"]

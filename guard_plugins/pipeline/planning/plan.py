@@ -9,11 +9,11 @@ from typing import Any, Final
 from guard_plugins.config import RunConfig
 from guard_plugins.host.configure import host_of
 from guard_plugins.labels.relabel import layout_of
-from guard_plugins.method import Method
 from guard_plugins.pipeline.estimate import Estimate, duration, estimate_run
 from guard_plugins.pipeline.planning.passes import attack_passes, curvature_passes, gate_passes, time_passes
 from guard_plugins.pipeline.planning.samples import timed_batch
 from guard_plugins.pipeline.preparation import Prepared, build_method, prepare
+from guard_plugins.pipeline.teachers.training import in_company
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.loop import Keeper
@@ -24,7 +24,7 @@ from guard_plugins.training.recipes import recipe_of
 
 ASSUMED: Final = (
     "every device and host is like this one, and shares cost nothing but their items",
-    "teacher, students and the release gate work in one process each",
+    "sums over the processes that train a teacher together take no time; the release gate works in one process",
     "no attack breaks an image, so none ends early: an upper bound for attacks in several parts",
 )
 """What every plan takes for granted."""
@@ -37,7 +37,7 @@ class StagePlan:
     Attributes:
         name: The stage.
         seconds: Its duration in one process.
-        items: Items that processes may share; 1 for a stage of one process.
+        items: Items that processes may share; 1 for a stage of one process. Of a teacher: images of a batch.
         processes: Processes that have something to do.
         wall: Its duration with them.
     """
@@ -95,7 +95,7 @@ class Plan:
         at_least = "" if self.complete else "at least "
         rows = [
             f"{stage.name:<11} {duration(stage.wall):>8}  in {stage.processes} of {self.devices} processes"
-            + (f", {stage.items} items" if stage.items > 1 else "")
+            + (f", {stage.items} {'images a step' if stage.name == 'teacher' else 'items'}" if stage.items > 1 else "")
             for stage in self.stages
         ]
         memory = ", ".join(f"{size / 2**30:.1f} GiB{where}" for where, size in self.memory.items())
@@ -139,7 +139,8 @@ def plan_of(prepared: Prepared, task: Task, *, gpus: int, hosts: int) -> Plan:
     method, _ = build_method(prepared.config, prepared.host)
     estimate = estimate_run(task, method)
     stages = [
-        StagePlan.of(name, seconds, _items(name, task, method), devices) for name, seconds in estimate.seconds.items()
+        StagePlan.of(name, seconds, _items(name, prepared, task, devices), devices)
+        for name, seconds in estimate.seconds.items()
     ]
     stages += _evaluation(prepared, task, devices)
     return Plan(
@@ -149,10 +150,13 @@ def plan_of(prepared: Prepared, task: Task, *, gpus: int, hosts: int) -> Plan:
     )  # fmt: skip
 
 
-def _items(stage: str, task: Task, method: Method) -> int:
+def _items(stage: str, prepared: Prepared, task: Task, devices: int) -> int:
+    if stage == "teacher":
+        together = all(in_company(prepared, spec, devices) for spec in prepared.teachers)
+        return min(task.config.teacher.batch_size, len(task.data.train)) if together else 1
     if stage == "distill":
-        return max(work.count for work in method.work(task))
-    return len(layout_of(task).shards()) if stage == "relabel" else 1
+        return max(work.count for work in prepared.method.work(task))
+    return len(layout_of(task).shards()) if stage == "relabel" else 2 * task.config.student.count
 
 
 def _evaluation(prepared: Prepared, task: Task, devices: int) -> list[StagePlan]:

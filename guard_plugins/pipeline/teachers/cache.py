@@ -24,6 +24,7 @@ from guard_plugins.host import Registered
 from guard_plugins.host.discovery import OWN
 from guard_plugins.method import Method
 from guard_plugins.pipeline.preparation import Prepared
+from guard_plugins.pipeline.teachers.declared import fingerprinted
 from guard_plugins.runtime.teachers import TeacherSpec
 
 CARD: Final = "entry.json"
@@ -31,7 +32,7 @@ LOOKED_AT: Final = 256
 """Images of the training data that go into the key, spread over all."""
 
 
-def key_of(prepared: Prepared, spec: TeacherSpec, device: str) -> str:
+def key_of(prepared: Prepared, spec: TeacherSpec, device: str, processes: int = 1) -> str:
     """Return a fingerprint of everything a teacher's weights depend on.
 
     The method goes in only where it trains its teachers itself, so that methods share those of the host.
@@ -40,9 +41,10 @@ def key_of(prepared: Prepared, spec: TeacherSpec, device: str) -> str:
         prepared: The run.
         spec: The teacher.
         device: Kind of the device.
+        processes: How many train it together. It matters where BatchNorm is ``local``; else it changes rounding only.
     """
     config, method = prepared.config, prepared.plugin.value
-    settings = config.model_dump(mode="json", include={"seed", "teacher", "guard", "no_guard", "data"})
+    settings = fingerprinted(config, {"seed", "teacher", "guard", "no_guard", "data"})
     own: list[Any] = []
     if method.train_teacher is not Method.train_teacher or "train_teacher" not in method.guarded:
         own = [method.name, prepared.plugin.origin, config.model_dump(mode="json", include=set(prepared.own_options))]
@@ -53,8 +55,9 @@ def key_of(prepared: Prepared, spec: TeacherSpec, device: str) -> str:
         prepared.data.classes,
         _seen(prepared.data.train),
     ]
+    parts = [processes] if config.teacher.batchnorm == "local" else []
     return fingerprint(
-        __version__, torch.__version__, settings, asdict(spec), own, data, device, *_code(prepared, spec)
+        __version__, torch.__version__, settings, asdict(spec), own, data, device, *parts, *_code(prepared, spec)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,6 +21,17 @@ def config_for(config: RunConfig, spec: TeacherSpec) -> RunConfig:
     named = {name: getattr(spec, name) for name in ("network", "activation", "epochs")}
     update = {name: value for name, value in named.items() if value is not None}
     return config.model_copy(update={"teacher": config.teacher.model_copy(update=update)}) if update else config
+
+
+def fingerprinted(config: RunConfig, names: Collection[str]) -> dict[str, Any]:
+    """Return these parts of a configuration, as a fingerprint takes them.
+
+    Global BatchNorm is left out: with it, a teacher is the same but for rounding in any number of processes.
+    """
+    found = config.model_dump(mode="json", include=set(names))
+    if "teacher" in found and found["teacher"].get("batchnorm") == "global":
+        del found["teacher"]["batchnorm"]
+    return found
 
 
 def task_for(task: Task, spec: TeacherSpec) -> Task:

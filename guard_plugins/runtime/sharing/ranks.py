@@ -95,11 +95,26 @@ class Ranks:
             GuardError: If another process failed or is gone.
             StoppedError: If a process was asked to stop.
         """
-        order = Order(self.stage, str(self.folder), names[0], missing)
+        with self._ordered(Order(self.stage, str(self.folder), names[0], missing)) as order:
+            yield order.numbers(self.rank, self.size)
+
+    @contextlib.contextmanager
+    def joining(self, number: int, inputs: str) -> Iterator[None]:
+        """Have all ranks do the stage's piece of work ``number`` together; errors are those of :meth:`dealing`.
+
+        Args:
+            number: Which of the stage's pieces it is.
+            inputs: The fingerprint of what it depends on.
+        """
+        with self._ordered(Order(self.stage, str(self.folder), "", [number], inputs)):
+            yield
+
+    @contextlib.contextmanager
+    def _ordered(self, order: Order) -> Iterator[Order]:
         self._orders += 1
         self._store.set(f"order/{self._orders}", order.as_text())
         try:
-            yield order.numbers(self.rank, self.size)
+            yield order
         except Exception as error:
             self.fail(error)
             self._wait_for_answers()
@@ -107,6 +122,11 @@ class Ranks:
         self._wait_for_answers()
         self._look()
         self.stop.check()
+
+    @property
+    def at_work(self) -> tuple[Any, str]:
+        """The store of all ranks, and a prefix of keys for the order at work."""
+        return self._store, f"order/{self._orders}/"
 
     def orders(self) -> Iterator[Order]:
         """Yield what the first process deals to this one, until the run is over.
@@ -127,16 +147,15 @@ class Ranks:
 
     def fail(self, error: BaseException) -> None:
         """Stop all ranks because of an error; the first error of all counts. A stop is no error."""
+        if self.stop.number is None:
+            self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
         with contextlib.suppress(RuntimeError):  # the store may be gone as well
-            if self.stop.number is None:
-                self._store.compare_set("failed", "", told(error, self.name))
+            self._store.compare_set("failed", "", told(error, self.name))
 
     def close(self, error: BaseException | None) -> None:
-        """End the run, of whose processes this is the first.
-
-        Args:
-            error: What all are to end with.
-        """
+        """End the run, of whose processes this is the first; all end with the error, where there is one."""
         with contextlib.suppress(RuntimeError):
             self._look()
             if error is not None:
@@ -193,7 +212,7 @@ class Ranks:
                         )  # fmt: skip
             except LostError as error:
                 self.stop.error = error
-                self.fail(error)
+                self._tell(error)  # a launcher sends the others a signal as soon as one is gone
                 return
             except RuntimeError as error:
                 self.stop.error = LostError(

@@ -22,12 +22,14 @@ class Order:
         folder: The run's folder.
         first: Name of the first of all items, by which they are known.
         missing: Numbers of the items to make.
+        inputs: Of work that all ranks do together, in place of items: the fingerprint of what it depends on.
     """
 
     stage: str
     folder: str
     first: str
     missing: Sequence[int]
+    inputs: str = ""
 
     def numbers(self, rank: int, size: int) -> Sequence[int]:
         """Return the numbers of the items of one of ``size`` ranks."""
