@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.runtime.malloc import keep_freed_memory
-from guard_plugins.runtime.world import World, require_one_process
+from guard_plugins.runtime.sharing.world import World, require_one_process
 
 if TYPE_CHECKING:
     from guard_plugins.cli.arguments import Request

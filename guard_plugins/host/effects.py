@@ -19,7 +19,7 @@ from guard_plugins.config.section import ForeignWeights
 from guard_plugins.data.base import DataSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.method import Method
-from guard_plugins.runtime.world import World
+from guard_plugins.runtime.sharing.world import World
 from guard_plugins.training.recipes import Recipe
 
 Path = tuple[str, ...]

@@ -26,8 +26,8 @@ from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.sharing.meeting import joined
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.told import Order
+from guard_plugins.runtime.sharing.world import World, as_if_alone
 from guard_plugins.runtime.signals import StopRequest
-from guard_plugins.runtime.world import World, as_if_alone
 
 
 def start_together(

@@ -14,7 +14,7 @@ from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from guard_plugins.errors import ConfigError
-from guard_plugins.runtime.world import require_one_process
+from guard_plugins.runtime.sharing.world import require_one_process
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -1,11 +1,11 @@
-"""The shape of every long loop: a state that is one serialisable object, and steps with randomness of their own."""
+"""The shape of every long loop: steps with randomness of their own, and a state that is saved between them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -19,74 +19,13 @@ from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.shares import Portion, Share
 from guard_plugins.runtime.sharing.team import Team
 from guard_plugins.runtime.signals import StopRequest
+from guard_plugins.runtime.state import LoopState as LoopState
+from guard_plugins.runtime.state import Stateful
 
 NUMBERS: Final = "numbers:reported"
 """Part of a saved state that holds the numbers the method has reported, where there are any."""
 CHECK_EVERY: Final = 25
 """Steps between two looks at the metrics on a GPU, where each look waits for the device."""
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """Anything with PyTorch's pair of state methods: modules, optimisers, schedulers."""
-
-    def state_dict(self) -> Any:
-        """Return the state."""
-
-    def load_state_dict(self, state: Any) -> Any:
-        """Take the state over."""
-
-
-class LoopState:
-    """Everything a loop needs to go on where it stopped.
-
-    Args:
-        **parts: Named tensors (restored in place) and objects with ``state_dict`` / ``load_state_dict``.
-    """
-
-    def __init__(self, **parts: Tensor | Stateful) -> None:
-        self.parts = parts
-
-    def capture(self) -> dict[str, Any]:
-        """Return a copy of the state: nested dicts and lists of CPU tensors and plain numbers."""
-        return {name: _copied(_state_of(part)) for name, part in self.parts.items()}
-
-    def restore(self, captured: dict[str, Any]) -> None:
-        """Take over what :meth:`capture` returned.
-
-        Raises:
-            KeyError: If the parts are not the same.
-        """
-        for name, part in self.parts.items():
-            if isinstance(part, Tensor):
-                with torch.no_grad():
-                    part.copy_(captured[name])
-            else:
-                part.load_state_dict(captured[name])
-                if isinstance(part, torch.optim.Optimizer):
-                    _lay_out(part)
-
-
-def _state_of(part: Tensor | Stateful) -> Any:
-    return part.detach() if isinstance(part, Tensor) else part.state_dict()
-
-
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Give an optimiser's averages the memory layout of their weights, as they had before they were stored."""
-    for weight, averages in optimizer.state.items():
-        for name, value in averages.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
-                averages[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
-
-
-def _copied(tree: Any) -> Any:
-    if isinstance(tree, Tensor):
-        return tree.detach().cpu().clone()
-    if isinstance(tree, dict):
-        return {key: _copied(value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_copied(value) for value in tree]
-    return tree
 
 
 @dataclass

@@ -27,8 +27,8 @@ from guard_plugins.runtime.sharing.items import do_items, join_items
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.shares import Portion, ShareDone
 from guard_plugins.runtime.sharing.told import Order, heard, told
+from guard_plugins.runtime.sharing.world import World
 from guard_plugins.runtime.signals import StoppedError, StopRequest
-from guard_plugins.runtime.world import World
 
 NAMES = [f"make/{number}" for number in range(7)]
 

@@ -14,8 +14,8 @@ from guard_plugins.errors import DataError, GuardError, LostError
 from guard_plugins.runtime.sharing import team as module
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.team import Team
+from guard_plugins.runtime.sharing.world import World
 from guard_plugins.runtime.signals import StopRequest
-from guard_plugins.runtime.world import World
 
 SIZE = 3
 Work = Callable[[Team, Ranks], Any]

@@ -10,7 +10,7 @@ import pytest
 from guard_plugins.cli.run import main
 from guard_plugins.errors import ConfigError
 from guard_plugins.runtime.engine import Engine
-from guard_plugins.runtime.world import LAUNCHERS, World, as_if_alone
+from guard_plugins.runtime.sharing.world import LAUNCHERS, World, as_if_alone
 
 ONE_RUN = ["--method", "random", "--dataset", "digits", "--ipc", "1", "--student.epochs", "1"]
 

@@ -15,8 +15,8 @@ from torch.distributed import TCPStore
 from guard_plugins.errors import ConfigError
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.team import Team
+from guard_plugins.runtime.sharing.world import World
 from guard_plugins.runtime.signals import StopRequest
-from guard_plugins.runtime.world import World
 from guard_plugins.training.parts import ALL, Rows, require_parts
 from tests.training.parts import HOOKS, RIVALS, gap
 

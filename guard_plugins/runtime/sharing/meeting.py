@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from guard_plugins.errors import ConfigError
 from guard_plugins.runtime.sharing.ranks import Ranks
+from guard_plugins.runtime.sharing.world import World
 from guard_plugins.runtime.signals import StopRequest
-from guard_plugins.runtime.world import World
 
 
 @contextlib.contextmanager

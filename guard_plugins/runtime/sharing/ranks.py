@@ -18,8 +18,8 @@ from typing import Any, Final
 from guard_plugins.errors import ConfigError, GuardError, LostError
 from guard_plugins.runtime.sharing.claims import place, runs
 from guard_plugins.runtime.sharing.told import Order, heard, told
+from guard_plugins.runtime.sharing.world import World
 from guard_plugins.runtime.signals import StopRequest
-from guard_plugins.runtime.world import World
 
 LOOK: Final = 0.2
 """Seconds between two looks at what other processes say."""
