@@ -12,7 +12,7 @@ from typing import Any, Final
 from guard_plugins.artifacts.report import ModelReport, Report
 from guard_plugins.config.schema import RIVAL_WEIGHTS, TeacherConfig
 from guard_plugins.errors import ConfigError
-from guard_plugins.report.runs import Run
+from guard_plugins.report.runs import StoredRun
 
 KINDS: Final = {"student": "Student", "teacher": "Teacher", "student_hard": "Student, hard labels"}
 """The kinds of models of a run in the order reports show them, with their headings."""
@@ -46,10 +46,10 @@ class Experiment:
     """
 
     label: str
-    runs: Sequence[Run]
+    runs: Sequence[StoredRun]
 
     @property
-    def first(self) -> Run:
+    def first(self) -> StoredRun:
         """The run that pictures and the gate are taken from."""
         return self.runs[0]
 
@@ -95,14 +95,14 @@ class Comparison:
         return {name: shown for entry in self.entries for run in entry.runs for name, shown in run.attack_names.items()}
 
 
-def compare(runs: Sequence[Run]) -> Comparison:
+def compare(runs: Sequence[StoredRun]) -> Comparison:
     """Group runs that differ in the seed only and were made by the same versions, and label the groups.
 
     Raises:
         ConfigError: If the runs are on different data sets, whose accuracies cannot be compared.
     """
     _require_one_dataset(runs)
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[StoredRun]] = {}
     for run in runs:
         key = json.dumps([sorted(settings_of(run).items()), _measured(run.report), run.versions], default=str)
         seeds = [other.report.seed for other in groups.get(key, [])]
@@ -137,7 +137,7 @@ def baseline_of(entry: Experiment, kind: str, comparison: Comparison) -> Experim
     return None
 
 
-def _require_one_dataset(runs: Sequence[Run]) -> None:
+def _require_one_dataset(runs: Sequence[StoredRun]) -> None:
     folders: dict[str, list[str]] = {}
     for run in runs:
         folders.setdefault(run.report.dataset, []).append(run.path.name)
@@ -165,7 +165,7 @@ def _attacked(report: Report) -> int:
     return max((found.images for found in report.models.student.robust), default=0)
 
 
-def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> list[str]:
+def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     """Make labels unique: add the settings in which groups with the same label differ, or the folder."""
     settings = [settings_of(group[0]) | _seeds(group) | {"versions": group[0].versions} for group in groups]
     result = []
@@ -178,7 +178,7 @@ def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[Run]]) -> li
     return [f"{label} ({number + 1})" if taken[number] else label for number, label in enumerate(result)]
 
 
-def _seeds(group: Sequence[Run]) -> dict[str, str]:
+def _seeds(group: Sequence[StoredRun]) -> dict[str, str]:
     seeds = [str(run.report.seed) for run in group]
     return {"seeds": ", ".join(seeds)} if len(seeds) > 1 else {"seed": seeds[0]}
 
@@ -189,7 +189,7 @@ def _measured(report: Report) -> list[Any]:
     return [report.guard, report.training, attacks]
 
 
-def settings_of(run: Run) -> dict[str, Any]:
+def settings_of(run: StoredRun) -> dict[str, Any]:
     """Return those settings of a run, by dotted name, that make it another experiment."""
     whole = dict(_flat(run.config))
     found = {name: value for name, value in whole.items() if name not in _INCIDENTAL}

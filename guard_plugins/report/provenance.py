@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from guard_plugins.report.comparison import Comparison
-from guard_plugins.report.runs import Run
+from guard_plugins.report.runs import StoredRun
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def provenance(comparison: Comparison) -> list[Origin]:
     ]  # fmt: skip
 
 
-def command(run: Run) -> str:
+def command(run: StoredRun) -> str:
     """Return the command line that made a run, with the program's folder left out."""
     given = run.manifest.get("command")
     if not isinstance(given, list) or not given:
@@ -51,7 +51,7 @@ def command(run: Run) -> str:
     return shlex.join([PurePath(str(given[0])).name, *map(str, given[1:])])
 
 
-def _facts(run: Run) -> str:
+def _facts(run: StoredRun) -> str:
     first, *later = run.processes
     parts = [*_process(first, "Begun"), f"seed {run.report.seed}"]
     for process in later:

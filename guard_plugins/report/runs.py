@@ -22,7 +22,7 @@ from guard_plugins.files import regular
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class StoredRun:
     """The contents of a finished run's folder, as far as reports need them.
 
     Attributes:
@@ -74,7 +74,7 @@ class Run:
         return {name: shown for name, shown in known if isinstance(shown, str) and shown.isprintable()}
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Path) -> StoredRun:
     """Read a finished run.
 
     Raises:
@@ -103,7 +103,7 @@ def load_run(path: Path) -> Run:
         else {}
     )
     sheet, figures = path / "distilled.png", path / FIGURES
-    return Run(
+    return StoredRun(
         path, report, config, details if isinstance(details, dict) else {},
         load_figures(figures) if figures.is_file() else None, regular(sheet).read_bytes() if sheet.is_file() else None,
     )  # fmt: skip

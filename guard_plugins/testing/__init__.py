@@ -9,6 +9,6 @@ One line checks a method::
 from guard_plugins.testing.augmentations import check_augmentation
 from guard_plugins.testing.contract import check_installed, check_method
 from guard_plugins.testing.promises import PROMISES, BrokenPromiseError
-from guard_plugins.testing.world import tiny_task
+from guard_plugins.testing.tiny import tiny_task
 
 __all__ = ["PROMISES", "BrokenPromiseError", "check_augmentation", "check_installed", "check_method", "tiny_task"]

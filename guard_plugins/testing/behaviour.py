@@ -21,8 +21,8 @@ from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.testing.promises import BrokenPromiseError, expecting
+from guard_plugins.testing.tiny import TINY, TinyTask
 from guard_plugins.testing.trial import Trial, run_trial
-from guard_plugins.testing.world import TINY, World
 
 ALWAYS: Final = 0.0
 NEVER: Final = 1e9
@@ -35,7 +35,7 @@ def check_guarded(trial: Trial) -> None:
     Raises:
         BrokenPromiseError: If not.
     """
-    for name in trial.world.method.guarded:
+    for name in trial.tiny.method.guarded:
         steps = trial.regularised.get(name)
         if steps is None:
             raise BrokenPromiseError(
@@ -53,7 +53,7 @@ def check_set(trial: Trial) -> None:
     Raises:
         BrokenPromiseError: If not.
     """
-    problem = problem_with(trial.distilled, trial.world.task, trial.world.method)
+    problem = problem_with(trial.distilled, trial.tiny.task, trial.tiny.method)
     if problem is not None:
         raise BrokenPromiseError("set", problem)
 
@@ -78,12 +78,12 @@ def check_seed(first: Trial) -> None:
     Raises:
         BrokenPromiseError: If not.
     """
-    again = run_trial(first.world.having(), ambient=2)
+    again = run_trial(first.tiny.having(), ambient=2)
     difference = _difference(first.distilled, again.distilled)
     if difference:
         raise BrokenPromiseError(
             "seed",
-            f"{difference} differ between two runs with seed {first.world.task.config.seed}",
+            f"{difference} differ between two runs with seed {first.tiny.task.config.seed}",
             "Draw from task.seeds.generator(...), or inside task.steps, which seeds every step.",
         )
 
@@ -111,7 +111,7 @@ def check_teacher_resume(first: Trial) -> None:
     Raises:
         BrokenPromiseError: If not.
     """
-    if first.teacher is None or first.world.method.train_teacher is Method.train_teacher:
+    if first.teacher is None or first.tiny.method.train_teacher is Method.train_teacher:
         return
     resumed = _resumed(first, first.teacher_steps, teacher=None)
     if resumed is None or resumed.teacher is None:
@@ -126,11 +126,11 @@ def _resumed(first: Trial, steps: int, *, teacher: Normalised | None) -> Trial |
     if steps < 2:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        stopping = first.world.having(_keeper(Path(folder), ALWAYS, _StopAfter(steps // 2)))
+        stopping = first.tiny.having(_keeper(Path(folder), ALWAYS, _StopAfter(steps // 2)))
         try:
             run_trial(stopping, ambient=4, teacher=copy.deepcopy(teacher))
         except StoppedError:
-            again = first.world.having(_keeper(Path(folder), NEVER, StopRequest()))
+            again = first.tiny.having(_keeper(Path(folder), NEVER, StopRequest()))
             return run_trial(again, ambient=5, teacher=copy.deepcopy(teacher))
     return None  # progress without task.steps: nothing is saved, and a resumed run begins anew
 
@@ -163,7 +163,7 @@ def check_streams(first: Trial) -> None:
     Raises:
         BrokenPromiseError: If not.
     """
-    other = first.world.having(seed=first.world.task.config.seed + 1)
+    other = first.tiny.having(seed=first.tiny.task.config.seed + 1)
     streams = run_trial(other, ambient=3, teacher=copy.deepcopy(first.teacher)).streams
     same = [name for name, state in streams.items() if state == first.streams[name]]
     if same:
@@ -181,19 +181,19 @@ def check_errors(first: Trial) -> None:
         BrokenPromiseError: If not.
     """
     most = TINY["data"]["train_per_class"]
-    _ask(first.world.having(ipc=most + 1), first, f"distill with more images per class than the {most} real ones")
+    _ask(first.tiny.having(ipc=most + 1), first, f"distill with more images per class than the {most} real ones")
     if first.teacher is not None:
-        strange = first.world.having(teacher={"network": "convnet3"})
+        strange = first.tiny.having(teacher={"network": "convnet3"})
         _ask(strange, None, "distill with a teacher without BatchNorm")
 
 
-def _ask(world: World, trained: Trial | None, doing: str) -> None:
-    teacher = copy.deepcopy(trained.teacher) if trained else world.task.network(stage="teacher").eval()
+def _ask(tiny: TinyTask, trained: Trial | None, doing: str) -> None:
+    teacher = copy.deepcopy(trained.teacher) if trained else tiny.task.network(stage="teacher").eval()
     with expecting(doing, refusal_allowed=True):
-        method = world.instance()
-        method.check(world.task, teacher)
-        known = () if teacher is None else rehearsed(world.task, method, teacher.requires_grad_(False))
-        method.distill(replace(world.task, teachers=known), teacher)
+        method = tiny.instance()
+        method.check(tiny.task, teacher)
+        known = () if teacher is None else rehearsed(tiny.task, method, teacher.requires_grad_(False))
+        method.distill(replace(tiny.task, teachers=known), teacher)
 
 
 def _difference(one: DistilledSet, other: DistilledSet) -> str:

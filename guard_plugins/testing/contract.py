@@ -11,8 +11,8 @@ from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.testing import behaviour
 from guard_plugins.testing.declaration import check_declaration, check_options
 from guard_plugins.testing.previews import check_preview
+from guard_plugins.testing.tiny import TinyTask
 from guard_plugins.testing.trial import run_trial
-from guard_plugins.testing.world import World
 
 
 def check_method(method: type[Method], *, settings: Mapping[str, Any] | None = None, instant: bool = False) -> None:
@@ -30,8 +30,8 @@ def check_method(method: type[Method], *, settings: Mapping[str, Any] | None = N
     check_declaration(method)
     check_options(method, settings)
     with preserved_streams():
-        world = World.of(method, settings)
-        first = run_trial(world, ambient=1)
+        tiny = TinyTask.of(method, settings)
+        first = run_trial(tiny, ambient=1)
         behaviour.check_guarded(first)
         behaviour.check_set(first)
         behaviour.check_progress(first, instant=instant)

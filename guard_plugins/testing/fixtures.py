@@ -12,7 +12,7 @@ from guard_plugins.artifacts.report import Report
 from guard_plugins.config.layers import Layer
 from guard_plugins.host.configure import resolve
 from guard_plugins.pipeline.run import run
-from guard_plugins.testing.world import TINY
+from guard_plugins.testing.tiny import TINY
 
 TinyRun = Callable[..., tuple[Report, Path]]
 

@@ -42,7 +42,7 @@ def check_preview(first: Trial) -> None:
     Raises:
         BrokenPromiseError: If not, or if a method offers images and does not say so.
     """
-    method = first.world.method
+    method = first.tiny.method
     if method.previews != first.offered:
         raise BrokenPromiseError(
             "preview",
@@ -51,11 +51,11 @@ def check_preview(first: Trial) -> None:
         )
     if not method.previews:
         return
-    watcher, world = _Watcher(), first.world.having()
-    world = replace(world, task=replace(world.task, validator=watcher))
-    again = run_trial(world, ambient=6, teacher=copy.deepcopy(first.teacher))
+    watcher, tiny = _Watcher(), first.tiny.having()
+    tiny = replace(tiny, task=replace(tiny.task, validator=watcher))
+    again = run_trial(tiny, ambient=6, teacher=copy.deepcopy(first.teacher))
     for offered in watcher.seen:
-        problem = problem_with(offered, first.world.task, method, whole=False)
+        problem = problem_with(offered, first.tiny.task, method, whole=False)
         if problem is not None:
             raise BrokenPromiseError("preview", problem, "Return a DistilledSet, as `distill` does.")
     if not torch.equal(again.distilled.images, first.distilled.images):

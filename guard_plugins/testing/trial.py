@@ -20,7 +20,7 @@ from guard_plugins.pipeline.teachers.declared import rehearsed
 from guard_plugins.runtime.loop import Between
 from guard_plugins.testing.promises import expecting
 from guard_plugins.testing.surroundings import Surroundings, stream_states
-from guard_plugins.testing.world import World
+from guard_plugins.testing.tiny import TinyTask
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Trial:
     """What one run gave.
 
     Attributes:
-        world: Where it ran.
+        tiny: Where it ran.
         teacher: The trained teacher as ``distill`` got it, or None.
         distilled: What ``distill`` returned.
         regularised: Regularised steps in every guarded function that was called.
@@ -40,7 +40,7 @@ class Trial:
         offered: Whether a loop offered its images.
     """
 
-    world: World
+    tiny: TinyTask
     teacher: Normalised | None = None
     distilled: DistilledSet | Any = None
     regularised: dict[str, int] = field(default_factory=dict)
@@ -57,51 +57,51 @@ class Trial:
         return Between(lambda done: False, lambda done: None)
 
 
-def run_trial(world: World, *, ambient: int, teacher: Normalised | None = None) -> Trial:
+def run_trial(tiny: TinyTask, *, ambient: int, teacher: Normalised | None = None) -> Trial:
     """Train the method's teacher and distil, under the hook, and watch.
 
     Args:
-        world: The tiny task.
+        tiny: The tiny task.
         ambient: What the global random streams hold before: a method must not depend on it.
         teacher: A trained teacher to use in place of training one.
 
     Raises:
         BrokenPromiseError: If the method raises anything.
     """
-    trial, method = Trial(world, teacher), world.instance()
-    hook = build_hook(world.task.config.guard)
+    trial, method = Trial(tiny, teacher), tiny.instance()
+    hook = build_hook(tiny.task.config.guard)
     # As in a run: the hook counts steps, so its state is saved and restored with every loop.
-    keeper = replace(world.task.keeper, riders={"hook": hook} if method.guarded else {})
-    validator = world.task.validator or trial.unlooked
-    world = replace(world, task=replace(world.task, keeper=keeper, validator=validator))
+    keeper = replace(tiny.task.keeper, riders={"hook": hook} if method.guarded else {})
+    validator = tiny.task.validator or trial.unlooked
+    tiny = replace(tiny, task=replace(tiny.task, keeper=keeper, validator=validator))
     if method.guarded:
         wrap_guarded(method, hook)
         _count(method, hook, trial.regularised)
     if method.uses_teacher and teacher is None:
-        trial.teacher = _trained(world, method, ambient)
+        trial.teacher = _trained(tiny, method, ambient)
     elif not method.uses_teacher:
         with expecting("check"):
-            method.check(world.task, None)
-    trial.teacher_steps = world.listener.steps
-    surroundings = Surroundings.of(world.task.data, trial.teacher)
-    before = world.listener.steps
+            method.check(tiny.task, None)
+    trial.teacher_steps = tiny.listener.steps
+    surroundings = Surroundings.of(tiny.task.data, trial.teacher)
+    before = tiny.listener.steps
     _seed_streams(ambient)
     with expecting("distill"):
-        known = rehearsed(world.task, method, trial.teacher) if trial.teacher is not None else ()
-        trial.distilled = method.distill(replace(world.task, teachers=known), trial.teacher)
-    trial.steps, trial.streams = world.listener.steps - before, stream_states()
+        known = rehearsed(tiny.task, method, trial.teacher) if trial.teacher is not None else ()
+        trial.distilled = method.distill(replace(tiny.task, teachers=known), trial.teacher)
+    trial.steps, trial.streams = tiny.listener.steps - before, stream_states()
     trial.reported = dict(keeper.keepsakes.numbers)
-    trial.damage = surroundings.differences(Surroundings.of(world.task.data, trial.teacher))
+    trial.damage = surroundings.differences(Surroundings.of(tiny.task.data, trial.teacher))
     return trial
 
 
-def _trained(world: World, method: Method, ambient: int) -> Normalised:
-    model = world.task.network(stage="teacher")
+def _trained(tiny: TinyTask, method: Method, ambient: int) -> Normalised:
+    model = tiny.task.network(stage="teacher")
     with expecting("check"):
-        method.check(world.task, model)
+        method.check(tiny.task, model)
     _seed_streams(ambient)
     with expecting("train_teacher"):
-        method.train_teacher(world.task, model)
+        method.train_teacher(tiny.task, model)
     return model.eval().requires_grad_(False)
 
 

@@ -17,7 +17,7 @@ from guard_plugins.labels.relabel import STAGE, relabel
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
-from guard_plugins.testing.world import tiny_task
+from guard_plugins.testing.tiny import tiny_task
 from guard_plugins.training.student_batches import StudentBatch, online
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -25,7 +25,7 @@ from guard_plugins.labels.layout import HEADER, Layout
 from guard_plugins.labels.shard import read_card, write_shard
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.runtime.signals import StoppedError
-from guard_plugins.testing.world import tiny_task
+from guard_plugins.testing.tiny import tiny_task
 from guard_plugins.training.recipes import SRE2L, recipe_of
 from tests.labels.conftest import BATCH, IMAGES, RECIPES, World
 

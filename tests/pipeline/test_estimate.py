@@ -25,7 +25,7 @@ from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.runtime.task import Task
-from guard_plugins.testing.world import tiny_task
+from guard_plugins.testing.tiny import tiny_task
 from tests.pipeline.conftest import numbers
 
 TinyRun = Callable[..., tuple[Report, Path]]

@@ -17,7 +17,7 @@ from guard_plugins.method import Method
 from guard_plugins.pipeline.planning.passes import Passes, attack_passes, curvature_passes, gate_passes
 from guard_plugins.pipeline.planning.plan import StagePlan
 from guard_plugins.runtime.work import Work, volume
-from guard_plugins.testing.world import World
+from guard_plugins.testing.tiny import TinyTask
 from guard_sre2l.initialisation import work_list
 from guard_sre2l.method import SRe2L
 
@@ -93,7 +93,7 @@ def test_items_are_dealt_in_rounds() -> None:
 @pytest.mark.parametrize(("ipc", "batch"), [(1, 100), (7, 4), (20, 30)])
 def test_the_work_of_recovery_is_that_of_its_batches(mix_copies: bool, ipc: int, batch: int) -> None:
     options = {"batch": batch, "mix_copies": mix_copies, "iterations": 3}
-    world = World.of(SRe2L, {"ipc": ipc, "recover": options})
+    world = TinyTask.of(SRe2L, {"ipc": ipc, "recover": options})
     (work,) = world.instance().work(world.task)
     lists = work_list(10, ipc, batch, mix_copies=mix_copies)
     assert (work.count, work.images, work.steps) == (len(lists), max(map(len, lists)), 3)
@@ -103,13 +103,13 @@ def test_the_work_of_a_method_that_says_nothing_grows_with_its_images() -> None:
     class Silent(SRe2L):
         work = Method.work
 
-    one, two = (World.of(Silent, {"ipc": ipc}) for ipc in (1, 2))
+    one, two = (TinyTask.of(Silent, {"ipc": ipc}) for ipc in (1, 2))
     assert one.instance().work(one.task) == (Work("distill", 1, 10, 1),)
     assert volume(two.instance().work(two.task)) == 20
 
 
 def test_passes_are_those_of_the_attacks() -> None:
-    attacks, task = PluginHost().attacks, World.of(SRe2L, {}).task
+    attacks, task = PluginHost().attacks, TinyTask.of(SRe2L, {}).task
     protocol = find_protocol("pgd-7", attacks, eps=(1, 2))
     assert attack_passes(protocol, attacks, task) == [Passes(2, 7)] * 2, "clean and adversarial images, and 7 gradients"
     assert attack_passes(find_protocol("pgd-7", attacks), attacks, task)[0] == Passes(1, 0), "radius 0 is clean"

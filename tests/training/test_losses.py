@@ -19,7 +19,7 @@ from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.runtime.task import Task
-from guard_plugins.testing.world import tiny_task
+from guard_plugins.testing.tiny import tiny_task
 from guard_plugins.training.recipes import Recipe, StudentRecipe, recipe_of
 from guard_plugins.training.schedules import late_steps
 from guard_plugins.training.student import student_loss, train_student

@@ -94,7 +94,7 @@ def build_task(config: RunConfig) -> Task:
 
 
 @dataclass(frozen=True)
-class World:
+class TinyTask:
     """The tiny task of one method, to be tried under several conditions.
 
     Attributes:
@@ -106,8 +106,8 @@ class World:
     task: Task
 
     @classmethod
-    def of(cls, method: type[Method], settings: Mapping[str, Any]) -> World:
-        """Return the tiny world of a method."""
+    def of(cls, method: type[Method], settings: Mapping[str, Any]) -> TinyTask:
+        """Return the tiny task of a method."""
         return cls(method, tiny_task(method, settings=settings))
 
     def instance(self) -> Method:
@@ -116,8 +116,8 @@ class World:
         own = {name: getattr(config, name) for name in self.method.Config.model_fields}
         return self.method(self.method.Config.model_validate(own))
 
-    def having(self, keeper: Keeper | None = None, **changes: Any) -> World:
-        """Return the same world with other settings (nesting as in the YAML file), or another keeper of its state."""
+    def having(self, keeper: Keeper | None = None, **changes: Any) -> TinyTask:
+        """Return the same with other settings (nesting as in the YAML file), or another keeper of its state."""
         values = merged(self.task.config.model_dump(), changes)
         config = type(self.task.config).model_validate(values)
         # A keeper of its own, so that nothing an earlier trial kept is found again.
@@ -127,7 +127,7 @@ class World:
 
     @property
     def listener(self) -> Listener:
-        """What heard the loops of this world."""
+        """What heard its loops."""
         monitor = self.task.monitor
         assert isinstance(monitor, Listener)
         return monitor
