@@ -102,25 +102,15 @@ def test_wrong_input_ends_before_anything_is_written(run: Path, capsys: pytest.C
     assert "config.yaml is damaged" in message(capsys, str(run), "--format", "sre2l", "--output", deep[:-2] + "c")
 
 
-METHODS = {
-    "random": ["random"],
-    "four images in one": ["random", "--random.formation", "2"],
-    "sre2l": ["sre2l", "--recover.iterations", "3"],
-    "dc": ["dc", "--match.iterations", "2", "--match.outer", "1", "--match.inner", "1", "--match.real-batch", "8"],
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_students_of_an_exported_set_are_those_of_the_run(method: list[str], tmp_path: Path) -> None:
+def test_students_of_an_exported_set_are_those_of_the_run(tmp_path: Path) -> None:
     """Trained by guard-eval: equal where the floats are, and equal to the run's PNGs where pixels are rounded."""
     from guard_plugins.cli.eval import main as evaluate
     from guard_plugins.cli.run import main as distil
 
     run, few = tmp_path / "run", ["--data.train-per-class", "20", "--data.test-per-class", "5", "--device", "cpu"]
-    teacher = [] if method[0] == "dc" else ["--teacher.epochs", "1"]
-    assert distil(["--method", *method, "--ipc", "2", *teacher, "--student.epochs", "2", *few, "--output", str(run),
-                   "--stop-after", "distill"]) == 0  # fmt: skip
+    distil(["--method", "random", "--ipc", "2", "--teacher.epochs", "1", "--student.epochs", "2", *few,
+            "--evaluation.images", "10", "--output", str(run)])  # fmt: skip
     stored = load_distilled(run / "distilled").as_stored()
     save_distilled(tmp_path / "rounded", stored, tuple(map(str, range(10))))
 

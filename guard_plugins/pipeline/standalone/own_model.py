@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from guard_plugins.artifacts.evaluation import Evaluation
 from guard_plugins.config.compose import compose
 from guard_plugins.config.layers import Layer
@@ -14,7 +16,7 @@ from guard_plugins.evaluation.protocols import find_protocol
 from guard_plugins.host import PluginHost
 from guard_plugins.pipeline.standalone.class_order import order_hint
 from guard_plugins.pipeline.standalone.evaluate import NoMethod
-from guard_plugins.pipeline.standalone.load_data import load_data
+from guard_plugins.pipeline.standalone.in_memory import data_of, require_fitting
 from guard_plugins.pipeline.standalone.radii import doubtful_radius
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine, repeatable
@@ -70,8 +72,9 @@ def evaluate(
         [Layer("evaluate()", {"evaluation": {**found, "batch_size": batch_size}, "seed": seed, "device": device})],
     )
     chosen = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
-    data = load_data(data) if isinstance(data, str) else data
+    data = data_of(data)
     with preserved_streams(), repeatable():
+        require_fitting(model, data, data.test.images(torch.arange(min(2, len(data.test)))))
         keeper = Keeper(Checkpoints(None, every=config.checkpoint_every))
         task = Task(config, data, Engine(device), Seeds(seed), Monitor(), host.networks, keeper)
         model = task.engine.placed(model)

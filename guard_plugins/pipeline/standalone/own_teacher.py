@@ -17,7 +17,7 @@ from guard_plugins.host.own_network import is_own_network
 from guard_plugins.networks.base import Activation
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.pipeline.guard import hook_report
-from guard_plugins.pipeline.standalone.load_data import load_data
+from guard_plugins.pipeline.standalone.in_memory import data_of, require_fitting
 
 if TYPE_CHECKING:
     from guard_plugins.curvature import CurvatureHook
@@ -59,12 +59,14 @@ def save_teacher(
 
     Raises:
         ConfigError: If no known network gives the same logits, or file name or normalisation are wrong.
-        TrainingError: If a weight is not finite.
+        TrainingError: If a weight or logit is not finite.
         ArtifactError: If the file cannot be written.
     """
-    path, data = Path(path), load_data(data) if isinstance(data, str) else data
+    path, data = Path(path), data_of(data)
     if path.suffix != ".safetensors":
         raise ConfigError("A teacher's file ends in .safetensors", seen=str(path))
+    images = torch.rand(PROBES, *data.image_shape, generator=torch.Generator().manual_seed(0))
+    require_fitting(model, data, images)
     whole = _with_normalisation(model, data, mean, std)
     rebuilt, name, used = _rebuilt(whole, data, network, activation)
     guard = {key: getattr(hook.options, key) for key in ("h_rms", "h", "weight", "penalty", "every")} if hook else None
@@ -86,12 +88,17 @@ def _with_normalisation(
         if mean is not None or std is not None:
             raise ConfigError("The model brings its own normalisation, so mean and std cannot be given")
         return own
-    if (mean is None) != (std is None) or any(len(v) != channels for v in (mean, std) if v is not None):
+    wrong = any(not _are_numbers(v, channels) for v in (mean, std) if v is not None)
+    if (mean is None) != (std is None) or wrong or (std is not None and min(std) <= 0):
         raise ConfigError(
             "mean and std go together, with one number for each channel", seen=f"mean={mean}, std={std}",
-            do=f"Give both, with {channels} numbers each for pixels in [0, 1]; or neither.",
+            do=f"Give both, with {channels} numbers each, those of std above 0, for pixels in [0, 1]; or neither.",
         )  # fmt: skip
     return Normalised(own, mean=mean or [0.0] * channels, std=std or [1.0] * channels).eval()
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return isinstance(values, Sequence) and len(values) == count and all(isinstance(v, int | float) for v in values)
 
 
 def _rebuilt(

@@ -15,7 +15,7 @@ from guard_plugins.artifacts.teacher import read_card
 from guard_plugins.cli import eval as eval_command
 from guard_plugins.cli import run as run_command
 from guard_plugins.data.base import Data
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, GuardError
 from guard_plugins.host import PluginHost
 from guard_plugins.networks.base import NetworkRequest
 from guard_plugins.networks.normalised import build_normalised
@@ -170,3 +170,50 @@ def test_a_run_takes_the_weights_of_another_code_base(tmp_path: Path, capsys: py
 def test_the_names_are_at_the_top() -> None:
     for name in ("evaluate", "load_data", "save_teacher"):
         assert name in dir(guard_plugins)
+
+
+class Wrong(nn.Module):
+    """Takes digits, and returns something else than their logits."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.answer(images)
+
+
+MODELS: dict[str, tuple[Any, str]] = {
+    "no module": ({"weight": torch.zeros(1)}, "The model is no torch.nn.Module"),
+    "nothing": (None, "The model is no torch.nn.Module"),
+    "other images": (nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), r"does not take images of shape \(1, 8, 8\)"),
+    "other classes": (nn.Sequential(nn.Flatten(), nn.Linear(64, 7)), r"does not return logits of shape \(\d, 10\)"),
+    "a tuple": (Wrong(lambda images: (images, images)), "does not return logits"),
+    "NaN": (Wrong(lambda images: torch.full((len(images), 10), torch.nan)), "logits are not finite"),
+}
+
+
+@pytest.mark.parametrize(("model", "said"), MODELS.values(), ids=MODELS)
+def test_models_that_do_not_fit_the_data_are_refused(model: Any, said: str, digits: Data, tmp_path: Path) -> None:
+    with pytest.raises(GuardError, match=said):
+        evaluate(model, digits, "fgsm", images=10)
+    with pytest.raises(GuardError, match=said):
+        save_teacher(tmp_path / "x.safetensors", model, digits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_data_or_no_normalisation_is_refused(digits: Data, tmp_path: Path) -> None:
+    model, path = built("small-resnet", digits).network, tmp_path / "x.safetensors"
+    with pytest.raises(ConfigError, match="data is neither the name of a data set nor one"):
+        evaluate(model, 5, "fgsm")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="data is neither the name of a data set nor one"):
+        save_teacher(path, model, 5)  # type: ignore[arg-type]
+    for mean, std in ((0.5, 0.5), ("a", "b"), ([0.5], [0.0]), ([0.5], None), ([0.5] * 3, [0.5] * 3)):
+        with pytest.raises(ConfigError, match="mean and std go together, with one number for each channel"):
+            save_teacher(path, model, digits, mean=mean, std=std)  # type: ignore[arg-type]
+
+
+def test_a_model_being_trained_stays_in_training(digits: Data, tmp_path: Path) -> None:
+    model = built("small-resnet", digits).train()
+    save_teacher(tmp_path / "x.safetensors", model, digits)
+    assert model.training
