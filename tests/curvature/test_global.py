@@ -62,6 +62,8 @@ def gap(name: str, steps: int, rank: int, *, local: bool = False) -> tuple[float
 
     def watched(group: Any, value: Tensor) -> Tensor:
         found = mean(group, value)
+        if value.dim():  # what the hook measured
+            return found
         signs = [torch.zeros_like(found) for _ in range(2)]
         dist.all_gather(signs, value.detach().sign())
         opposite.append(bool(signs[0] * signs[1] < 0))

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def try_ranks(count: int, seed: int, folder: Path) -> Tally:
             _go_on(where, rng, folder / "whole")
         except AssertionError as error:
             tally.faults.append(f"point {number}: {error}")
+            sys.stderr.write(f"{tally.faults[-1]}\n")  # at once: all points take long
         shutil.rmtree(where)
     return tally
 
