@@ -82,7 +82,7 @@ class PluginHost:
             "recipe", "--student.protocol", lambda name: self._seek("recipes", name)
         )
         self.augmentations: Registry[Augmentation] = Registry(
-            "augmentation", "--teacher.augment / --student.augment", lambda name: self._seek("augmentations", name)
+            "augmentation", "--student.augment", lambda name: self._seek("augmentations", name)
         )
         self.broken: dict[str, Broken] = {}
         self.changes: dict[str, list[str]] = {}
