@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -37,7 +38,7 @@ def try_ranks(count: int, seed: int, folder: Path) -> Tally:
             seen = f"{kind.name}, {stage}"
             tally.codes[seen] = tally.codes.get(seen, 0) + 1
             _go_on(where, rng, folder / "whole")
-        except AssertionError as error:
+        except (AssertionError, subprocess.TimeoutExpired) as error:
             tally.faults.append(f"point {number}: {error}")
             sys.stderr.write(f"{tally.faults[-1]}\n")  # at once: all points take long
         shutil.rmtree(where)

@@ -83,6 +83,19 @@ def test_a_connection_that_nobody_explains_is_an_error_itself(
     assert "can no longer reach each other" in first.what
 
 
+def test_one_that_fails_before_it_is_there_lets_go_of_those_that_are(ranks: list[Ranks]) -> None:
+    def one(rank: Ranks) -> str:
+        if rank.rank == 1:
+            rank.fail(DataError("The image 7.png is broken"))
+            return ""
+        with pytest.raises(DataError, match="is broken"):
+            Team(rank, torch.device("cpu"))
+        return "heard"
+
+    with ThreadPoolExecutor(SIZE) as pool:
+        assert list(pool.map(one, ranks)) == ["heard", "", "heard"]
+
+
 def test_states_that_differ_are_refused(ranks: list[Ranks]) -> None:
     for found in all_do(ranks, lambda team, _: team.require_same(4 + team.rank)):
         assert isinstance(found, GuardError)

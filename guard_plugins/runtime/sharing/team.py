@@ -18,10 +18,12 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from guard_plugins.errors import GuardError, LostError
 from guard_plugins.runtime.sharing.claims import place
-from guard_plugins.runtime.sharing.ranks import LOOK, Ranks
+from guard_plugins.runtime.sharing.ranks import LOOK, WAIT, Ranks
 
 TIMEOUT: Final = timedelta(minutes=30)
 """Longest time between two sums, after which the slowest process counts as gone; a step and a save take less."""
+CONNECT: Final = timedelta(seconds=30)
+"""Longest time in which processes that are all there connect to each other."""
 PATIENCE: Final = 10.0
 """Seconds in which a broken connection is explained by the error of another process; after that it is one itself."""
 
@@ -44,9 +46,14 @@ class Team:
 
         self.rank, self.size, self._stop = ranks.rank, ranks.size, ranks.stop
         store = PrefixStore(ranks.at_work[1], ranks.at_work[0])
-        self._largest = AllreduceOptions()
+        self._sum, self._largest = AllreduceOptions(), AllreduceOptions()
+        self._sum.timeout = self._largest.timeout = TIMEOUT
         self._largest.reduceOp = ReduceOp.MAX
-        self._gloo: Any = ProcessGroupGloo(PrefixStore("gloo", store), self.rank, self.size, TIMEOUT)
+        self._meet(store)  # first, since connecting waits in the store and hears of nothing
+        try:
+            self._gloo: Any = ProcessGroupGloo(PrefixStore("gloo", store), self.rank, self.size, CONNECT)
+        except RuntimeError as error:
+            self._explain(error)
         self._nccl: Any = None
         if device.type == "cuda" and _each_has_a_gpu(store, self.rank, self.size, device):
             from torch.distributed import ProcessGroupNCCL
@@ -72,10 +79,10 @@ class Team:
         if self._nccl is not None and value.device.type == "cuda":
             self._nccl.allreduce([value]).wait()  # queued on the device: the host goes on
         elif value.device.type in ("cpu", "cuda"):
-            self._wait(lambda: self._gloo.allreduce([value]))
+            self._wait(lambda: self._gloo.allreduce([value], self._sum))
         else:
             there = value.cpu()
-            self._wait(lambda: self._gloo.allreduce([there]))
+            self._wait(lambda: self._gloo.allreduce([there], self._sum))
             value.copy_(there)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
@@ -114,6 +121,14 @@ class Team:
                 "The processes of the run do not find the same state", seen=f"{-least} to {most} steps are done",
                 do="They must share the run's folder.",
             )  # fmt: skip
+
+    def _meet(self, store: Any) -> None:
+        store.set(f"here/{self.rank}", "")
+        for other in range(self.size):
+            while not store.check([f"here/{other}"]):
+                if self._stop.error is not None:
+                    raise self._stop.error
+                time.sleep(WAIT)
 
     def _wait(self, begin: Any) -> None:
         try:
