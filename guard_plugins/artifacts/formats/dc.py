@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import torch
+from torch import Tensor
 
 from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pairs import read_pair
-from guard_plugins.artifacts.formats.pixels import normalised
+from guard_plugins.artifacts.formats.pixels import clipped, normalised
+from guard_plugins.artifacts.formats.tensors import images_of
 from guard_plugins.artifacts.formats.torch_files import read_torch, write_torch
 from guard_plugins.data.distilled import DistilledSet
+
+NORMALISED: Final = "normalised"
+"""Key of our own files with mean and deviation; in others the range says that the images are normalised."""
+_BOTH: Final = ("mean", "std")
 
 
 def read_dc(path: Path, *, mean: Sequence[float], std: Sequence[float], experiment: int = 0) -> DistilledSet:
@@ -25,10 +33,14 @@ def read_dc(path: Path, *, mean: Sequence[float], std: Sequence[float], experime
     Raises:
         DistilledSetError: If the file is not of this format, or has no such experiment.
     """
-    pairs = _pairs(read_torch(path), path)
+    content = read_torch(path)
+    pairs = _pairs(content, path)
     if not -len(pairs) <= experiment < len(pairs):
         raise DistilledSetError(f"{path} has no experiment {experiment}", seen=f"{len(pairs)} sets, counted from 0")
     images, labels = pairs[experiment]
+    said = content.get(NORMALISED)
+    if said is not None:
+        images = _pixels(images, said, path)
     return read_pair(images, labels, path, mean=mean, std=std)
 
 
@@ -45,7 +57,21 @@ def write_dc(path: Path, distilled: DistilledSet, *, mean: Sequence[float], std:
         ArtifactError: If it cannot be written.
     """
     images = normalised(distilled.images, mean=mean, std=std)
-    write_torch(path, {"data": [[images, distilled.labels]], "accs_all_exps": {}})
+    said = {"mean": [*mean], "std": [*std]}
+    write_torch(path, {"data": [[images, distilled.labels]], "accs_all_exps": {}, NORMALISED: said})
+
+
+def _pixels(images: Any, said: Any, path: Path) -> Tensor:
+    """Return the pixels of images that say how they were normalised."""
+    stored = images_of(images, path)
+    try:
+        mean, std = (torch.tensor(said[name], dtype=torch.float32).view(1, stored.shape[1], 1, 1) for name in _BOTH)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise DistilledSetError(
+            f"{path} says wrongly how its images were normalised", seen=f"{NORMALISED!r}: {said!r}"[:200],
+            do=f"It must be a dict of 'mean' and 'std' with a number per channel; or take {NORMALISED!r} away.",
+        ) from error  # fmt: skip
+    return clipped(stored * std + mean, path, seen="normalised images")
 
 
 def _pairs(content: Any, path: Path) -> list[Any]:

@@ -41,6 +41,25 @@ def test_dc_round_trip_keeps_the_floats(tmp_path: Path, distilled: DistilledSet)
     assert torch.equal(read.labels, distilled.labels)
 
 
+@pytest.mark.parametrize("contrast", [0.0, 0.02, 0.3])
+def test_our_dc_files_say_how_they_are_normalised(tmp_path: Path, distilled: DistilledSet, contrast: float) -> None:
+    """Images of little contrast, which by their numbers alone could be whitened, or anything."""
+    flat = DistilledSet(0.5 + contrast * (distilled.images - 0.5), distilled.labels)
+    write_dc(tmp_path / "res.pt", flat, mean=MEAN, std=STD)
+    read = read_any(tmp_path / "res.pt", mean=(0.1, 0.1, 0.1), std=(1.0, 1.0, 1.0))
+    torch.testing.assert_close(read.images, flat.images, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "said", [[], {"mean": [0.5] * 3}, {"mean": [0.5] * 2, "std": [1.0] * 2}, {"mean": "a", "std": "b"}]
+)
+def test_a_dc_file_that_says_wrongly_how_it_is_normalised(tmp_path: Path, said: object) -> None:
+    pair = [torch.rand(2, 3, 4, 4), torch.tensor([0, 1])]
+    torch.save({"data": [pair], "accs_all_exps": {}, "normalised": said}, tmp_path / "res.pt")
+    with pytest.raises(ArtifactError, match="says wrongly how its images were normalised"):
+        read_dc(tmp_path / "res.pt", mean=MEAN, std=STD)
+
+
 def test_a_file_as_the_published_code_writes_it(tmp_path: Path) -> None:
     """Several experiments, unclipped images, accuracies as NumPy numbers."""
     sets = [[torch.randn(4, 3, 8, 8) * 3, torch.tensor([0, 0, 1, 1])] for _ in range(2)]
