@@ -22,8 +22,11 @@ from guard_plugins.runtime.sharing.ranks import LOOK, WAIT, Ranks
 
 TIMEOUT: Final = timedelta(minutes=30)
 """Longest time between two sums, after which the slowest process counts as gone; a step and a save take less."""
-CONNECT: Final = timedelta(seconds=30)
-"""Longest time in which processes that are all there connect to each other."""
+CONNECT: Final = timedelta(seconds=30) if torch.__version__ >= (2, 14) else TIMEOUT
+"""Longest time in which processes that are all there connect to each other.
+
+PyTorch 2.6 takes it for every sum as well, whatever limit the sum is given; 2.14 does not. Those between were not tried.
+"""
 PATIENCE: Final = 10.0
 """Seconds in which a broken connection is explained by the error of another process; after that it is one itself."""
 
