@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch.torch_version import TorchVersion
 
 from guard_plugins.errors import GuardError, LostError
 from guard_plugins.runtime.sharing.claims import place
@@ -22,10 +23,10 @@ from guard_plugins.runtime.sharing.ranks import LOOK, WAIT, Ranks
 
 TIMEOUT: Final = timedelta(minutes=30)
 """Longest time between two sums, after which the slowest process counts as gone; a step and a save take less."""
-CONNECT: Final = timedelta(seconds=30) if torch.__version__ >= (2, 14) else TIMEOUT
+CONNECT: Final = timedelta(seconds=30) if TorchVersion(torch.__version__) >= "2.14" else TIMEOUT
 """Longest time in which processes that are all there connect to each other.
 
-PyTorch 2.6 takes it for every sum as well, whatever limit the sum is given; 2.14 does not. Those between were not tried.
+PyTorch 2.6 takes it for every sum as well, whatever limit that is given; 2.14 does not. Those between were not tried.
 """
 PATIENCE: Final = 10.0
 """Seconds in which a broken connection is explained by the error of another process; after that it is one itself."""
