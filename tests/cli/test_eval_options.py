@@ -239,6 +239,7 @@ def test_outputs_in_another_order_are_noticed_and_put_right(
     assert wrong < 0.1 < 0.5 < right
 
 
+@pytest.mark.slow
 def test_a_radius_in_the_wrong_unit_is_noticed_by_a_run_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     attack = {"protocol": "fgsm", "eps": (0.0314,), "images": 4}
     do_tiny_run(tmp_path / "run", "noise", teacher={"epochs": 1}, evaluation=attack)

@@ -69,6 +69,7 @@ def student(context: RunContext) -> Tensor:
     return torch.cat([value.flatten().float() for value in context.results.models["student"][0].state_dict().values()])
 
 
+@pytest.mark.slow
 def test_students_and_teachers_use_the_augmentation_of_a_plugin(plugin: Path, tmp_path: Path) -> None:
     plain = trained(tmp_path / "plain", student={**STUDENT, "augment": "crop-flip"})
     dimmed = trained(tmp_path / "dimmed", plugin=[plugin], student=STUDENT)
@@ -106,6 +107,7 @@ def test_labels_without_one_are_written_as_they_always_were(tmp_path: Path) -> N
     assert not {"numbers", "augment"} & set(json.loads(stored.results.stored.card.model_dump_json()))
 
 
+@pytest.mark.slow
 def test_changed_code_redoes_its_stages_and_says_so(plugin: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"plugin": [plugin], "teacher": {**TINY["teacher"], "augment": "dimmed"}}
     first = trained(tmp_path / "run", **settings)
@@ -118,6 +120,7 @@ def test_changed_code_redoes_its_stages_and_says_so(plugin: Path, tmp_path: Path
     )
 
 
+@pytest.mark.slow
 def test_a_shared_teacher_is_not_that_of_changed_code(plugin: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "plugin": [plugin], "teacher": {**TINY["teacher"], "augment": "dimmed", "cache": tmp_path / "cache"},

@@ -161,6 +161,7 @@ class _StopAfter(StopRequest):
 
 
 @pytest.mark.parametrize("steps", [3, 6, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 2, 4, 9))])
+@pytest.mark.slow
 def test_one_that_is_stopped_anywhere_goes_on(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configure(Drawn, **{**TINY, "teacher": {}, **EVERY})
     whole = distilled(tmp_path / "whole", config)
