@@ -176,7 +176,7 @@ def outcome(config: RunConfig, folder: Path) -> tuple[str, tuple[str, ...]]:
         run = RunContext.start(prepared, RunFolder(folder), StopRequest())
         stages = [stage for stage in STAGES if stage.name in ("teacher", "distill", "relabel", "students")]
         do_stages(run, stages)
-        fingerprints = tuple(fingerprint_of(run, stage) for stage in stages)
+        fingerprints = tuple(fingerprint_of(run, stage) for stage in stages if stage.needed(run))
     for models in run.results.models.values():
         for model in models:
             for tensor in model.state_dict().values():
