@@ -186,7 +186,7 @@ class ModuleCall(Call):
         parameters: Its parameters.
         versions: Their version counters.
         trainable: Their ``requires_grad`` flags.
-        attributes: Its plain attributes before the call, None once they were forgotten.
+        attributes: Its plain attributes before the call.
     """
 
     module: nn.Module
@@ -195,12 +195,12 @@ class ModuleCall(Call):
     parameters: list[nn.Parameter]
     versions: list[int]
     trainable: list[bool]
-    attributes: Attributes | None
+    attributes: Attributes
 
     def spend(self) -> None:
         """Forget the arguments and attributes, after a backward pass that freed the graph."""
         Call.spend(self)
-        self.attributes = None
+        self.attributes = Attributes([])
 
 
 @dataclass(eq=False, slots=True)

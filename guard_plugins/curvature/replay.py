@@ -210,8 +210,7 @@ def _execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside, *, eva
 
 def _called(call: ModuleCall, args: Any, kwargs: Any, inside: Inside, *, evaluation: bool) -> Any:
     """Call a module again with the attributes it had: the loop may have set others on it since."""
-    if call.attributes is not None:
-        call.attributes.restore()
+    call.attributes.restore()
     call.random.restore()
     mode = evaluation_mode([call.module]) if evaluation else nullcontext()
     with mode, call.autocast.context(), requiring_gradients(call.parameters, call.trainable), inside(call):
