@@ -104,10 +104,10 @@ class PGD(Attack):
                 for x, part in zip(ends.split(size), index.split(size), strict=True)
             ]
         )
-        first = broken.view(again, len(left)).float()
-        first[-1] += 0.5  # where none is broken, the last
+        broken = broken.view(again, len(left))
+        kept = torch.where(broken.any(dim=0), broken.int().argmax(dim=0), again - 1)  # the first broken, or the last
         adversarial[left] = ends.view(again, len(left), *images.shape[1:])[
-            first.argmax(dim=0), torch.arange(len(left), device=left.device)
+            kept, torch.arange(len(left), device=left.device)
         ]
 
     def _climb(self, model: nn.Module, images: Tensor, labels: Tensor, *, start: Tensor, eps: float) -> Tensor:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -85,15 +86,18 @@ def test_more_restarts_never_break_fewer(digits_net: nn.Module, digits: tuple[Te
 
 
 def test_only_images_that_came_near_are_started_on_again(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    """The twin: a first start, then those whose margin it left less than a quarter of; the others keep its iterate."""
-    images, labels = digits[0][1300:1500], digits[1][1300:1500]
+    """The twin: a first start, then those whose margin it left less than a quarter of; the others keep its iterate.
+
+    In float64: images attacked in batches of other sizes differ by rounding, which must not turn a sign.
+    """
+    images, labels, net = digits[0][1300:1500].double(), digits[1][1300:1500], copy.deepcopy(digits_net).double()
 
     def attacked(**settings: float) -> Tensor:
         attack = PGD(steps=5, **settings)  # type: ignore[arg-type]
-        return attack.perturb(digits_net, images, labels, eps=32 / 255, generator=generator())
+        return attack.perturb(net, images, labels, eps=32 / 255, generator=generator())
 
     def lead(x: Tensor) -> Tensor:
-        logits = digits_net(x)
+        logits = net(x)
         others = logits.scatter(1, labels[:, None], -torch.inf)
         return logits.gather(1, labels[:, None]).squeeze(1) - others.amax(1)
 
@@ -103,7 +107,7 @@ def test_only_images_that_came_near_are_started_on_again(digits_net: nn.Module, 
         again = (left > 0) & (left < 0.25)
         broken = [int((lead(x) <= 0).sum()) for x in (once, near, often)]
     assert torch.equal(near[~again], once[~again])
-    assert torch.equal(near[again], often[again])
+    torch.testing.assert_close(near[again], often[again], atol=1e-9, rtol=0)
     assert 0 < int(again.sum()) < int((left > 0).sum())
     assert broken[0] < broken[1] <= broken[2]
 
