@@ -61,9 +61,9 @@ class Layout(BaseModel):
     augment: Annotated[str, Field(max_length=200)] = ""
 
     @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leave out what only augmentations of plugins have, so that other labels are written as they always were."""
-        found: dict[str, Any] = handler(self)
+        found: dict[str, object] = handler(self)
         return {key: value for key, value in found.items() if key not in ("numbers", "augment") or value}
 
     @classmethod
