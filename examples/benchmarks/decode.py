@@ -15,7 +15,8 @@ from PIL import Image
 
 from examples.benchmarks.clock import CLOCKS
 from examples.benchmarks.stored import store
-from guard_plugins.data.images.decode import Target, decode
+from guard_plugins.data.images.decode import decode
+from guard_plugins.data.images.target import Target
 
 
 def photograph(width: int, height: int) -> bytes:

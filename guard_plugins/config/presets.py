@@ -47,7 +47,7 @@ IMAGENET: Final[Mapping[str, Any]] = {
     "guard": {"h_rms": 0.45 / 255},
     "teacher": {
         "network": "resnet18", "epochs": 50, "batch_size": 32, "lr": 0.025, "weight_decay": 1e-4, "schedule": "cosine",
-        "augment": "resized-crop-flip",
+        "augment": "resized-crop-flip", "crop_from": "original",
     },
     "student": {"protocol": "sre2l"},
 }  # fmt: skip

@@ -95,6 +95,11 @@ class TeacherConfig(ForeignWeights):
         description="none, crop (random, after padding by 1/8 of the width), crop-flip, resized-crop-flip (a random "
         "box, enlarged), or one from a plugin",
     )
+    crop_from: Literal["square", "original"] = Field(
+        "square",
+        description="where resized-crop-flip cuts its boxes. square: in the images as the set has them. original: in "
+        "the whole image files, as training on ImageNet is published; they are decoded for every batch",
+    )
     batchnorm: Literal["global", "local"] = Field(
         "global",
         description="BatchNorm in several processes (torchrun). global: it takes the statistics of the whole batch, as "

@@ -7,13 +7,18 @@ a name (``--student.augment``) is drawn first and applied afterwards, so that it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from guard_plugins.data.boxes import Boxes, draw_boxes
+
+AREA: Final = (0.08, 1.0)
+"""Share of an image's area that a random box has (Szegedy et al. 2015)."""
+ASPECT: Final = (3 / 4, 4 / 3)
+"""Its width over its height."""
 
 
 def random_crop(images: Tensor, *, padding: int) -> Tensor:
@@ -68,8 +73,8 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
 def random_resized_crop(
     images: Tensor,
     *,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    scale: tuple[float, float] = AREA,
+    ratio: tuple[float, float] = ASPECT,
     shared: bool = False,
 ) -> Tensor:
     """Return a random box of every image, enlarged to the full size by bilinear interpolation.
@@ -214,7 +219,7 @@ class ResizedCropFlip(Augmentation):
 
     def draw(self, count: int, size: tuple[int, int]) -> View:
         """Return the views."""
-        boxes = draw_boxes(count, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+        boxes = draw_boxes(count, size, scale=AREA, ratio=ASPECT)
         return View(torch.stack(boxes, dim=1), torch.rand(count) < 0.5)
 
 

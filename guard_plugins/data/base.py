@@ -12,12 +12,35 @@ from guard_plugins.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from guard_plugins.data.boxes import BoxNumbers
+
 
 _WHY_REFUSED: Final = {
     "split": "It comes with test images of its own; the option is for folders without any",
     "range": "It is for images deeper than 8 bits in folders",
     "reduced_decode": "It is for large JPEG files",
 }
+
+
+class Originals(ABC):
+    """The images of a split as they were before they were cut and resized to the size of the set."""
+
+    @abstractmethod
+    def crops(self, index: Tensor, numbers: BoxNumbers, ratio: tuple[float, float]) -> Tensor:
+        """Return a box of every image, resized to the size of the set: float32 in [0, 1], shape (B, C, H, W).
+
+        Args:
+            index: Which images, int64 of shape (B,).
+            numbers: What the boxes follow from, for B images; see `guard_plugins.data.boxes`.
+            ratio: Range of their width over their height.
+
+        Raises:
+            DataError: If an image is broken.
+        """
+
+    @abstractmethod
+    def part(self, index: Tensor) -> Originals:
+        """Return those of some of the images (int64, shape (N,))."""
 
 
 class Split(ABC):
@@ -27,10 +50,13 @@ class Split(ABC):
         labels: Class index of every image, int64 of shape (N,), on the CPU.
         from_files: Whether images are read when they are asked for. A teacher's next batches are then read in a thread
             while it computes, so ``images`` must not draw from global random streams.
+        originals: The images before they were cut and resized, where there are such; ``--teacher.crop-from original``
+            cuts its boxes there.
     """
 
     labels: Tensor
     from_files: bool = False
+    originals: Originals | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -142,9 +168,9 @@ class DataSet(ABC):
         name: What users pass to ``--dataset``.
         summary: One line for listings.
         needs_root: Whether ``--data-root`` is required.
-        ignores: Settings that ``load`` does not read (``data_root``, ``download``, ``data.skip_corrupt``,
-            ``data.split``, ``data.range``, ``data.reduced_decode``, ``data.memory``, ``data.cache``); guard-run
-            refuses them.
+        ignores: Settings that do nothing with this data set (``data_root``, ``download``, ``data.skip_corrupt``,
+            ``data.split``, ``data.range``, ``data.reduced_decode``, ``data.memory``, ``data.cache``,
+            ``teacher.crop_from``); guard-run refuses them.
     """
 
     name: ClassVar[str]

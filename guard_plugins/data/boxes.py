@@ -21,6 +21,39 @@ class Boxes(NamedTuple):
     width: Tensor
 
 
+class BoxNumbers(NamedTuple):
+    """What a box follows from in an image of any size; the last dimension of every field is the image.
+
+    Attributes:
+        area: Shares of the area, float32 of shape (ATTEMPTS, B).
+        aspect: Width over height, float64 of shape (ATTEMPTS, B).
+        top: Where the box lies between the first and the last row it may begin in, float64 in [0, 1) of shape (B,).
+        left: The same for columns.
+    """
+
+    area: Tensor
+    aspect: Tensor
+    top: Tensor
+    left: Tensor
+
+
+def draw_numbers(
+    count: int, *, scale: tuple[float, float], ratio: tuple[float, float], generator: torch.Generator | None = None
+) -> BoxNumbers:
+    """Return the numbers behind random boxes.
+
+    Args:
+        count: Number of boxes.
+        scale: Range of the box's share of the area, drawn uniformly.
+        ratio: Range of its width over its height, drawn log-uniformly.
+        generator: Where they are drawn; None for PyTorch's global CPU stream.
+    """
+    area = torch.empty(ATTEMPTS, count).uniform_(*scale, generator=generator)
+    logs = torch.empty(ATTEMPTS, count).uniform_(math.log(ratio[0]), math.log(ratio[1]), generator=generator)
+    top, left = (torch.rand(count, dtype=torch.float64, generator=generator) for _ in range(2))
+    return BoxNumbers(area, logs.double().exp(), top, left)
+
+
 def draw_boxes(
     count: int, size: tuple[int, int], *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Boxes:  # fmt: skip
@@ -32,9 +65,20 @@ def draw_boxes(
         scale: Range of the box's share of the area, drawn uniformly.
         ratio: Range of its width over its height, drawn log-uniformly.
     """
+    return boxes_in(size, draw_numbers(count, scale=scale, ratio=ratio), ratio)
+
+
+def boxes_in(size: tuple[int, int], numbers: BoxNumbers, ratio: tuple[float, float]) -> Boxes:
+    """Return the boxes that numbers stand for in images of one size.
+
+    Args:
+        size: (H, W) of the images.
+        numbers: From :func:`draw_numbers`.
+        ratio: Range of width over height; the central box that takes the place of one that does not fit keeps to it.
+    """
     rows, columns = size
-    area = rows * columns * torch.empty(ATTEMPTS, count).uniform_(*scale).double()
-    aspect = torch.empty(ATTEMPTS, count).uniform_(math.log(ratio[0]), math.log(ratio[1])).double().exp()
+    aspect = numbers.aspect
+    area = rows * columns * numbers.area.double()
     widths, heights = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
     fits = (widths > 0) & (widths <= columns) & (heights > 0) & (heights <= rows)
     first = fits.int().argmax(0, keepdim=True)
@@ -42,15 +86,14 @@ def draw_boxes(
     centre_height, centre_width = _central(size, ratio)
     height = torch.where(found, heights.gather(0, first)[0], centre_height)
     width = torch.where(found, widths.gather(0, first)[0], centre_width)
-    top = torch.where(found, _uniform(rows - height), (rows - centre_height) // 2)
-    left = torch.where(found, _uniform(columns - width), (columns - centre_width) // 2)
+    top = torch.where(found, _position(numbers.top, rows - height), (rows - centre_height) // 2)
+    left = torch.where(found, _position(numbers.left, columns - width), (columns - centre_width) // 2)
     return Boxes(top, left, height, width)
 
 
-def _uniform(most: Tensor) -> Tensor:
-    """Return integers drawn uniformly from 0..most."""
-    drawn = (torch.rand(len(most), dtype=torch.float64) * (most + 1)).long()
-    return torch.minimum(drawn, most)
+def _position(share: Tensor, most: Tensor) -> Tensor:
+    """Return an integer of 0..most for each share in [0, 1)."""
+    return torch.minimum((share * (most + 1)).long(), most)
 
 
 def _central(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:

@@ -28,7 +28,15 @@ class TorchvisionSet(DataSet):
 
     folder: ClassVar[str]
     constants: ClassVar[Statistics]
-    ignores = ("data.skip_corrupt", "data.split", "data.range", "data.reduced_decode", "data.memory", "data.cache")
+    ignores = (
+        "data.skip_corrupt",
+        "data.split",
+        "data.range",
+        "data.reduced_decode",
+        "data.memory",
+        "data.cache",
+        "teacher.crop_from",
+    )
     damaged: ClassVar[str] = "files are missing or their checksums differ"
 
     def load(self, request: DataRequest) -> Data:

@@ -26,6 +26,7 @@ class Subset(Split):
     def __init__(self, whole: Split, index: Tensor) -> None:
         self._whole, self._index = whole, index
         self.labels, self.from_files = whole.labels[index], whole.from_files
+        self.originals = None if whole.originals is None else whole.originals.part(index)
 
     def images(self, index: Tensor) -> Tensor:
         """Return the images at ``index`` (int64, shape (B,)) as float32 in [0, 1], shape (B, C, H, W)."""

@@ -119,6 +119,9 @@ def _of_teacher(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
         if World.of().size == 1:
             why = "one process has the whole of every batch"
             yield Idle(("teacher", "batchnorm"), why, do="Leave it out, or start several processes (docs/scale.md).")
+    if config.teacher.augment != "resized-crop-flip":
+        why = f"the augmentation {config.teacher.augment} cuts no boxes (--teacher.augment)"
+        yield Idle(("teacher", "crop_from"), why, ("teacher", "augment"))
     names, why, cause = _idle_of_teacher(config, method)
     for name in names:
         if f"teacher.{name}" not in (method.reads or ()):
@@ -138,7 +141,7 @@ def _idle_of_teacher(config: RunConfig, method: type[Method]) -> tuple[list[str]
         return [name for name in names if name not in kept], "the teacher is given (--teacher)", ("teacher", "path")
     if method.train_teacher is not Method.train_teacher:
         own = (
-            ["training", "batchnorm", *objective]
+            ["training", "batchnorm", "crop_from", *objective]
             if method.reads is None
             else [name for name in names if name not in ("path", "cache")]
         )

@@ -8,6 +8,7 @@ from guard_plugins.config import RunConfig
 from guard_plugins.curvature import CurvatureHook
 from guard_plugins.data.base import Data
 from guard_plugins.data.validation import with_validation
+from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.host import PluginHost, Registered
 from guard_plugins.host.used import Used, used_parts
@@ -126,7 +127,14 @@ def build_method(config: RunConfig, host: PluginHost) -> tuple[Method, Curvature
 def _load(config: RunConfig, host: PluginHost) -> Data:
     dataset = host.datasets.registered(config.dataset)
     with calling(dataset, "load"):
-        return with_validation(dataset.value().load(config.data_request()), config.data.validation_per_class)
+        data = with_validation(dataset.value().load(config.data_request()), config.data.validation_per_class)
+    cut = config.teacher.crop_from == "original" and "teacher.crop_from" not in dataset.value.ignores
+    if cut and data.train.originals is None:
+        raise ConfigError(
+            f"The data set {config.dataset} has no originals to cut boxes from (--teacher.crop-from original)",
+            seen="its training split has only images of one size", do="Give --teacher.crop-from square.",
+        )  # fmt: skip
+    return data
 
 
 def _try_networks(prepared: Prepared) -> None:

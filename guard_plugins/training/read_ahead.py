@@ -26,11 +26,21 @@ class ReadAhead:
         split: Where the images are.
         index: From a step to the positions of its images, int64 of shape (B,); asked in this thread, in order.
         total: Number of steps.
+        read: From a step and the positions of its images to these images, which come from files; by default, those of
+            the split.
     """
 
-    def __init__(self, split: Split, index: Callable[[int], Tensor], total: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        index: Callable[[int], Tensor],
+        total: int,
+        read: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> None:
         self._split, self._index, self._total = split, index, total
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead") if split.from_files else None
+        self._read = read or (lambda step, index: split.images(index))
+        in_files = split.from_files or read is not None
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead") if in_files else None
         self._waiting: dict[int, tuple[Tensor, Future[Tensor]]] = {}
 
     def __enter__(self) -> ReadAhead:
@@ -53,10 +63,10 @@ class ReadAhead:
         """
         if self._reader is None:
             index = self._index(step)
-            return self._split.images(index), self._split.labels[index]
+            return self._read(step, index), self._split.labels[index]
         for number in range(step, min(step + 1 + AHEAD, self._total)):
             if number not in self._waiting:
                 index = self._index(number)
-                self._waiting[number] = index, self._reader.submit(self._split.images, index)
+                self._waiting[number] = index, self._reader.submit(self._read, number, index)
         index, images = self._waiting.pop(step)
         return images.result(), self._split.labels[index]

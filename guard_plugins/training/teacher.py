@@ -9,6 +9,7 @@ from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.augmentation import augmentation
 from guard_plugins.training.batches import EpochBatches
+from guard_plugins.training.crops import original_crops
 from guard_plugins.training.objectives import objective
 from guard_plugins.training.parts import Rows, in_parts, share_gradients, share_statistics
 from guard_plugins.training.read_ahead import ReadAhead
@@ -42,12 +43,13 @@ def _train(task: Task, model: nn.Module, net: nn.Module) -> None:
     )  # fmt: skip
     scheduler = learning_rate(sgd, settings.schedule, total)
     optimizer = task.engine.optimizer(sgd)
-    augment = augmentation(settings.augment, task.augmentations, rows)
+    crops = original_crops(task, batches.size, rows)
+    augment = augmentation("none" if crops else settings.augment, task.augmentations, rows)
     loss_of = objective(settings, rows)
     net.train()
     task.snapshot(0, model)
     state = LoopState(model=model, optimizer=sgd, scheduler=scheduler)
-    with ReadAhead(split, lambda step: rows.take(batches.index(step)), total) as ahead:
+    with ReadAhead(split, lambda step: rows.take(batches.index(step)), total, crops) as ahead:
         for step in task.steps("teacher", total, state=state):
             images, labels = (part.to(task.device) for part in ahead.batch(step.index))
             loss = loss_of(net, augment(images), labels)

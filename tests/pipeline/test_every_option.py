@@ -71,6 +71,7 @@ ELSEWHERE = {
     "data.memory": "costs memory, changes no image: tests/data/datasets/test_folder.py",
     "data.cache": "says where decoded images are kept: tests/data/images/test_packed.py",
     "data.reduced_decode": "needs files: tests/data/images/test_reduced.py",
+    "teacher.crop_from": "needs files: tests/training/test_crops.py",
     "data.range": "needs files: tests/data/images/test_deep_and_damaged.py",
     "distill.validate_every": "changes no number: tests/pipeline/test_validation.py",
     "student.labels": "online and stored give the same students: tests/pipeline/test_stored_labels.py; own others: "

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from guard_plugins.data.base import Split
-from guard_plugins.data.images.decode import FULL_RANGE, Target
+from guard_plugins.data.images.decode import FULL_RANGE
 from guard_plugins.data.images.splits import Files, FileSplit
+from guard_plugins.data.images.target import Target
 from guard_plugins.data.validation import Subset
 from guard_plugins.errors import DataError
 from guard_plugins.runtime.seeds import Seeds

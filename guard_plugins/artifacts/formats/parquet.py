@@ -16,8 +16,9 @@ from guard_plugins.artifacts.atomic import replacing
 from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.tensors import classes_and_logits
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.images.decode import Target, decode
+from guard_plugins.data.images.decode import decode
 from guard_plugins.data.images.tables import Rows, need_pyarrow, read_rows, table_files
+from guard_plugins.data.images.target import Target
 from guard_plugins.errors import DataError
 
 SOFT: Final = "soft_labels"

@@ -34,6 +34,7 @@ class Digits(DataSet):
         "data.reduced_decode",
         "data.memory",
         "data.cache",
+        "teacher.crop_from",
     )
 
     def load(self, request: DataRequest) -> Data:

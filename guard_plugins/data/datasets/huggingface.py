@@ -10,8 +10,8 @@ from guard_plugins.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from guard_plugins.data.images.decode import Target
     from guard_plugins.data.images.tables import Rows
+    from guard_plugins.data.images.target import Target
     from guard_plugins.data.splits import TensorSplit
 
 _TESTS: Final = ("test", "validation", "valid", "val")
@@ -29,6 +29,7 @@ class HuggingFace(DataSet):
     needs_root = True
     ignores = (
         "download", "data.skip_corrupt", "data.split", "data.range", "data.reduced_decode", "data.memory", "data.cache",
+        "teacher.crop_from",
     )  # fmt: skip
 
     def load(self, request: DataRequest) -> Data:
@@ -96,7 +97,7 @@ def _target(train: Rows, test: Rows, image_size: int | None, root: Path) -> Targ
     Raises:
         DataError: If sizes differ and ``image_size`` is None.
     """
-    from guard_plugins.data.images.decode import Target
+    from guard_plugins.data.images.target import Target
 
     headers = [*train.headers, *test.headers]
     channels = 1 if all(header.grey for header in headers) else 3

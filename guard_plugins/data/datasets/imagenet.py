@@ -150,7 +150,7 @@ class ImageNet(DataSet):
 
 def _assemble(name: str, listing: Listing, request: DataRequest) -> Data:
     from guard_plugins.data.images.assemble import assemble
-    from guard_plugins.data.images.decode import Target
+    from guard_plugins.data.images.target import Target
 
     side = request.image_size or IMAGE_SIZE
     train = Target(channels=3, height=side, width=side, crop=1.0, reduced=request.reduced_decode)

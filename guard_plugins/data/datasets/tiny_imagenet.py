@@ -38,7 +38,7 @@ class TinyImageNet(DataSet):
             DataError: If files are missing, broken or contradict each other.
         """
         from guard_plugins.data.images.assemble import assemble
-        from guard_plugins.data.images.decode import Target
+        from guard_plugins.data.images.target import Target
 
         request.refuse(self.name, "split", "reduced_decode")
         root = data_root(request)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.data.images import constants
-from guard_plugins.data.images.decode import Header, Target
+from guard_plugins.data.images.decode import Header
 from guard_plugins.data.images.levels import levels_of
 from guard_plugins.data.images.packed import packed
-from guard_plugins.data.images.splits import read_headers, read_split, readable
+from guard_plugins.data.images.splits import FileOriginals, read_headers, read_split, readable
 from guard_plugins.data.images.statistics import channel_statistics
+from guard_plugins.data.images.target import Target
 from guard_plugins.errors import DataError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def assemble(
         else read_split(files, wanted, in_memory=in_memory)
         for files, wanted in ((train, target), (test, test_target or target))
     )
+    train_split.originals = FileOriginals(train, target)
     mean, std = statistics or channel_statistics(train_split)
     return Data(name, train_split, test_split, listing.classes, mean, std, shape, skipped, notes)
 

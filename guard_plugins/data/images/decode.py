@@ -14,9 +14,12 @@ from guard_plugins.errors import DataError
 from guard_plugins.files import regular
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from guard_plugins.data.images.target import Box, Target
 
 EXTENSIONS: Final = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -56,35 +59,6 @@ class Header:
     jpeg: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What every file of a split is turned into.
-
-    Attributes:
-        channels: 1 (luma of ITU-R 601) or 3 (RGB).
-        height: Rows in pixels.
-        width: Columns in pixels.
-        crop: Side of the central square that is kept, as a fraction of the shorter side, and resized to
-            ``height`` x ``width``; None leaves images of the right size alone and refuses all others.
-        levels: Numbers that become black and white in images deeper than 8 bits; None means 0 and 65535.
-        reduced: Whether JPEGs of at least twice the size needed are decoded at the smallest scale that is large enough.
-    """
-
-    channels: int
-    height: int
-    width: int
-    crop: float | None = None
-    levels: tuple[float, float] | None = None
-    reduced: bool = False
-
-    def scale(self, width: int, height: int) -> int:
-        """Return by which of 1, 2, 4 and 8 a JPEG of this size may be divided and still be large enough."""
-        if not self.reduced or self.crop is None:
-            return 1
-        spare = min(width, height) * self.crop / max(self.width, self.height)
-        return next(scale for scale in (8, 4, 2, 1) if spare >= scale or scale == 1)
-
-
 def read_header(source: Path | bytes, name: str = "") -> Header:
     """Return size and kind of an image without decoding its pixels.
 
@@ -119,7 +93,9 @@ def read_extremes(path: Path) -> tuple[float, float]:
         raise broken_image(str(path), error) from error
 
 
-def decode(source: Path | bytes, target: Target, name: str = "") -> NDArray[np.uint8]:
+def decode(
+    source: Path | bytes, target: Target, name: str = "", *, cut: Callable[[int, int], Box] | None = None
+) -> NDArray[np.uint8]:
     """Return the pixels of an image, uint8 of shape (C, H, W).
 
     Alpha is composited over white, palettes are looked up, grey deeper than 8 bits is scaled so that ``target.levels``
@@ -130,6 +106,8 @@ def decode(source: Path | bytes, target: Target, name: str = "") -> NDArray[np.u
         source: The file, or its content.
         target: Channels, size and levels to deliver.
         name: What messages call the image; the path where there is one.
+        cut: From the width and height of the image to the part of it that becomes the result; None for what the target
+            says.
 
     Raises:
         DataError: If the image is broken, its range is not known, or it has another size while no resizing was asked
@@ -139,11 +117,15 @@ def decode(source: Path | bytes, target: Target, name: str = "") -> NDArray[np.u
     try:
         with _opened(source) as image:
             size = image.size
-            scale = target.scale(*size) if image.format == "JPEG" else 1
+            box = target.centre(*size) if cut is None else cut(*size)
+            scale = target.scale_of(box) if box is not None and image.format == "JPEG" else 1
             if scale > 1:
                 image.draft(None, (size[0] // scale, size[1] // scale))
             require_whole(image, source)
-            pixels = np.asarray(_fit(_convert(image, target, name), target, name, size=size, scale=scale))
+            whole = _convert(image, target, name)
+            if cut is not None and box is not None:
+                whole, box = _cut_out(whole, box, scale)
+            pixels = np.asarray(_fit(whole, target, name, box, scale))
     except _BROKEN as error:
         raise broken_image(name, error) from error
     return pixels[None] if target.channels == 1 else pixels.transpose(2, 0, 1)
@@ -205,8 +187,16 @@ def _eight_bits(
     return Image.fromarray(np.rint((numbers - low) * 255 / (high - low)).clip(0, 255).astype(np.uint8))
 
 
-def _fit(image: Image.Image, target: Target, name: str, *, size: tuple[int, int], scale: int) -> Image.Image:
-    if target.crop is None:
+def _cut_out(image: Image.Image, box: Box, scale: int) -> tuple[Image.Image, Box]:
+    """Return the smallest part of an image that holds a box, and the box in it: resizing looks beyond a box's edges."""
+    left, top = int(box[0] // scale), int(box[1] // scale)
+    right, bottom = (min(int(-(-edge // scale)), size) for edge, size in zip(box[2:], image.size, strict=True))
+    x, y = left * scale, top * scale
+    return image.crop((left, top, right, bottom)), (box[0] - x, box[1] - y, box[2] - x, box[3] - y)
+
+
+def _fit(image: Image.Image, target: Target, name: str, box: Box | None, scale: int) -> Image.Image:
+    if box is None:
         if image.size != (target.width, target.height):
             raise DataError(
                 f"The image {name} has another size than the rest.",
@@ -214,10 +204,8 @@ def _fit(image: Image.Image, target: Target, name: str, *, size: tuple[int, int]
                 do="Give one size for all images with --data.image-size.",
             )
         return image
-    # in the pixels of the whole image: a reduced one is rounded up to a whole number of pixels
-    side = min(size) * target.crop
-    left, top = (size[0] - side) / 2, (size[1] - side) / 2
-    box = (left / scale, top / scale, (left + side) / scale, (top + side) / scale)
-    if image.size == (target.width, target.height) and target.crop == 1:
+    # The box is in pixels of the whole image: a reduced one is rounded up to a whole number of pixels.
+    left, top, right, bottom = (edge / scale for edge in box)
+    if image.size == (target.width, target.height) and (left, top, right, bottom) == (0, 0, *image.size):
         return image
-    return image.resize((target.width, target.height), Image.Resampling.BILINEAR, box=box)
+    return image.resize((target.width, target.height), Image.Resampling.BILINEAR, box=(left, top, right, bottom))

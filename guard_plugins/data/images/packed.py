@@ -25,7 +25,7 @@ from guard_plugins.files import regular
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from guard_plugins.data.images.decode import Target
+    from guard_plugins.data.images.target import Target
 
 PART: Final = 4096
 """Images that are decoded and written together."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 
-from guard_plugins.data.base import Split
-from guard_plugins.data.images.decode import FULL_RANGE, Header, Target, decode, read_extremes, read_header
+from guard_plugins.data.base import Originals, Split
+from guard_plugins.data.boxes import BoxNumbers, boxes_in
+from guard_plugins.data.images.decode import FULL_RANGE, Header, decode, read_extremes, read_header
+from guard_plugins.data.images.target import Target
 from guard_plugins.data.splits import TensorSplit, first_per_class
 from guard_plugins.errors import DataError
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from guard_plugins.data.images.target import Box
 
 _SMALL: Final = Target(channels=3, height=1, width=1, crop=1.0, levels=FULL_RANGE)  # an unknown range is no damage
 _RUN: Final = 128  # files a thread takes at a time: one task a file would cost more in queueing than small images do
@@ -68,6 +73,43 @@ class FileSplit(Split):
         """
         chosen = [self._paths[i] for i in index.tolist()]
         return decode_all(chosen, self._target, run=4).float().div_(255)
+
+
+class FileOriginals(Originals):
+    """The files of a split, of which any part can be decoded.
+
+    Args:
+        files: Paths and labels.
+        target: What every box is turned into.
+    """
+
+    def __init__(self, files: Files, target: Target) -> None:
+        self._files, self._target = files, target
+
+    def crops(self, index: Tensor, numbers: BoxNumbers, ratio: tuple[float, float]) -> Tensor:
+        """Return a box of every image, resized to the size of the set: float32 in [0, 1], shape (B, C, H, W).
+
+        Args:
+            index: Which images, int64 of shape (B,).
+            numbers: What the boxes follow from, for B images.
+            ratio: Range of their width over their height.
+
+        Raises:
+            DataError: If one of the files is broken.
+        """
+        chosen = [self._files.paths[i] for i in index.tolist()]
+
+        def cut(number: int, width: int, height: int) -> Box:
+            one = BoxNumbers(*(field[..., number : number + 1] for field in numbers))
+            top, left, rows, columns = (int(value) for value in boxes_in((height, width), one, ratio))
+            return left, top, left + columns, top + rows
+
+        return decode_all(chosen, self._target, run=4, cut=cut).float().div_(255)
+
+    def part(self, index: Tensor) -> FileOriginals:
+        """Return those of some of the images (int64, shape (N,))."""
+        paths = tuple(self._files.paths[i] for i in index.tolist())
+        return FileOriginals(Files(paths, self._files.labels[index]), self._target)
 
 
 def read_split(files: Files, target: Target, *, in_memory: bool) -> Split:
@@ -147,13 +189,21 @@ def read_all_extremes(paths: Sequence[Path]) -> tuple[float, float]:
     return float(found[:, 0].min()), float(found[:, 1].max())
 
 
-def decode_all(paths: Sequence[Path], target: Target, *, run: int = _RUN) -> Tensor:
+def decode_all(
+    paths: Sequence[Path],
+    target: Target,
+    *,
+    run: int = _RUN,
+    cut: Callable[[int, int, int], Box] | None = None,
+) -> Tensor:
     """Return the decoded images, uint8 of shape (N, C, H, W).
 
     Args:
         paths: The files.
         target: What every image is turned into.
         run: How many files a thread takes at a time.
+        cut: From the number of a file and its width and height to the part of it that is decoded; None for what the
+            target says.
 
     Raises:
         DataError: If any file is broken; all broken files are counted, the first of them is described.
@@ -162,7 +212,7 @@ def decode_all(paths: Sequence[Path], target: Target, *, run: int = _RUN) -> Ten
     pixels = np.empty((len(paths), target.channels, target.height, target.width), np.uint8)
 
     def work(i: int) -> None:
-        pixels[i] = decode(paths[i], target)
+        pixels[i] = decode(paths[i], target, cut=None if cut is None else partial(cut, i))
 
     _for_each(len(paths), work, run)
     return torch.from_numpy(pixels)

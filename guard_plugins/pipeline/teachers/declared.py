@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -14,6 +14,9 @@ from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
 from guard_plugins.runtime.teachers import TeacherSpec, TrainedTeacher
+
+_BEFORE: Final = {"batchnorm": "global", "crop_from": "square"}
+"""Options that came later, with what they have to be for a teacher to be the one of before."""
 
 
 def config_for(config: RunConfig, spec: TeacherSpec) -> RunConfig:
@@ -26,11 +29,13 @@ def config_for(config: RunConfig, spec: TeacherSpec) -> RunConfig:
 def fingerprinted(config: RunConfig, names: Collection[str]) -> dict[str, Any]:
     """Return these parts of a configuration, as a fingerprint takes them.
 
-    Global BatchNorm is left out: with it, a teacher is the same but for rounding in any number of processes.
+    What stands for how teachers were trained before there was a choice is left out, so that earlier runs go on. With
+    global BatchNorm, a teacher is the same but for rounding in any number of processes.
     """
     found = config.model_dump(mode="json", include=set(names))
-    if "teacher" in found and found["teacher"].get("batchnorm") == "global":
-        del found["teacher"]["batchnorm"]
+    for name, before in _BEFORE.items():
+        if found.get("teacher", {}).get(name) == before:
+            del found["teacher"][name]
     return found
 
 

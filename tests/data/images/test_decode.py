@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guard_plugins.data.images.decode import Target, decode, read_header
+from guard_plugins.data.images.decode import decode, read_header
+from guard_plugins.data.images.target import Target
 from guard_plugins.errors import DataError
 
 GREY = Target(channels=1, height=4, width=4)

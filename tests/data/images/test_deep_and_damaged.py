@@ -14,8 +14,9 @@ from PIL import Image
 
 from guard_plugins.data.base import DataRequest
 from guard_plugins.data.datasets.folder import Folder
-from guard_plugins.data.images.decode import Target, decode
+from guard_plugins.data.images.decode import decode
 from guard_plugins.data.images.listing import image_files
+from guard_plugins.data.images.target import Target
 from guard_plugins.data.images.whole import require_whole
 from guard_plugins.errors import DataError
 

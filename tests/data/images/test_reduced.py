@@ -14,7 +14,8 @@ from PIL import Image
 from guard_plugins.data.base import DataRequest
 from guard_plugins.data.datasets.folder import Folder
 from guard_plugins.data.images import decode as decoding
-from guard_plugins.data.images.decode import Target, decode
+from guard_plugins.data.images.decode import decode
+from guard_plugins.data.images.target import Target
 from guard_plugins.errors import DataError
 
 TARGET = Target(channels=3, height=16, width=16, crop=1.0, reduced=True)
