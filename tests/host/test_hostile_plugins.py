@@ -184,7 +184,7 @@ def test_it_goes_on_in_no_second_process_and_prints_nothing_at_the_end(source: s
 
 def test_a_real_interruption_still_ends_the_loading(install: Install) -> None:
     install("toy", "import os, signal; os.kill(os.getpid(), signal.SIGINT)\nwhile True: pass")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs are told to ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in scripts, jobs may be told to ignore it
     try:
         with pytest.raises(KeyboardInterrupt):
             PluginHost(only=["toy"])
