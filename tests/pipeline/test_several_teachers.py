@@ -167,9 +167,9 @@ def test_the_cache_gives_the_same_teachers_and_no_damaged_or_foreign_one(
     begun(tmp_path / "two", stages, teacher=teacher)
     assert capsys.readouterr().err.count("teacher taken from") == 3
     assert content(tmp_path / "one") == content(tmp_path / "two")
+    entry = next(path for path in (tmp_path / "cache").iterdir() if (path / "epoch-0002.safetensors").exists())
     begun(tmp_path / "other", stages, teacher=teacher, seed=1)
     assert "taken from" not in capsys.readouterr().err, "another seed is another teacher"
-    entry = next(path for path in (tmp_path / "cache").iterdir() if (path / "epoch-0002.safetensors").exists())
     for folder in (tmp_path / "cache").iterdir():
         assert json.loads((folder / "entry.json").read_text())["key"] == folder.name
         (folder / "teacher.safetensors").write_bytes(b"damaged")
