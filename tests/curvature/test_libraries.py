@@ -104,11 +104,15 @@ def test_lightning(settings: dict, weight: float, tmp_path: Path) -> None:
     with hook:
         logged = _lightning(ours, as_written, tmp_path, **settings)
     _lightning(twin, Twin(twin, h=0.5, weight=weight), tmp_path, **settings)
-    assert_same(ours, twin, start, tolerance=2e-2 if "precision" in settings else 5e-6)
+    _lightning(plain, as_written, tmp_path, **settings)
+    # bf16: the twin adds two gradients in bf16, the hook in float32; with weight 2, most of both cancels
+    tolerance = 5e-2 if "precision" in settings else 5e-6
+    assert_same(ours, twin, start, tolerance=tolerance)
+    with pytest.raises(AssertionError, match="differs by"):
+        assert_same(plain, twin, start, tolerance=2 * tolerance)
     assert hook.summary().regularised_steps == 8 // settings.get("accumulate_grad_batches", 1)
     # the loop logs its own loss, not the objective
     assert float(logged["train_loss_epoch"]) < 2
-    del plain
 
 
 # -- Hugging Face -----------------------------------------------------------------------------------------------------
