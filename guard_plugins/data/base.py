@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from guard_plugins.data.boxes import BoxNumbers
 
 
+FILE_SETTINGS: Final = (
+    "data.skip_corrupt", "data.split", "data.range", "data.reduced_decode", "data.memory", "data.cache",
+    "teacher.crop_from",
+)  # fmt: skip
+"""Settings that are for images in files; data sets without any list them in ``ignores``."""
+
 _WHY_REFUSED: Final = {
     "split": "It comes with test images of its own; the option is for folders without any",
     "range": "It is for images deeper than 8 bits in folders",
@@ -168,9 +174,8 @@ class DataSet(ABC):
         name: What users pass to ``--dataset``.
         summary: One line for listings.
         needs_root: Whether ``--data-root`` is required.
-        ignores: Settings that do nothing with this data set (``data_root``, ``download``, ``data.skip_corrupt``,
-            ``data.split``, ``data.range``, ``data.reduced_decode``, ``data.memory``, ``data.cache``,
-            ``teacher.crop_from``); guard-run refuses them.
+        ignores: Settings that do nothing with this data set (``data_root``, ``download``, those of
+            :data:`FILE_SETTINGS`); guard-run refuses them.
     """
 
     name: ClassVar[str]

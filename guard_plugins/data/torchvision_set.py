@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from guard_plugins.data.base import Data, DataRequest, DataSet
+from guard_plugins.data.base import FILE_SETTINGS, Data, DataRequest, DataSet
 from guard_plugins.data.images.locations import data_root, failed_download, missing_set
 from guard_plugins.errors import DataError
 
@@ -28,15 +28,7 @@ class TorchvisionSet(DataSet):
 
     folder: ClassVar[str]
     constants: ClassVar[Statistics]
-    ignores = (
-        "data.skip_corrupt",
-        "data.split",
-        "data.range",
-        "data.reduced_decode",
-        "data.memory",
-        "data.cache",
-        "teacher.crop_from",
-    )
+    ignores = FILE_SETTINGS
     damaged: ClassVar[str] = "files are missing or their checksums differ"
 
     def load(self, request: DataRequest) -> Data:

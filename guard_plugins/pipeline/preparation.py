@@ -11,6 +11,7 @@ from guard_plugins.data.validation import with_validation
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.host import PluginHost, Registered
+from guard_plugins.host.effects import idle_settings
 from guard_plugins.host.used import Used, used_parts
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
@@ -128,7 +129,8 @@ def _load(config: RunConfig, host: PluginHost) -> Data:
     dataset = host.datasets.registered(config.dataset)
     with calling(dataset, "load"):
         data = with_validation(dataset.value().load(config.data_request()), config.data.validation_per_class)
-    cut = config.teacher.crop_from == "original" and "teacher.crop_from" not in dataset.value.ignores
+    idle = {setting.path for setting in idle_settings(config, host.method(config.method), dataset.value)}
+    cut = config.teacher.crop_from == "original" and ("teacher", "crop_from") not in idle
     if cut and data.train.originals is None:
         raise ConfigError(
             f"The data set {config.dataset} has no originals to cut boxes from (--teacher.crop-from original)",

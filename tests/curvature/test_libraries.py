@@ -106,7 +106,7 @@ def test_lightning(settings: dict, weight: float, tmp_path: Path) -> None:
     _lightning(twin, Twin(twin, h=0.5, weight=weight), tmp_path, **settings)
     _lightning(plain, as_written, tmp_path, **settings)
     # bf16: the twin adds two gradients in bf16, the hook in float32; with weight 2, most of both cancels
-    tolerance = 5e-2 if "precision" in settings else 5e-6
+    tolerance = (4e-2 if weight == 2 else 2e-2) if "precision" in settings else 5e-6
     assert_same(ours, twin, start, tolerance=tolerance)
     with pytest.raises(AssertionError, match="differs by"):
         assert_same(plain, twin, start, tolerance=2 * tolerance)

@@ -233,3 +233,9 @@ def test_a_foreign_data_set_without_files_is_told(root: Path, monkeypatch: pytes
     with pytest.raises(ConfigError, match="has no originals to cut boxes from") as caught:
         prepare(config, PluginHost(only=["sre2l"]))
     assert caught.value.do == "Give --teacher.crop-from square."
+    boxless = {
+        "preset": "imagenet",
+        "data": {"image_size": 16},
+        "teacher": {"network": "convnet3-bn", "augment": "crop"},
+    }
+    prepare(configure("sre2l", dataset="folder", data_root=root, **boxless), PluginHost(only=["sre2l"]))

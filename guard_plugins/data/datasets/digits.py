@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from guard_plugins.data.base import Data, DataRequest, DataSet
+from guard_plugins.data.base import FILE_SETTINGS, Data, DataRequest, DataSet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,17 +25,7 @@ class Digits(DataSet):
 
     name = "digits"
     summary = "scikit-learn's 8x8 grey digits, 10 classes, embedded: no files, no download"
-    ignores = (
-        "data_root",
-        "download",
-        "data.skip_corrupt",
-        "data.split",
-        "data.range",
-        "data.reduced_decode",
-        "data.memory",
-        "data.cache",
-        "teacher.crop_from",
-    )
+    ignores = ("data_root", "download", *FILE_SETTINGS)
 
     def load(self, request: DataRequest) -> Data:
         """Read the digits; ``root`` and ``download`` play no part.

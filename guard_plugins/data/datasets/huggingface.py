@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from guard_plugins.data.base import Data, DataRequest, DataSet
+from guard_plugins.data.base import FILE_SETTINGS, Data, DataRequest, DataSet
 from guard_plugins.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ class HuggingFace(DataSet):
     name = "huggingface"
     summary = "a Hugging Face data set on disk, Parquet or Arrow (--data-root; needs guard-plugins[datasets])"
     needs_root = True
-    ignores = (
-        "download", "data.skip_corrupt", "data.split", "data.range", "data.reduced_decode", "data.memory", "data.cache",
-        "teacher.crop_from",
-    )  # fmt: skip
+    ignores = ("download", *FILE_SETTINGS)
 
     def load(self, request: DataRequest) -> Data:
         """Read the files below ``request.root``; nothing is downloaded.
