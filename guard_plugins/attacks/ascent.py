@@ -24,11 +24,13 @@ def input_gradient(model: nn.Module, loss: AttackLoss) -> Gradient:
     """
 
     def gradient(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        count = len(images)
+        images, labels = (_filled_up(batch, few_sizes(count)) for batch in (images, labels))
         with torch.enable_grad():
             leaf = images.detach().requires_grad_()
             logits = model(leaf)
             (grad,) = torch.autograd.grad(loss(logits, labels).sum(), leaf)
-        return logits.detach(), grad
+        return logits[:count].detach(), grad[:count]
 
     return gradient
 
@@ -78,6 +80,21 @@ def ascend(
         iterate = torch.clamp(iterate + size * grad.sign(), low, high)
     final[active] = iterate
     return final
+
+
+def few_sizes(count: int) -> int:
+    """Return ``count``, or up to an eighth more, so that few different sizes of batches occur.
+
+    A CPU's convolutions are prepared anew for every size, which takes about as long as a step of a small network. The
+    batches of an attack shrink by a few images at every step.
+    """
+    unit = 1 << max(0, count.bit_length() - 4)
+    return -(-count // unit) * unit
+
+
+def _filled_up(batch: Tensor, size: int) -> Tensor:
+    """Return the batch with its first entry repeated at the end; entries do not influence each other."""
+    return batch if len(batch) == size else torch.cat([batch, batch[:1].expand(size - len(batch), *batch.shape[1:])])
 
 
 def falling_steps(eps: float, steps: int) -> list[float]:

@@ -15,6 +15,8 @@ from guard_plugins.config.schema import Level
 from guard_plugins.config.sources import Parser
 from guard_plugins.errors import ConfigError
 
+HELPER: Final = "guard_plugins.cli.helper"
+"""The module that a further process of a run runs."""
 RUNS: Final = Path("runs")
 """Where runs without --output go, and where ``--resume`` alone looks."""
 _WORDS: Final = ("list", "help", "version", "resume", "completion", "compare", "seeds")
@@ -30,6 +32,7 @@ class Extras:
         stop_after: The last stage to do, or None for all.
         seeds: Seeds of a series of runs; empty for one run.
         compare: Rivals to run beside it.
+        processes: Processes of a run on a CPU, or None for as many as suit it.
         listing: Whether to list what is installed.
         completion: The shell to write a completion script for, or None.
     """
@@ -38,6 +41,7 @@ class Extras:
     stop_after: str | None = None
     seeds: tuple[int, ...] = ()
     compare: tuple[str, ...] = ()
+    processes: int | None = None
     listing: bool = False
     completion: str | None = None
 
@@ -62,8 +66,8 @@ def take(argv: Sequence[str]) -> tuple[Extras, list[str]]:
         raise ConfigError("--quiet and --verbose exclude each other", do="Give one of them.")
     extras = Extras(
         level="quiet" if found.quiet else "verbose" if found.verbose else "normal",
-        stop_after=found.stop_after, seeds=_seeds(found.seeds), compare=_names(found.compare), listing=found.list,
-        completion=found.completion,
+        stop_after=found.stop_after, seeds=_seeds(found.seeds), compare=_names(found.compare),
+        processes=found.processes, listing=found.list, completion=found.completion,
     )  # fmt: skip
     if extras.series and extras.stop_after:
         raise ConfigError(
@@ -75,7 +79,12 @@ def take(argv: Sequence[str]) -> tuple[Extras, list[str]]:
 
 def _refuse_beside(extras: Extras, rest: Sequence[str]) -> None:
     """Refuse options that a plan or a share of a stage would pass over."""
-    given = {"--stop-after": extras.stop_after, "--seeds": extras.seeds, "--compare": extras.compare}
+    given = {
+        "--stop-after": extras.stop_after,
+        "--seeds": extras.seeds,
+        "--compare": extras.compare,
+        "--processes": extras.processes,
+    }
     idle = next((flag for flag, value in given.items() if value), None)
     part = next((flag for flag in (word.split("=")[0] for word in rest) if flag in ("--plan", "--shard")), None)
     if idle and part:
@@ -99,9 +108,20 @@ def add_extras(parser: argparse.ArgumentParser) -> None:
         "no-guard, a rival of the hook (fgsm-rs, pgd, trades, gradient-norm), or another method",
     )  # fmt: skip
     group.add_argument(
+        "--processes", type=_count, metavar="N", help="processes of a run on a CPU: further ones take students and "
+        "attacks (default: 2 where a core is idle and images have 64 pixels a side at most, else 1)",
+    )  # fmt: skip
+    group.add_argument(
         "--completion", choices=("bash", "zsh", "fish"), metavar="SHELL",
         help="print a completion script for bash, zsh or fish, and stop",
     )  # fmt: skip
+
+
+def _count(text: str) -> int:
+    """Read a number of processes."""
+    if not re.fullmatch(r"[1-9]\d{0,2}", text):
+        raise ConfigError(f"{text!r} is no number of processes (--processes)", do="Give a whole number from 1 to 999.")
+    return int(text)
 
 
 def newest_run() -> Path:

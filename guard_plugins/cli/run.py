@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
+from guard_plugins.errors import ConfigError
 from guard_plugins.runtime.malloc import keep_freed_memory
 from guard_plugins.runtime.sharing.world import World, require_one_process
 
 if TYPE_CHECKING:
     from guard_plugins.cli.arguments import Request
     from guard_plugins.cli.extras import Extras
+    from guard_plugins.pipeline.beside import Beside
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,12 +68,26 @@ def _do(arguments: Sequence[str]) -> int:
     return _start(request, extras)
 
 
+def _beside(extras: Extras) -> Beside:
+    """Return what a run may start beside it."""
+    from guard_plugins.cli.extras import HELPER
+    from guard_plugins.pipeline.beside import Beside
+
+    return Beside(extras.processes, HELPER)
+
+
 def _start(request: Request, extras: Extras) -> int:
     # Imported here: torch takes seconds, and help and errors should not.
     from guard_plugins.cli.show import show
 
     world = World.of()
     if world.size > 1:
+        if extras.processes is not None:
+            raise ConfigError(
+                "--processes is for a run that one process starts",
+                seen="this is one of several processes",
+                do="Leave --processes out: the launcher says how many there are.",
+            )
         from guard_plugins.pipeline.together import start_together
 
         done = start_together(
@@ -82,7 +98,9 @@ def _start(request: Request, extras: Extras) -> int:
     else:
         from guard_plugins.pipeline.run import start
 
-        done = start(request.config, resumed=request.resume, until=extras.stop_after, level=extras.level)
+        done = start(
+            request.config, resumed=request.resume, until=extras.stop_after, level=extras.level, beside=_beside(extras)
+        )
     show(done, request.config)
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from guard_plugins.cli.arguments import Request, parse
-from guard_plugins.cli.extras import Extras, near_rival
+from guard_plugins.cli.extras import HELPER, Extras, near_rival
 from guard_plugins.config.explain import flag
 from guard_plugins.config.schema import OBJECTIVES, RunConfig
 from guard_plugins.config.sources import fields_of
@@ -67,6 +67,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
     members = list(_members(arguments, extras, first, folder))
     keep_freed_memory()
     from guard_plugins.cli.show import show
+    from guard_plugins.pipeline.beside import Beside
     from guard_plugins.pipeline.run import start
     from guard_plugins.report.write import write_comparison
 
@@ -76,7 +77,11 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
         begun = (path / "config.yaml").is_file()
         request = parse([f"--resume={path}"]) if begun else member.request
         try:
-            show(start(request.config, resumed=path if begun else None, level=extras.level), request.config)
+            done = start(
+                request.config, resumed=path if begun else None, level=extras.level,
+                beside=Beside(extras.processes, HELPER),
+            )  # fmt: skip
+            show(done, request.config)
         except StoppedError as error:
             given = "" if first.config.output else f" --output {folder}"
             raise StoppedError(error.number, do=f"Continue with the same command{given and ' and'}{given}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from guard_plugins.attacks.base import Attack
     from guard_plugins.evaluation.protocols import Protocol
+    from guard_plugins.runtime.checkpoints import Checkpoints
     from guard_plugins.runtime.monitor import Tracker
     from guard_plugins.runtime.task import Task
 
@@ -66,6 +67,7 @@ def assess(
     probed: bool = True,
     source: nn.Module | None = None,
     teacher: nn.Module | None = None,
+    kept: Checkpoints | None = None,
 ) -> Assessed:
     """Attack models of one kind and put the first through the gate.
 
@@ -80,13 +82,15 @@ def assess(
         probed: Whether the gate may attack the model again; if not, it has the items that need the results only.
         source: An undefended network to transfer attacks from, if there is one.
         teacher: The network whose labels the models learned from, if there is one.
+        kept: Where results of the attacks are kept, if not with the task's states.
 
     Raises:
         ConfigError: If an attack is not registered.
         TrainingError: If a model's logits are not finite.
         StoppedError: If the run was asked to stop.
     """
-    measured = measure(task, models, protocol, attacks, name=name)
+    apart = task if kept is None else replace(task, keeper=replace(task.keeper, checkpoints=kept))
+    measured = measure(apart, models, protocol, attacks, name=name)
     report = averaged([found.report() for found in measured])
     curvature = _curvature(task, models[0], h=h, name=name)
     clean, results = measured[0].clean, measured[0].results

@@ -15,6 +15,7 @@ from guard_plugins.attacks.base import Attack
 from guard_plugins.evaluation.accuracy import AttackResult, Underway, attack_accuracy, clean_accuracy
 from guard_plugins.evaluation.images import SelectedImages
 from guard_plugins.evaluation.protocols import Protocol
+from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.resumable import WorkList
 from guard_plugins.runtime.sharing.items import do_items
 from guard_plugins.runtime.task import Task
@@ -95,14 +96,29 @@ def measure(
     ]
 
 
+@dataclass(frozen=True)
+class Attacked:
+    """Models of one kind, for :func:`share_attacks`.
+
+    Attributes:
+        name: What :func:`measure` calls them.
+        models: The models.
+        kept: Where the results go, as the task of :func:`measure` says it.
+    """
+
+    name: str
+    models: Sequence[nn.Module]
+    kept: Checkpoints
+
+
 def share_attacks(
-    task: Task, models: Mapping[str, Sequence[nn.Module]], protocol: Protocol, attacks: Mapping[str, type[Attack]]
+    task: Task, kinds: Sequence[Attacked], protocol: Protocol, attacks: Mapping[str, type[Attack]]
 ) -> None:
     """Do the attacks that are this process's share; :func:`measure` then finds their results.
 
     Args:
         task: As for :func:`measure`.
-        models: The models of every kind, by what :func:`measure` calls them.
+        kinds: The models of every kind.
         protocol: The attacks and radii.
         attacks: The registered attacks by name.
 
@@ -110,28 +126,26 @@ def share_attacks(
         ShareDone: If the process has a share, when that is done.
     """
     images, labels = attacked_images(task)
-    kept = task.keeper.checkpoints
     items = [
-        (name, number, models[name], item)
-        for name in models
-        for number, item in enumerate(_items(models[name], protocol, attacks))
+        (kind, number, item) for kind in kinds for number, item in enumerate(_items(kind.models, protocol, attacks))
     ]
-    names = [_item(name, number) for name, number, _, _ in items]
-    listed = {name: kept.peek(_list(name)) or 0 for name in models}  # by a process that did all attacks itself
+    names = [_item(kind.name, number) for kind, number, _ in items]
+    # By a process that did all attacks itself.
+    listed = {kind.name: kind.kept.peek(_list(kind.name)) or 0 for kind in kinds}
 
     def make(number: int) -> None:
-        name, _, several, (which, attack, eps) = items[number]
+        kind, _, (which, attack, eps) = items[number]
         with task.monitor.track(names[number], len(labels)) as bar:
             result = attack_accuracy(
-                several[which], attack, images, labels, eps=eps, batch_size=attack_batch(task),
-                seeds=task.seeds.child("evaluation", name, which),
+                kind.models[which], attack, images, labels, eps=eps, batch_size=attack_batch(task),
+                seeds=task.seeds.child("evaluation", kind.name, which),
                 progress=_ticks(bar.advance, task.keeper.stop.check),
             )  # fmt: skip
-        kept.save(names[number], 1, lambda: {"result": vars(result)})
+        kind.kept.save(names[number], 1, lambda: {"result": vars(result)})
 
     def done(number: int) -> bool:
-        name, index, *_ = items[number]
-        return index < listed[name] or kept.peek(names[number]) is not None
+        kind, index, _ = items[number]
+        return index < listed[kind.name] or kind.kept.peek(names[number]) is not None
 
     do_items(task.keeper, names, make=make, say=task.monitor.say, done=done)
 

@@ -28,6 +28,7 @@ from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Callback, Monitor
+from guard_plugins.runtime.sharing.helpers import Helpers
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.shares import Portion, Share
 from guard_plugins.runtime.signals import StopRequest
@@ -95,6 +96,7 @@ class RunContext:
         callbacks: Sequence[Callback] = (),
         share: Share | Portion | None = None,
         ranks: Ranks | None = None,
+        helpers: Helpers | None = None,
     ) -> RunContext:
         """Return the context of a run in ``folder``, new or resumed.
 
@@ -107,6 +109,7 @@ class RunContext:
             share: The items that this process makes, beside others at work in the folder; all where None. A portion
                 that another rank dealt is made without a word.
             ranks: In the first of several processes: all of them.
+            helpers: Processes that make items beside this one.
 
         Raises:
             ArtifactError: If the record of finished stages is damaged.
@@ -114,7 +117,7 @@ class RunContext:
         checkpoints = Checkpoints(folder.checkpoints, every=prepared.config.checkpoint_every)
         # The hook counts steps, so its state is saved and restored with every loop.
         beside = {} if prepared.hook is None else {"hook": prepared.hook}
-        keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints), share, ranks)
+        keeper = Keeper(checkpoints, stop, beside, Keepsakes(folder.files, checkpoints), share, ranks, helpers)
         dealt = isinstance(share, Portion)
         if prepared.config.log == "tensorboard" and not dealt:
             callbacks = [*callbacks, tensorboard(folder.path / "tensorboard")]

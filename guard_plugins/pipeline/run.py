@@ -20,6 +20,7 @@ from guard_plugins.config import RunConfig
 from guard_plugins.config.schema import Level
 from guard_plugins.host.configure import configure, host_of
 from guard_plugins.method import Method
+from guard_plugins.pipeline.beside import Beside, cores_used
 from guard_plugins.pipeline.console import announce_estimate, conclude, introduce
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, prepare
@@ -38,6 +39,8 @@ from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 PATIENCE: Final = 1.5 * STALE
 """Seconds that several processes wait for those of a killed run on other hosts to be known as gone."""
+LEAVES: Final = 3.0
+"""Seconds that a run waits for a process that a killed run had started beside it."""
 
 
 def run(
@@ -105,6 +108,7 @@ def start(
     level: Level = "normal",
     callback: Callback | None = None,
     ranks: Ranks | None = None,
+    beside: Beside | None = None,
 ) -> Done:
     """Do a run, new or resumed, to its end or to the end of a stage.
 
@@ -115,6 +119,7 @@ def start(
         level: How much is said on the terminal.
         callback: Called with every event.
         ranks: In the first of several processes: all of them, which share the work.
+        beside: Processes that may be started to use idle cores.
 
     Raises:
         GuardError: If anything is wrong.
@@ -128,10 +133,10 @@ def start(
             require_team(prepared, ranks.size)
             ranks.ready(settings_of(config))
         if resumed is not None:
-            return _work(prepared, RunFolder(resumed), until, level, callbacks, ranks)
+            return _work(prepared, RunFolder(resumed), until, level, callbacks, ranks, beside)
         folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
         write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        return _work(prepared, folder, until, level, callbacks, ranks)
+        return _work(prepared, folder, until, level, callbacks, ranks, beside)
 
 
 def settings_of(config: RunConfig) -> str:
@@ -146,16 +151,22 @@ def _work(
     level: Level,
     callbacks: Sequence[Callback],
     ranks: Ranks | None,
+    beside: Beside | None,
 ) -> Done:
-    require_no_shares(folder, patience=PATIENCE if ranks is not None else 0.0)
+    require_no_shares(folder, patience=PATIENCE if ranks is not None else LEAVES)
     stopping = StopRequest().listening() if ranks is None else contextlib.nullcontext(ranks.stop)
-    with locked(folder.path), stopping as stop:
+    with locked(folder.path), stopping as stop, cores_used(prepared, folder, beside) as helpers:
         try:
-            run = RunContext.start(prepared, folder, stop, level=level, callbacks=callbacks, ranks=ranks)
+            run = RunContext.start(
+                prepared, folder, stop, level=level, callbacks=callbacks, ranks=ranks, helpers=helpers
+            )
             if restored(run, STAGES):
                 run.task.monitor.say(f"the run in {folder.path} was finished before; nothing is done again")
             else:
                 introduce(run)
+                if helpers is not None:
+                    helpers.say = run.task.monitor.say
+                    helpers.start()
                 if ranks is not None:
                     ranks.folder = folder.path
                     run.task.monitor.say(f"{ranks.size} processes share the items; what is none is done by the first")

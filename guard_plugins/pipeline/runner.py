@@ -59,8 +59,11 @@ def _do(run: RunContext, stage: Stage) -> None:
         run.task.monitor.say(f"{stage.name} is done again: {why}")
     keepsakes = run.task.keeper.keepsakes
     keepsakes.numbers = {}
-    if run.task.keeper.ranks is not None:
-        run.task.keeper.ranks.stage = stage.name
+    keeper = run.task.keeper
+    if keeper.ranks is not None:
+        keeper.ranks.stage = stage.name
+    if keeper.helpers is not None:
+        keeper.helpers.stage = stage.name
     memory = memory_asked_by(stage.memory_option) if stage.memory_option else contextlib.nullcontext()
     timing = run.task.monitor.stage(stage.name) if stage.timed else contextlib.nullcontext()
     with timing, memory:

@@ -16,6 +16,7 @@ from guard_plugins.pipeline.preparation import prepare
 from guard_plugins.pipeline.runner import fingerprint_of
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.pipeline.stages import STAGES
+from guard_plugins.pipeline.stages.evaluation import EvaluationStage
 from guard_plugins.pipeline.students.validation import require_one_process
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.memory import memory_asked_by
@@ -67,6 +68,27 @@ def make_share(run: RunContext, stage: str) -> ShareDone:
         if earlier.needed(run):
             _restore(run, earlier)
     return _made(run, STAGES[names.index(stage)])
+
+
+def make_ahead(run: RunContext) -> ShareDone:
+    """Make a process's share of the attacks on the teacher, which need no set.
+
+    Args:
+        run: The run, with a share; its teacher is finished.
+
+    Raises:
+        GuardError: As for :func:`do_share`.
+    """
+    stages = {stage.name: stage for stage in STAGES}
+    _restore(run, stages["teacher"])
+    evaluation = stages["evaluation"]
+    assert isinstance(evaluation, EvaluationStage)
+    try:
+        with memory_asked_by(evaluation.memory_option):
+            evaluation.ahead(run)
+    except ShareDone as done:
+        return done
+    raise AssertionError("a process with a share ends when its items are made")
 
 
 def require_no_shares(folder: RunFolder, *, patience: float = 0.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import os
 import re
@@ -88,6 +89,12 @@ class Checkpoints:
     @inputs.setter
     def inputs(self, fingerprint: str) -> None:
         self.known.append(fingerprint)
+
+    def under(self, fingerprint: str) -> Checkpoints:
+        """Return the same folder for states that depend on something else than the running stage does."""
+        other = copy.copy(self)
+        other.known = [*self.known, fingerprint]
+        return other
 
     def load(self, loop: str) -> tuple[int, dict[str, Any]] | None:
         """Return (steps done, state) of a loop, or None where nothing was saved, or from other inputs.

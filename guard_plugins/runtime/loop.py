@@ -15,6 +15,7 @@ from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.keepsakes import Keepsakes
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
+from guard_plugins.runtime.sharing.helpers import Helpers
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.shares import Portion, Share
 from guard_plugins.runtime.sharing.team import Team
@@ -56,6 +57,7 @@ class Keeper:
         keepsakes: Files and numbers of the method's own; in memory where nothing else is given.
         share: The items that this process makes; all where None.
         ranks: In the first of several processes of a run: all of them, to which items are dealt.
+        helpers: In the process of a run that has some: those that make items beside it.
         team: In each of several processes that train a model together: all of them.
     """
 
@@ -65,7 +67,13 @@ class Keeper:
     keepsakes: Keepsakes = field(default_factory=lambda: Keepsakes(None, Checkpoints(None, every=math.inf)))
     share: Share | Portion | None = None
     ranks: Ranks | None = None
+    helpers: Helpers | None = None
     team: Team | None = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether other processes make some of the items."""
+        return self.ranks is not None or self.helpers is not None
 
     def begin(self, loop: str, state: LoopState) -> int:
         """Take over the saved state of a loop, if there is one, and return the number of steps it has done.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from guard_plugins.attacks.ascent import few_sizes
 from guard_plugins.attacks.pgd import PGD
 from guard_plugins.errors import ConfigError
 from tests.attacks.oracle import Linear, inner_images
@@ -64,7 +65,7 @@ def test_samples_leave_the_batch_once_broken(digits_net: nn.Module, digits: tupl
     handle = digits_net.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
     PGD(steps=20).perturb(digits_net, digits[0][1300:1400], digits[1][1300:1400], eps=64 / 255, generator=generator())
     handle.remove()
-    assert sizes[0] == 100
+    assert sizes[0] == few_sizes(100) == 104
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < 60
     assert sum(sizes) < 0.5 * 100 * 20

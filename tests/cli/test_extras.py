@@ -28,6 +28,7 @@ def test_the_options_are_taken_out_of_the_command_line() -> None:
     assert rest == ["cda", "--ipc", "3"]
     assert take(["cda"]) == (Extras(), ["cda"])
     assert take(["--verbose", "--stop-after=distill"])[0] == Extras(level="verbose", stop_after="distill")
+    assert take(["--processes", "4"])[0] == Extras(processes=4)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,8 @@ def test_the_options_are_taken_out_of_the_command_line() -> None:
         (["--compare", "no-guard,"], "or nothing"),
         (["--compare", "no-guard", "--stop-after", "distill"], "leaves nothing to compare"),
         (["--stop-after", "report"], "invalid choice"),
+        (["--processes", "0"], "'0' is no number of processes"),
+        (["--processes=two"], "'two' is no number of processes"),
     ],
 )
 def test_slips_are_named(arguments: list[str], said: str) -> None:
@@ -150,7 +153,9 @@ def test_images_alone_and_the_rest_later(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     "part", [["--plan"], ["--resume", "RUN", "--shard", "0/2", "--stage", "distill"], ["--shard=0/2"]]
 )
-@pytest.mark.parametrize("idle", [["--stop-after", "distill"], ["--seeds", "0-1"], ["--compare=no-guard"]])
+@pytest.mark.parametrize(
+    "idle", [["--stop-after", "distill"], ["--seeds", "0-1"], ["--compare=no-guard"], ["--processes=2"]]
+)
 def test_a_plan_or_a_share_passes_over_no_option(part: list[str], idle: list[str]) -> None:
     with pytest.raises(ConfigError, match=f"{idle[0].split('=')[0]} would do nothing beside --(plan|shard)\\b"):
         take(["cda", *part, *idle])

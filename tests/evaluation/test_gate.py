@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.artifacts.report import GateItem
+from guard_plugins.attacks.ascent import few_sizes
 from guard_plugins.attacks.pgd import PGD
 from guard_plugins.evaluation.gate import eligibility, probes
 from guard_plugins.evaluation.gate.bound import loss_rise_within_bound
@@ -231,6 +232,6 @@ def test_only_the_images_among_those_asked_are_attacked(digits_net: nn.Module, d
     handle = digits_net.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
     left = gated.left_by(PGD(steps=3), among)
     handle.remove()
-    assert max(sizes) == 50
+    assert max(sizes) == few_sizes(50) == 52
     assert not left[~among].any()
     assert 0 < int(left.sum()) < 50

@@ -30,7 +30,9 @@ class DistillStage(Stage):
 
     def do(self, run: RunContext) -> StageOutput:
         """Distil, and check what the method returned."""
-        prepared, folder = run.prepared, run.folder
+        prepared, folder, helpers = run.prepared, run.folder, run.task.keeper.helpers
+        if helpers is not None and helpers.ahead and run.results.teacher is not None:
+            helpers.ask_ahead("evaluation")  # attacks on the teacher need no set
         validator = Validator(run) if run.config.distill.validate_every else None
         with calling(prepared.plugin, "distill", run=folder.path):
             task = replace(run.task, teachers=run.results.teachers, validator=validator)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from guard_plugins.evaluation.assess import assess, step_length
-from guard_plugins.evaluation.measure import share_attacks
+from guard_plugins.artifacts.ledger import fingerprint
+from guard_plugins.evaluation.assess import Assessed, assess, step_length
+from guard_plugins.evaluation.measure import Attacked, share_attacks
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
+from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.sharing.items import do_items
+
+ATTACKED: Final = ("dataset", "data_root", "data", "evaluation", "seed", "device")
+"""Settings that results of attacks on a given model depend on."""
 
 
 class EvaluationStage(Stage):
@@ -30,26 +36,68 @@ class EvaluationStage(Stage):
 
     def do(self, run: RunContext) -> None:
         """Attack every kind of model."""
-        models = run.results.models
-        if run.task.keeper.ranks is not None:
+        if run.task.keeper.shares:
             self.share(run)
-        # Students that learned hard labels from the PNGs are the undefended network that attacks are transferred from.
-        undefended, teacher = models["student_hard"][0], next(iter(models["teacher"]), None)
-        teacher = None if run.labels == "own" else teacher  # the students learned none of its labels
-        run.results.findings = {
-            kind: assess(
-                run.task, several, run.prepared.protocol, run.prepared.host.attacks, name=_label(kind),
-                h=probe_length(run), hooked=kind == "teacher" and run.results.card.guard is not None,
-                probed=kind != "student_hard", source=undefended, teacher=teacher if kind == "student" else None,
-            )
-            for kind, several in models.items()
-            if several
-        }  # fmt: skip
+        run.results.findings = {kind: _assessed(run, kind) for kind, several in run.results.models.items() if several}
 
     def share(self, run: RunContext) -> None:
-        """Do this process's attacks; an item is a model, an attack and a radius."""
-        models = {_label(kind): several for kind, several in run.results.models.items()}
-        share_attacks(run.task, models, run.prepared.protocol, run.prepared.host.attacks)
+        """Do this process's attacks, then its part of what needs their results.
+
+        An item is a model, an attack and a radius, then curvature and gate of a kind of model.
+        """
+        models = run.results.models
+        kinds = [Attacked(_label(kind), several, _kept(run, kind)) for kind, several in models.items()]
+        share_attacks(run.task, kinds, run.prepared.protocol, run.prepared.host.attacks)
+        _share_gate(run)
+
+    def ahead(self, run: RunContext) -> None:
+        """Do this process's attacks on the teacher, before there is a set.
+
+        Raises:
+            ShareDone: When they are done.
+        """
+        teacher = run.results.teacher
+        assert teacher is not None  # nobody asks otherwise
+        kinds = [Attacked(_label("teacher"), [teacher], _kept(run, "teacher"))]
+        share_attacks(run.task, kinds, run.prepared.protocol, run.prepared.host.attacks)
+
+
+def _share_gate(run: RunContext) -> None:
+    kinds = [kind for kind, several in run.results.models.items() if several]
+    names, kept = [f"item/assessment/{_label(kind)}" for kind in kinds], run.checkpoints
+
+    def make(number: int) -> None:
+        _assessed(run, kinds[number])  # leaves its parts with the checkpoints
+        kept.save(names[number], 1, dict)
+
+    do_items(
+        run.task.keeper, names, done=lambda number: kept.peek(names[number]) is not None, make=make,
+        say=run.task.monitor.say,
+    )  # fmt: skip
+
+
+def _assessed(run: RunContext, kind: str) -> Assessed:
+    """Attack the models of a kind, and put the first through the gate; what was done before is read."""
+    models = run.results.models
+    # Students that learned hard labels from the PNGs are the undefended network that attacks are transferred from.
+    undefended, teacher = models["student_hard"][0], next(iter(models["teacher"]), None)
+    teacher = None if run.labels == "own" else teacher  # the students learned none of its labels
+    return assess(
+        run.task, models[kind], run.prepared.protocol, run.prepared.host.attacks, name=_label(kind),
+        h=probe_length(run), hooked=kind == "teacher" and run.results.card.guard is not None,
+        probed=kind != "student_hard", source=undefended, teacher=teacher if kind == "student" else None,
+        kept=_kept(run, kind),
+    )  # fmt: skip
+
+
+def _kept(run: RunContext, kind: str) -> Checkpoints:
+    """Return where results of attacks on models of a kind go: those on the teacher do not depend on the set."""
+    if kind != "teacher":
+        return run.checkpoints
+    origins = run.origins(("datasets", "networks", "attacks"))
+    return run.checkpoints.under(
+        fingerprint("teacher", run.ledger.hashes("teacher"), run.settings(*ATTACKED), run.device_type, *origins)
+    )
 
 
 def _label(kind: str) -> str:

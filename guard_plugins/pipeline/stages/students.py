@@ -32,7 +32,7 @@ class StudentsStage(Stage):
         """Train the students; those of an interrupted process go on from their checkpoints."""
         teacher = run.results.teacher
         task, soft, hard = _batches(run)
-        if task.keeper.ranks is not None:
+        if task.keeper.shares:
             share_students(task, {"student": soft, "student-hard": hard})
         run.results.models = {
             "teacher": [teacher] if teacher else [],

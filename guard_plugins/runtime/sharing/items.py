@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from guard_plugins.runtime.sharing.claims import claimed, holder
 from guard_plugins.runtime.sharing.shares import ShareDone, listed
 
 Say = Callable[[str], None]
+WAIT: Final = 0.02
+"""Seconds between two looks at items that helpers make."""
 
 
 def do_items(
@@ -21,7 +24,7 @@ def do_items(
 ) -> None:
     """Make the items that are not done; of a process with a share, its own and those that another left behind.
 
-    The first of several ranks deals them over all.
+    The first of several ranks deals them over all. Helpers make some of them meanwhile.
 
     Args:
         keeper: Where claims go, and which share this process has.
@@ -49,11 +52,13 @@ def do_items(
     if share is not None and not share.covers(names):
         _require_none(names, missing)
         return
-    for number in [n for n in missing if share is None or share.has(n)]:
-        made += _make(keeper, number, names, done, make)
     if share is None:
+        _make_all(keeper, missing, names, done, make)
         return
-    for number in [n for n in missing if share.takes_over and not share.has(n) and _left_behind(keeper, names[n])]:
+    own = share.own(missing)
+    for number in own:
+        made += _make(keeper, number, names, done, make)
+    for number in [n for n in missing if share.takes_over and n not in own and _left_behind(keeper, names[n])]:
         made += _make(keeper, number, names, done, make)
     raise ShareDone(made, [names[number] for number in missing if not done(number)])
 
@@ -93,6 +98,25 @@ def join_items(keeper: Keeper, names: Sequence[str], make: Callable[[int], Tenso
     return joined((_read(keeper, name)["tensor"] for name in names), rows=rows, folder=kept.folder)
 
 
+def _make_all(
+    keeper: Keeper, missing: Sequence[int], names: Sequence[str], done: Callable[[int], bool],
+    make: Callable[[int], None],
+) -> None:  # fmt: skip
+    """Make every item that no helper makes, and wait for those that one makes."""
+    if keeper.helpers is None or not keeper.helpers.serve(names):
+        for number in missing:
+            _make(keeper, number, names, done, make)
+        return
+    with keeper.helpers.asked(names, missing):
+        while missing:
+            for number in missing:
+                if not done(number):
+                    _make(keeper, number, names, done, make)
+            missing = [number for number in missing if not done(number)]
+            keeper.stop.check()
+            time.sleep(WAIT if missing else 0)
+
+
 def _make(
     keeper: Keeper, number: int, names: Sequence[str], done: Callable[[int], bool], make: Callable[[int], None]
 ) -> bool:
@@ -107,7 +131,7 @@ def _make(
             make(number)
             keeper.stop.check()
             return True
-    if not mine and keeper.share is None:
+    if not mine and keeper.share is None and keeper.helpers is None:
         raise ConfigError(
             f"The item {names[number]} is being made now", seen=f"{holder(path) or 'another process'} is at work on it",
             do="Wait until all shares are done, then resume the run.",

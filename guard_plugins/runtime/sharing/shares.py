@@ -44,9 +44,9 @@ class Share:
             )  # fmt: skip
         return share
 
-    def has(self, item: int) -> bool:
-        """Return whether an item belongs to the share."""
-        return item % self.of == self.number
+    def own(self, missing: Sequence[int]) -> Sequence[int]:
+        """Return which of the missing items belong to the share."""
+        return [item for item in missing if item % self.of == self.number]
 
     def covers(self, names: Sequence[str]) -> bool:
         """Return whether these are the items that are shared."""
@@ -58,22 +58,25 @@ class Portion:
     """What the first of several ranks dealt to this one.
 
     Attributes:
-        first: Name of the first of all items, by which they are known.
-        numbers: Numbers of the items to make.
+        first: Name of the first of all items, by which they are known; empty for whatever items there are.
+        numbers: Numbers of the items to make; None for all.
+        backwards: Whether the last item is made first, since another process begins with the first.
     """
 
     takes_over: ClassVar[bool] = False
 
     first: str
-    numbers: frozenset[int]
+    numbers: frozenset[int] | None
+    backwards: bool = False
 
-    def has(self, item: int) -> bool:
-        """Return whether an item was dealt to this rank."""
-        return item in self.numbers
+    def own(self, missing: Sequence[int]) -> Sequence[int]:
+        """Return which of the missing items were dealt to this process, in the order in which it makes them."""
+        own = [item for item in missing if self.numbers is None or item in self.numbers]
+        return own[::-1] if self.backwards else own
 
     def covers(self, names: Sequence[str]) -> bool:
         """Return whether these are the items that were dealt."""
-        return names[0] == self.first
+        return self.first in ("", names[0])
 
 
 class ShareDone(GuardError):  # noqa: N818 - no error: it ends a process whose work is done
