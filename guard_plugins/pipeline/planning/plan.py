@@ -24,7 +24,7 @@ from guard_plugins.training.recipes import recipe_of
 
 ASSUMED: Final = (
     "every device and host is like this one, and shares cost nothing but their items",
-    "sums over the processes that train a teacher together take no time; the release gate works in one process",
+    "sums over the processes that train a teacher together take no time; gates are counted as work of one process",
     "no attack breaks an image, so none ends early: an upper bound for attacks in several parts",
 )
 """What every plan takes for granted."""
