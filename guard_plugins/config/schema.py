@@ -128,8 +128,8 @@ class StudentConfig(Section):
     count: PositiveInt = Field(1, description="students per kind, each from its own seed; reports give mean and sd")
     protocol: str = Field(
         "one-cycle",
-        description="training recipe: one-cycle, sre2l, sre2l-cifar, sre2l-tiny, dc, modern, or one from a plugin; the "
-        "options below take their default from it",
+        description="training recipe: one-cycle, sre2l, sre2l-cifar, sre2l-tiny, dc, modern, gift, or one from a "
+        "plugin; the options below take their default from it",
     )
     labels: Literal["online", "stored", "own"] = Field(
         "online",

@@ -182,7 +182,9 @@ def _of_validation(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
 def _of_students(config: RunConfig, method: type[Method], recipe: Recipe | None) -> Iterator[Idle]:
     if method.labels == "hard" and config.student.labels != "own":
         yield Idle(("student", "temperature"), f"students of {method.name} learn from hard labels", ("method",))
-    elif recipe is not None and recipe.loss == "mse" and "own" not in (method.labels, config.student.labels):
+    elif (
+        recipe is not None and recipe.loss in ("mse", "cosine") and "own" not in (method.labels, config.student.labels)
+    ):
         why = f"students of the recipe {config.student.protocol} compare logits, without a temperature"
         yield Idle(("student", "temperature"), f"{why} (--student.protocol)", ("student", "protocol"))
     if config.student.cutmix and config.student.mixup:

@@ -11,7 +11,7 @@ from guard_plugins.config.schema import StudentConfig
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["one-cycle", "cosine", "warm-up-cosine", "half-cosine", "step", "late-steps"]
-Loss = Literal["kl", "mse"]
+Loss = Literal["kl", "mse", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,11 @@ class Recipe:
         schedule: Learning-rate schedule, per step.
         temperature: T of the soft labels.
         loss: What is minimised under soft labels: ``kl``, the divergence of softmaxes at T; ``mse``, the mean square
-            of the logits' difference, where T plays no part.
+            of the logits' difference; ``cosine``, 1 less the cosine between the student's logits and the teacher's. T
+            plays no part in the last two.
         squared: Whether the divergence is multiplied by T².
-        hard: Weight of the cross-entropy with the classes, mixed like the images, beside the loss under soft labels.
+        hard: Weight of the classes, mixed like the images, beside soft labels: of their cross-entropy; with ``cosine``,
+            of their direction, smoothed by 0.1, beside the teacher's.
         ema: Decay per step of the running mean of the weights that the student ends with; 0 for the last weights.
         mixup: Alpha of MixUp, 0 for none.
         cutmix: Alpha of CutMix, 0 for none.
@@ -89,6 +91,11 @@ MODERN: Final = Recipe(
 shuffling of patches is left out, since it is for images that are collages of patches."""
 
 
+GIFT: Final = replace(ONE_CYCLE, loss="cosine", hard=0.1)
+"""The loss of GIFT (arXiv 2405.14736) in the default recipe. As in its public code, a tenth of the smoothed classes is
+added to the teacher's logits, both of length 1."""
+
+
 class StudentRecipe:
     """A recipe, as plugins register it.
 
@@ -139,7 +146,13 @@ class Modern(StudentRecipe):
     name, summary, recipe = "modern", "RD3's common protocol", MODERN
 
 
-BUILT_IN: Final[tuple[type[StudentRecipe], ...]] = (OneCycle, Sre2l, Sre2lCifar, Sre2lTiny, Dc, Modern)
+class Gift(StudentRecipe):
+    """See :data:`GIFT`."""
+
+    name, summary, recipe = "gift", "the default with GIFT's loss, the cosine to refined labels", GIFT
+
+
+BUILT_IN: Final[tuple[type[StudentRecipe], ...]] = (OneCycle, Sre2l, Sre2lCifar, Sre2lTiny, Dc, Modern, Gift)
 RECIPES: Final[Mapping[str, Recipe]] = {kind.name: kind.recipe for kind in BUILT_IN}
 """The recipes that ship with the project."""
 

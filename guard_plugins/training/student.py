@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from guard_plugins.training.recipes import Recipe, recipe_of
 from guard_plugins.training.schedules import learning_rate
 from guard_plugins.training.student_batches import StudentBatch, StudentBatches
 from guard_plugins.training.weight_average import WeightAverage
+
+SMOOTHING: Final = 0.1
+"""Share of a label that the other classes get in GIFT's refined labels."""
 
 
 def train_students(task: Task, batches: Callable[[str], StudentBatches], *, name: str) -> list[Normalised]:
@@ -124,6 +128,8 @@ def student_loss(logits: Tensor, batch: StudentBatch, recipe: Recipe) -> Tensor:
     """
     if not batch.soft:
         return F.cross_entropy(logits, batch.targets)
+    if recipe.loss == "cosine":
+        return cosine_loss(logits, batch.targets, batch.classes, hard=recipe.hard)
     if recipe.loss == "mse":
         loss = F.mse_loss(logits, batch.targets)
     else:
@@ -133,6 +139,22 @@ def student_loss(logits: Tensor, batch: StudentBatch, recipe: Recipe) -> Tensor:
         return loss
     assert batch.classes is not None  # since the batches know the recipe
     return loss + recipe.hard * F.cross_entropy(logits, batch.classes)
+
+
+def cosine_loss(logits: Tensor, teacher: Tensor, classes: Tensor | None, *, hard: float) -> Tensor:
+    """Return 1 less the mean cosine between a student's logits and the refined labels of GIFT (arXiv 2405.14736).
+
+    Args:
+        logits: The student's, shape (B, K).
+        teacher: The teacher's, shape (B, K).
+        classes: One-hot labels, mixed like the images, shape (B, K); None where ``hard`` is 0.
+        hard: Weight of the classes' direction beside the teacher's.
+    """
+    target = F.normalize(teacher, dim=1)
+    if classes is not None and hard:
+        smoothed = classes * (1 - SMOOTHING) + (1 - classes) * SMOOTHING / (classes.shape[1] - 1)
+        target = target + hard * F.normalize(smoothed, dim=1)
+    return 1 - F.cosine_similarity(logits, target, dim=1).mean()
 
 
 def _optimizer(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

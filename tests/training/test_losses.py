@@ -20,7 +20,7 @@ from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.runtime.task import Task
 from guard_plugins.testing.tiny import tiny_task
-from guard_plugins.training.recipes import Recipe, StudentRecipe, recipe_of
+from guard_plugins.training.recipes import GIFT, ONE_CYCLE, Recipe, StudentRecipe, recipe_of
 from guard_plugins.training.schedules import late_steps
 from guard_plugins.training.student import student_loss, train_student
 from guard_plugins.training.student_batches import FixedLabelBatches, StudentBatch, online
@@ -45,6 +45,41 @@ def a_set(*, soft: bool = False) -> DistilledSet:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(20, 10, generator=generator) if soft else None
     return DistilledSet(torch.rand(20, 1, 8, 8, generator=generator), torch.arange(10).repeat(2), logits)
+
+
+@pytest.mark.parametrize("hard", [0.0, 0.1])
+def test_the_cosine_is_that_to_the_refined_label_of_every_image(hard: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = (torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    classes = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0.25, 0.75], [0.5, 0.5, 0], [0, 0, 1]], dtype=torch.float64)
+    expected = 0.0
+    for own, wanted, share in zip(logits.tolist(), targets.tolist(), classes.tolist(), strict=True):
+        smoothed = [0.9 * c + 0.05 * (1 - c) for c in share]  # a tenth of a class goes to the two others
+        refined = [
+            w / math.hypot(*wanted) + hard * s / math.hypot(*smoothed) for w, s in zip(wanted, smoothed, strict=True)
+        ]
+        inner = sum(a * b for a, b in zip(own, refined, strict=True))
+        expected += (1 - inner / math.hypot(*own) / math.hypot(*refined)) / 5
+    recipe = replace(RECIPE, loss="cosine", hard=hard)
+    found = student_loss(logits, StudentBatch(logits, targets, True, classes if hard else None), recipe)
+    assert float(found) == pytest.approx(expected, abs=1e-12)
+    longer = student_loss(7 * logits, StudentBatch(logits, 3 * targets, True, classes if hard else None), recipe)
+    assert float(longer) == pytest.approx(expected, abs=1e-12)
+
+
+def test_gift_is_the_default_with_its_own_loss() -> None:
+    assert replace(GIFT, loss="kl", hard=0.0) == ONE_CYCLE
+    task = a_task()
+    settings = task.config.student.model_copy(update={"protocol": "gift", "epochs": 8, "cutmix": 1.0, "mixup": None})
+    task = replace(task, config=task.config.model_copy(update={"student": settings}))
+    data = a_set()
+    teacher = task.network("convnet3", stage="teacher").eval()
+    batches = online(task, data, teacher)("student/0")
+    before = student_loss(task.network(stage="student/0")(batches.batch(0).images), batches.batch(0), GIFT)
+    student = train_student(task, batches, stage="student/0")
+    with torch.no_grad():
+        after = student_loss(student(batches.batch(0).images), batches.batch(0), GIFT)
+    assert float(after) < float(before.detach())
 
 
 def test_the_loss_is_the_mean_square_and_a_share_of_the_cross_entropy() -> None:
