@@ -25,6 +25,11 @@ def show(done: Done, config: RunConfig) -> None:
     elif sys.stdout.isatty():
         width, names = shutil.get_terminal_size().columns, display_names(host_of(config).attacks)
         sys.stdout.write(f"\n{summary(done.report, width=width, names=names)}\n\n")
-        sys.stdout.write(f"report: {done.folder / 'report.html'}\nimages: {done.folder / 'distilled'}\n")
+        sys.stdout.write(_where(done))
     else:
         sys.stdout.write(table(done.report) + "\n")
+        sys.stderr.write(_where(done))
+
+
+def _where(done: Done) -> str:
+    return f"report: {done.folder / 'report.html'}\nimages: {done.folder / 'distilled'}\n"

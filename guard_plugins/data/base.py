@@ -193,6 +193,17 @@ class DataSet(ABC):
         """
         return None
 
+    def training_images(self, request: DataRequest, most: int) -> int | None:
+        """Return how many training images there are, and ``most`` where there are more; None where that is not known.
+
+        Settings that nobody chose follow from it. By default, it is not known.
+
+        Args:
+            request: What the user asked for; nothing is downloaded.
+            most: More than these need not be counted.
+        """
+        return None
+
     @abstractmethod
     def load(self, request: DataRequest) -> Data:
         """Read the data set.

@@ -13,7 +13,7 @@ from guard_plugins.pipeline.plugin_calls import HOOK_DOES_NOT_APPLY
 from guard_plugins.pipeline.preparation import build_method
 from guard_plugins.pipeline.standalone.radii import doubtful_radius
 from guard_plugins.report.comparison import KINDS
-from guard_plugins.report.gate import failures, stronger_command, tally
+from guard_plugins.report.gate import failures, learned_nothing, stronger_command, tally
 
 NO_PRESET = (
     "There is no preset for the data set {dataset!r}: options you did not set have the defaults of {method}, which do "
@@ -81,7 +81,7 @@ def conclude(run: RunContext) -> None:
     """Say what the gate found, what is missing from the data, what the checkpoints cost, and where the report is."""
     report, say = run.results.report, run.task.monitor.say
     failed = failures(report)
-    for line in failed:
+    for line in (*failed, *learned_nothing(report)):
         say(line, at="quiet")
     if failed:
         say(next_step(run), at="quiet")
@@ -95,7 +95,6 @@ def conclude(run: RunContext) -> None:
         say(report.skipped.sentence())
     if report.saves is not None:
         say(report.saves.sentence(), at="verbose")
-    say(f"report: {run.folder.report.with_suffix('.html')}")
 
 
 def next_step(run: RunContext) -> str:

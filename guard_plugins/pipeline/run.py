@@ -164,13 +164,13 @@ def _work(
                 run.task.monitor.say(f"the run in {folder.path} was finished before; nothing is done again")
             else:
                 introduce(run)
-                if helpers is not None:
-                    helpers.say = run.task.monitor.say
-                    helpers.start()
                 if ranks is not None:
                     ranks.folder = folder.path
                     run.task.monitor.say(f"{ranks.size} processes share the items; what is none is done by the first")
                 announce_estimate(run)
+                if helpers is not None:  # not before: it would be timed along
+                    helpers.say = run.task.monitor.say
+                    helpers.start()
                 do_stages(run, STAGES, until=until)
                 if until is not None:
                     run.task.monitor.say(f"stopped after {until}; the rest: guard-run --resume {folder.path}")

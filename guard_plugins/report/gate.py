@@ -11,6 +11,7 @@ from typing import Any
 
 from guard_plugins.artifacts.report import GateItem, Report
 from guard_plugins.evaluation.gate.comparison import clean_is_kept, gains_agree
+from guard_plugins.evaluation.gate.ordering import ABOVE_CHANCE
 from guard_plugins.report.comparison import KINDS, Comparison, Experiment, baseline_of
 
 
@@ -38,6 +39,19 @@ class Verdicts:
     def tally(self) -> str:
         """The number of items by verdict."""
         return tally(self.items)
+
+
+def learned_nothing(report: Report) -> list[str]:
+    """Return a warning for every kind of model that is not above chance, and what to do about the first."""
+    found = [
+        f"warning: {KINDS[kind].lower()}: no better than chance, so its numbers mean nothing ({item.figure})"
+        for kind, items in report.gate.items()
+        for item in items
+        if item.name == ABOVE_CHANCE and item.verdict == "warning"
+    ]
+    if any("teacher" in line.split(":")[1] for line in found):
+        found.append("  do:    train it longer (--teacher.epochs), or on more images, or with a smaller --guard.h-rms")
+    return found
 
 
 def verdicts(comparison: Comparison) -> list[Verdicts]:

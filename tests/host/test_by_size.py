@@ -59,3 +59,18 @@ def test_the_command_says_what_it_chose(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_left_to_the_reader(tmp_path: Path) -> None:
     assert configure("sre2l", dataset="folder", data_root=tmp_path).preset is None
     assert configure("sre2l", dataset="folder", data_root=tmp_path / "missing").preset is None
+
+
+def test_a_teacher_of_few_images_takes_as_many_steps_as_one_of_digits(tmp_path: Path) -> None:
+    root = pictures(tmp_path, 32, 32)
+    for number in range(1, 80):
+        for name in ("one", "two"):
+            source = root / "train" / name / "0.png"
+            (root / "train" / name / f"{number}.png").write_bytes(source.read_bytes())
+    given = ["sre2l", "--dataset=folder", f"--data-root={root}"]
+    request = parse(given)
+    assert request.config.teacher.epochs == 110  # of 160 // 64 steps
+    assert "few images: 110 epochs for the teacher" in request.notes[0]
+    assert parse([*given, "--teacher.batch-size=16"]).config.teacher.epochs == 22
+    assert parse([*given, "--teacher.epochs=10"]).config.teacher.epochs == 10
+    assert parse([*given, "--preset=fast"]).config.teacher.epochs == 10

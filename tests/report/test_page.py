@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 
 from guard_plugins.artifacts.report import read_report
+from guard_plugins.evaluation.gate.ordering import ABOVE_CHANCE
 from guard_plugins.report.comparison import compare
+from guard_plugins.report.gate import learned_nothing
 from guard_plugins.report.markdown import table
 from guard_plugins.report.page import page
 from guard_plugins.report.runs import load_run
@@ -54,6 +56,21 @@ def test_failed_items_come_first_and_loud(tmp_path: Path) -> None:
     quiet = html_of(write_run(tmp_path / "b", gate=[item("passed", "the check"), item("warning", "another")]))
     assert "Release gate failed" not in quiet
     assert "! passed with warnings" in quiet
+
+
+def test_models_that_learned_nothing_are_named_first(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", gate=[item("warning", ABOVE_CHANCE)])
+    html = html_of(folder)
+    sentence = "No better than chance: student; such numbers mean nothing."
+    assert html.index(sentence) < html.index('id="accuracy"')
+    assert sentence not in html_of(write_run(tmp_path / "b", gate=[item("passed", ABOVE_CHANCE), item("warning")]))
+    report = read_report(folder / "report.json")
+    assert learned_nothing(report)[0] == (
+        "warning: student: no better than chance, so its numbers mean nothing (a figure)"
+    )
+    of_both = report.model_copy(update={"gate": {"teacher": report.gate["student"], **report.gate}})
+    assert len(learned_nothing(of_both)) == 3
+    assert "--teacher.epochs" in learned_nothing(of_both)[2]
 
 
 def test_every_accuracy_of_every_model_is_on_the_page(tmp_path: Path) -> None:

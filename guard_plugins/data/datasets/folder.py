@@ -37,6 +37,15 @@ class Folder(DataSet):
 
         return first_side(request.root.expanduser()) if request.root is not None else None
 
+    def training_images(self, request: DataRequest, most: int) -> int | None:
+        """Return the number of files below ``train/``, or of all where that is missing."""
+        from guard_plugins.data.images.listing import count_images
+
+        if request.root is None:
+            return None
+        root = request.root.expanduser()
+        return count_images(root / "train" if (root / "train").is_dir() else root, most)
+
     def load(self, request: DataRequest) -> Data:
         """Read the images below ``request.root``.
 

@@ -218,6 +218,17 @@ def _some(names: set[str] | tuple[str, ...]) -> str:
 _UNREADABLE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
+def count_images(root: Path, most: int) -> int:
+    """Return how many images lie below ``root``, hidden ones aside, and ``most`` where there are more."""
+    count = 0
+    for _, names, files in os.walk(root):
+        names[:] = [name for name in names if not name.startswith(".")]
+        count += sum(_is_image(name) for name in files)
+        if count >= most:
+            return most
+    return count
+
+
 def first_side(root: Path) -> int | None:
     """Return the shorter side in pixels of the first image below ``root``, hidden folders aside; None without one."""
     for folder, names, files in os.walk(root):

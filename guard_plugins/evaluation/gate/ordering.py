@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from guard_plugins.artifacts.formatting import percent, points, radius
 from guard_plugins.artifacts.report import GateItem
@@ -13,6 +13,9 @@ from guard_plugins.evaluation.gate.item import judged, not_run
 
 if TYPE_CHECKING:
     from guard_plugins.evaluation.accuracy import AttackResult
+
+ABOVE_CHANCE: Final = "clean accuracy above chance"
+"""The item that says whether a model learned anything."""
 
 
 def never_above_clean(clean: float, results: Sequence[AttackResult]) -> GateItem:
@@ -50,7 +53,7 @@ def clean_above_chance(clean: float, *, classes: int, images: int) -> GateItem:
     """
     chance = 1 / classes
     return judged(
-        "clean accuracy above chance",
+        ABOVE_CHANCE,
         good=clean > chance + 1.645 * math.sqrt(chance * (1 - chance) / images),
         figure=f"clean {percent(clean)} % of {images} images, chance {percent(chance)} %",
         value=clean - chance,

@@ -41,7 +41,7 @@ def do_items(
     """
     missing = [number for number in range(len(names)) if not done(number)]
     share, made = keeper.share, 0
-    if share is None and 0 < len(missing) < len(names):
+    if share is None and keeper.helpers is None and 0 < len(missing) < len(names):
         say(f"{len(names) - len(missing)} of {len(names)} items are finished; missing: {_some(names, missing)}")
     if keeper.ranks is not None and len(missing) > 1:
         say(f"{len(missing)} items ({names[missing[0]]}, ...) over {min(len(missing), keeper.ranks.size)} processes")
