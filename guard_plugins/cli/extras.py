@@ -15,7 +15,7 @@ from guard_plugins.config.schema import Level
 from guard_plugins.config.sources import Parser
 from guard_plugins.errors import ConfigError
 
-HELPER: Final = "guard_plugins.cli.helper"
+HELPER: Final = "guard_plugins.pipeline.processes.helper"
 """The module that a further process of a run runs."""
 RUNS: Final = Path("runs")
 """Where runs without --output go, and where ``--resume`` alone looks."""

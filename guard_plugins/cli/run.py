@@ -17,7 +17,7 @@ from guard_plugins.runtime.sharing.world import World, require_one_process
 if TYPE_CHECKING:
     from guard_plugins.cli.arguments import Request
     from guard_plugins.cli.extras import Extras
-    from guard_plugins.pipeline.beside import Beside
+    from guard_plugins.pipeline.processes.beside import Beside
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +71,7 @@ def _do(arguments: Sequence[str]) -> int:
 def _beside(extras: Extras) -> Beside:
     """Return what a run may start beside it."""
     from guard_plugins.cli.extras import HELPER
-    from guard_plugins.pipeline.beside import Beside
+    from guard_plugins.pipeline.processes.beside import Beside
 
     return Beside(extras.processes, HELPER)
 
@@ -88,7 +88,7 @@ def _start(request: Request, extras: Extras) -> int:
                 seen="this is one of several processes",
                 do="Leave --processes out: the launcher says how many there are.",
             )
-        from guard_plugins.pipeline.together import start_together
+        from guard_plugins.pipeline.processes.together import start_together
 
         done = start_together(
             request.config, world, resumed=request.resume, until=extras.stop_after, level=extras.level
@@ -136,7 +136,7 @@ def _completion(shell: str) -> str:
 
 
 def _do_share(request: Request) -> int:
-    from guard_plugins.pipeline.shares import do_share
+    from guard_plugins.pipeline.processes.shares import do_share
 
     assert request.resume is not None and request.share is not None and request.stage is not None  # noqa: PT018
     sys.stdout.write(f"{do_share(request.resume, request.config, request.share, request.stage)}\n")

@@ -67,7 +67,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
     members = list(_members(arguments, extras, first, folder))
     keep_freed_memory()
     from guard_plugins.cli.show import show
-    from guard_plugins.pipeline.beside import Beside
+    from guard_plugins.pipeline.processes.beside import Beside
     from guard_plugins.pipeline.run import start
     from guard_plugins.report.write import write_comparison
 

@@ -20,13 +20,13 @@ from guard_plugins.config import RunConfig
 from guard_plugins.config.schema import Level
 from guard_plugins.host.configure import configure, host_of
 from guard_plugins.method import Method
-from guard_plugins.pipeline.beside import Beside, cores_used
 from guard_plugins.pipeline.console import announce_estimate, conclude, introduce
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, prepare
+from guard_plugins.pipeline.processes.beside import Beside, cores_used
+from guard_plugins.pipeline.processes.shares import require_no_shares
 from guard_plugins.pipeline.result import Run
 from guard_plugins.pipeline.runner import do_stages, restored
-from guard_plugins.pipeline.shares import require_no_shares
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.pipeline.students.validation import require_one_process
 from guard_plugins.pipeline.teachers.training import require_team

@@ -36,6 +36,11 @@ class Verdicts:
         return [item for item in self.items if item.verdict == verdict]
 
     @property
+    def at_chance(self) -> bool:
+        """Whether the model is no better than chance."""
+        return any(item.name == ABOVE_CHANCE for item in self.of("warning"))
+
+    @property
     def tally(self) -> str:
         """The number of items by verdict."""
         return tally(self.items)
@@ -52,6 +57,12 @@ def learned_nothing(report: Report) -> list[str]:
     if any("teacher" in line.split(":")[1] for line in found):
         found.append("  do:    train it longer (--teacher.epochs), or on more images, or with a smaller --guard.h-rms")
     return found
+
+
+def of_chance(gate: Sequence[Verdicts]) -> list[str]:
+    """Return a sentence that names the kinds of models that are no better than chance; nothing where there are none."""
+    kinds = dict.fromkeys(verdict.kind.lower() for verdict in gate if verdict.at_chance)
+    return [f"No better than chance: {', '.join(kinds)}; such numbers mean nothing."] if kinds else []
 
 
 def verdicts(comparison: Comparison) -> list[Verdicts]:

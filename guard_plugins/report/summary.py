@@ -8,9 +8,8 @@ from typing import Final
 
 from guard_plugins.artifacts.formatting import attack_name, change, counted, duration, percent, radius
 from guard_plugins.artifacts.report import ModelReport
-from guard_plugins.evaluation.gate.ordering import ABOVE_CHANCE
 from guard_plugins.report.comparison import Comparison, Experiment, baseline_of
-from guard_plugins.report.gate import Verdicts
+from guard_plugins.report.gate import Verdicts, of_chance
 from guard_plugins.report.markdown import HARD
 from guard_plugins.report.plots import bars
 from guard_plugins.report.scores import scores
@@ -103,14 +102,7 @@ def lead(comparison: Comparison, gate: Sequence[Verdicts]) -> str:
         checked = f"The release gate failed on {failed} of {counted(len(gate), 'model')}, so do not quote them yet."
     else:
         checked = "The release gate, which checks whether attacks were strong enough, found no failure."
-    chance = [
-        verdict.kind.lower()
-        for verdict in gate
-        if any(item.name == ABOVE_CHANCE and item.verdict == "warning" for item in verdict.items)
-    ]
-    if chance:
-        found += f" No better than chance: {', '.join(dict.fromkeys(chance))}; such numbers mean nothing."
-    return f"{found} {checked}"
+    return " ".join([found, *of_chance(gate), checked])
 
 
 def findings(comparison: Comparison) -> list[str]:

@@ -18,8 +18,8 @@ from guard_plugins.errors import ConfigError, PluginError
 from guard_plugins.host.configure import host_of
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import prepare
+from guard_plugins.pipeline.processes.shares import do_share
 from guard_plugins.pipeline.runner import do_stages
-from guard_plugins.pipeline.shares import do_share
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.pipeline.students.validation import LOOP, Validator, require_one_process
 from guard_plugins.report.markdown import markdown

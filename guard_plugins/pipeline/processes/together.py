@@ -16,8 +16,8 @@ from guard_plugins.config.schema import Level
 from guard_plugins.host.configure import host_of
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, build_method, prepare
+from guard_plugins.pipeline.processes.shares import make_share
 from guard_plugins.pipeline.run import Done, settings_of, start
-from guard_plugins.pipeline.shares import make_share
 from guard_plugins.pipeline.stages.teacher import TeacherStage
 from guard_plugins.pipeline.teachers.training import Training
 from guard_plugins.runtime.engine import repeatable

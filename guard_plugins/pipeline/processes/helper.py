@@ -1,4 +1,4 @@
-"""``python -m guard_plugins.cli.helper RUN``: makes items of a run beside the process that does it.
+"""``python -m guard_plugins.pipeline.processes.helper RUN``: makes items of a run beside the process that does it.
 
 That process starts it and tells it by its standard input what to make. When the input ends, so does this process.
 """
@@ -18,12 +18,13 @@ from typing import Final
 import torch
 
 from guard_plugins.artifacts.folder import RunFolder
-from guard_plugins.cli.arguments import parse
-from guard_plugins.cli.exit_codes import exit_code
-from guard_plugins.host.configure import host_of
+from guard_plugins.config import RunConfig
+from guard_plugins.config.sources import yaml_file
+from guard_plugins.errors import GuardError
+from guard_plugins.host.configure import host_of, resolve
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.preparation import Prepared, build_method, prepare
-from guard_plugins.pipeline.shares import make_ahead, make_share
+from guard_plugins.pipeline.processes.shares import make_ahead, make_share
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.malloc import keep_freed_memory
 from guard_plugins.runtime.seeds import preserved_streams
@@ -37,26 +38,35 @@ LOOK: Final = 0.2
 
 def main() -> int:
     """Make what is asked for until the standard input ends."""
-    return exit_code(lambda: _serve(Path(sys.argv[1])))
+    try:
+        _serve(Path(sys.argv[1]))
+    except GuardError as error:
+        sys.stderr.write(f"{error}\n")  # the run says it, where it misses this process
+        return error.exit_code
+    return 0
 
 
-def _serve(folder: Path) -> int:
+def _serve(folder: Path) -> None:
     orders: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
     keep_freed_memory()
-    config = parse([f"--resume={folder}"]).config
+    config = _config(RunFolder(folder).config)
     with preserved_streams(), repeatable(), StopRequest().listening() as stop:
         prepared = prepare(config, host_of(config))
         torch.optim.SGD([torch.zeros(1)], lr=0.0)  # the first optimizer imports modules for two seconds: now, not later
         for line in _heard(orders, stop):
             _obey(prepared, Order.of(line), stop)
-    return 0
+
+
+def _config(path: Path) -> RunConfig:
+    """Return what the run's ``config.yaml`` holds."""
+    stored = replace(yaml_file(path), may_be_idle="yes")
+    return resolve(str(stored.values["method"]), [stored])
 
 
 def _listen(orders: queue.Queue[bytes]) -> None:
-    with open(sys.stdin.fileno(), "rb", closefd=False) as told:  # its own buffer: Python locks that of sys.stdin
-        for line in told:
-            orders.put(line)
+    for line in sys.stdin.buffer.raw:  # type: ignore[union-attr]  # not the buffer, which is locked at the end
+        orders.put(line)
     os._exit(0)  # whoever asked is gone; a file that is half written is nobody's
 
 
