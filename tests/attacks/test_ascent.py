@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -27,7 +29,7 @@ def test_there_are_few_sizes() -> None:
 def test_the_gradient_is_that_of_every_image_alone(
     count: int, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
 ) -> None:
-    net = digits_net.double()
+    net = copy.deepcopy(digits_net).double()
     images, labels = digits[0][:count].double(), digits[1][:count]
     logits, grad = input_gradient(net, LOSSES["ce"])(images, labels)
     assert logits.shape == (count, 10)
