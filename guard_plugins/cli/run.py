@@ -101,7 +101,7 @@ def _start(request: Request, extras: Extras) -> int:
         done = start(
             request.config, resumed=request.resume, until=extras.stop_after, level=extras.level, beside=_beside(extras)
         )
-    show(done, request.config)
+    show(done, request.config, level=extras.level)
     return 0
 
 

@@ -81,7 +81,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
                 request.config, resumed=path if begun else None, level=extras.level,
                 beside=Beside(extras.processes, HELPER),
             )  # fmt: skip
-            show(done, request.config)
+            show(done, request.config, level=extras.level)
         except StoppedError as error:
             given = "" if first.config.output else f" --output {folder}"
             raise StoppedError(error.number, do=f"Continue with the same command{given and ' and'}{given}") from None

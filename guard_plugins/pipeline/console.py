@@ -81,8 +81,10 @@ def conclude(run: RunContext) -> None:
     """Say what the gate found, what is missing from the data, what the checkpoints cost, and where the report is."""
     report, say = run.results.report, run.task.monitor.say
     failed = failures(report)
-    for line in (*failed, *learned_nothing(report)):
+    for line in failed:
         say(line, at="quiet")
+    for line in learned_nothing(report):
+        say(line)
     if failed:
         say(next_step(run), at="quiet")
     if run.config.evaluation.gate == "off":
