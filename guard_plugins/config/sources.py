@@ -24,6 +24,8 @@ from guard_plugins.errors import ConfigError
 
 ENV_PREFIX: Final = "GUARD_RUN_"
 
+FEW: Final = 3
+"""How many flags of other sections an error names."""
 DEFAULTS: Final = r"( \(default: [^()]*\))+$"
 """What help texts say of defaults, at their end."""
 
@@ -62,13 +64,21 @@ class Parser(argparse.ArgumentParser):
             raise ConfigError(message, do=f"`{self.help_command}` lists the options.")
         name = unknown.group(1).split("=")[0]
         flags = [option for action in self._actions for option in action.option_strings]
-        # `--epochs` is short of a section; otherwise a letter or two are wrong.
-        sections = [option for option in flags if option.endswith(f".{name.lstrip('-')}")]
-        near = sections or list(filter(None, [nearest(name, flags, cutoff=0.75)]))
+        near = _meant(name, flags)
         raise ConfigError(
             f"Unknown option {name}",
             do=(f"Did you mean {' or '.join(near)}? " if near else "") + f"`{self.help_command}` lists the options.",
         )
+
+
+def _meant(name: str, flags: Sequence[str]) -> Sequence[str]:
+    """Return the flags ``name`` may stand for: short of a section, a letter or two wrong, or in another section."""
+    section, _, field = name.lstrip("-").rpartition(".")
+    elsewhere = [option for option in flags if option.endswith(f".{field}")]
+    typo = list(filter(None, [nearest(name, flags, cutoff=0.75)]))
+    if not section:
+        return elsewhere or typo
+    return typo or elsewhere[:FEW]
 
 
 def settings_class(model: type[BaseModel]) -> type[BaseSettings]:

@@ -154,7 +154,7 @@ def _work(
     beside: Beside | None,
 ) -> Done:
     require_no_shares(folder, patience=PATIENCE if ranks is not None else LEAVES)
-    stopping = StopRequest().listening() if ranks is None else contextlib.nullcontext(ranks.stop)
+    stopping = StopRequest().listening(aloud=True) if ranks is None else contextlib.nullcontext(ranks.stop)
     with locked(folder.path), stopping as stop, cores_used(prepared, folder, beside) as helpers:
         try:
             run = RunContext.start(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 from guard_plugins.errors import GuardError
+
+HEARD: Final = b"\nStopping as soon as everything is saved. Ctrl-C again stops at once.\n"
 
 
 class StoppedError(GuardError):
@@ -45,6 +50,7 @@ class StopRequest:
         self.number: int | None = None
         self.error: GuardError | None = None
         self._heard = False
+        self._aloud = False
 
     @property
     def asked(self) -> bool:
@@ -64,8 +70,13 @@ class StopRequest:
             raise StoppedError(self.number)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[StopRequest]:
-        """Catch SIGINT and SIGTERM while the context is open (in the main thread; elsewhere nothing is caught)."""
+    def listening(self, *, aloud: bool = False) -> Iterator[StopRequest]:
+        """Catch SIGINT and SIGTERM while the context is open (in the main thread; elsewhere nothing is caught).
+
+        Args:
+            aloud: Tell a person at a terminal at once that Ctrl-C was heard, since a safe point may be seconds away.
+        """
+        self._aloud = aloud
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -80,3 +91,5 @@ class StopRequest:
         if self._heard:
             raise KeyboardInterrupt
         self._heard, self.number = True, number
+        if self._aloud and number == signal.SIGINT and sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), HEARD)  # past Python's buffer, which the interrupted code may be writing to

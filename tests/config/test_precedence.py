@@ -9,6 +9,7 @@ import yaml
 
 from guard_plugins import configure
 from guard_plugins.cli.arguments import parse
+from guard_plugins.config.sources import FEW
 from guard_plugins.errors import ConfigError, PluginError
 
 
@@ -145,6 +146,23 @@ def test_a_damaged_configuration_is_blamed_on_the_option_that_was_given(tmp_path
     (tmp_path / "config.yaml").write_text("a: b: c")
     with pytest.raises(ConfigError, match=r"config.yaml cannot be read \(--resume\)"):
         parse(["--resume", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [("--hook.weight", "--guard.weight"), ("--epochs", "--teacher.epochs or --student.epochs"),
+     ("--gaurd.weight", "--guard.weight")],
+)  # fmt: skip
+def test_an_option_of_another_section_is_named(typed: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"Unknown option {typed}") as caught:
+        parse(["--method", "noise", typed, "3"])
+    assert f"Did you mean {near}? " in caught.value.do
+
+
+def test_a_field_of_many_sections_names_a_few() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(["--method", "sre2l", "--nothing.epochs", "3"])
+    assert caught.value.do.count(" or --") < FEW
 
 
 @pytest.mark.parametrize("name", ["GUARD_RUN_PRESET", "GUARD_RUN_STUDENT__NETWORK", "GUARD_RUN_OUTPUT"])

@@ -144,11 +144,11 @@ def curve_is_monotone(results: Sequence[AttackResult], *, tolerance: float = 0.0
     if not rises:
         return not_run(name, "no attack ran at two radii")
     rise, near, far = max(rises, key=lambda entry: entry[0])
+    found = f"rises by up to {points(rise)} points" if rise > 0 else f"never rises; least fall {points(-rise)} points"
     return judged(
         name,
         good=rise <= max(tolerance, 2.5 / far.images),
-        figure=f"{'rises by up to' if rise > 0 else 'never rises, and falls by at least'} {points(rise)} points ("
-        f"{near.attack}, {radius(near.eps)} to {radius(far.eps)}, {far.images} images)",
+        figure=f"{found} ({near.attack}, {radius(near.eps)} to {radius(far.eps)}, {far.images} images)",
         value=rise,
         finding=f"{far.attack} is too weak at {radius(far.eps)}: {points(rise)} points above {radius(near.eps)} on "
         f"{far.images} images",

@@ -37,7 +37,7 @@ def kept(folder: Path | None) -> Iterator[StopRequest]:
             f"{folder} is a link, in whose place the state of the evaluation would be kept (--output)",
             do="Remove the link, or name another --output; nothing was changed.",
         )
-    with locked(made(folder)), StopRequest().listening() as stop:
+    with locked(made(folder)), StopRequest().listening(aloud=True) as stop:
         try:
             yield stop
         except StoppedError as error:
