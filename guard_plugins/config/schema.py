@@ -145,6 +145,11 @@ class StudentConfig(Section):
     mixup: NonNegativeFloat | None = Field(None, description="alpha of MixUp's Beta(alpha, alpha); 0 turns it off")
     cutmix: NonNegativeFloat | None = Field(None, description="alpha of CutMix, which takes the place of MixUp")
     augment: str | None = Field(None, description="as teacher.augment")
+    guard_weight: NonNegativeFloat = Field(
+        0.0,
+        description="train the students under the curvature hook, too, with this weight and the step length of the "
+        "section guard. Methods are compared without: such students are a row of their own",
+    )
 
 
 class EvaluationConfig(Section):

@@ -10,6 +10,7 @@ from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage, StageOutput
 from guard_plugins.report.write import publish
 from guard_plugins.training.learned import said_of_learned
+from guard_plugins.training.student import said_of_hook
 
 
 class ReportStage(Stage):
@@ -55,7 +56,7 @@ def _report(run: RunContext) -> Report:
 def _notes(run: RunContext) -> list[str]:
     """Return what a reader must know about the distilled set and its students."""
     found = run.results.distilled
-    notes = said_of_learned(run.task, found, given=run.given_of_students())
+    notes = [*said_of_hook(run.config), *said_of_learned(run.task, found, given=run.given_of_students())]
     if found.views is not None:
         notes.append(
             f"The budget is {len(found.labels)} stored images, {found.images.numel():,} stored pixels (channels "

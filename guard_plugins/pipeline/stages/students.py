@@ -1,4 +1,4 @@
-"""Students, trained on the distilled set alone and never under the hook."""
+"""Students, trained on the distilled set alone."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from guard_plugins.pipeline.standalone.request import EvaluationRequest
 from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run, stored_beside
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.learned import said_of_learned, with_learned
-from guard_plugins.training.student import train_students
+from guard_plugins.training.student import said_of_hook, train_students
 
 if TYPE_CHECKING:
     from guard_plugins.data.distilled import DistilledSet
@@ -50,7 +50,7 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
     given = request.student.model_dump(exclude_unset=True)
     settled = labels == "stored" and stored_beside(path) is not None  # the passes are those that were stored
     learned = replace(distilled, student_steps=None) if settled else distilled
-    said = said_of_learned(task, learned, given=given)
+    said = [*said_of_hook(task.config), *said_of_learned(task, learned, given=given)]
     for line in said:
         task.monitor.say(f"note: {line}")
     task = with_learned(task, learned, given=given)

@@ -1,0 +1,116 @@
+"""Students under the curvature hook, against a loop with its term written out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from guard_baselines.noise import Noise
+from guard_plugins.data.distilled import DistilledSet
+from guard_plugins.networks.normalised import Normalised
+from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.signals import StoppedError, StopRequest
+from guard_plugins.runtime.task import Task
+from guard_plugins.testing.tiny import tiny_task
+from guard_plugins.training.recipes import recipe_of
+from guard_plugins.training.student import said_of_hook, student_loss, train_student
+from guard_plugins.training.student_batches import StudentBatches, online
+
+STAGE = "student/0"
+H_RMS, WEIGHT = 0.05, 2.0
+"""The activation is smooth, since rounding alone may take a value over the kink of a ReLU."""
+
+
+def a_task(*, weight: float) -> Task:
+    fixed = {"network": "convnet3", "activation": "silu", "protocol": "dc", "epochs": 4}
+    task = tiny_task(Noise, settings={"student": fixed})
+    options = {
+        "guard_weight": weight,
+        "augment": "crop-flip",
+        "batch_size": 8,
+        "temperature": 0.5,
+        "activation": "silu",
+    }
+    student = task.config.student.model_copy(update=options)
+    guard = task.config.guard.model_copy(update={"h": None, "h_rms": H_RMS})
+    return replace(task, config=task.config.model_copy(update={"student": student, "guard": guard}))
+
+
+def some_batches(task: Task, *, soft: bool) -> StudentBatches:
+    generator = torch.Generator().manual_seed(1)
+    distilled = DistilledSet(torch.rand(20, 1, 8, 8, generator=generator), torch.arange(10).repeat(2), None)
+    teacher = task.network("convnet3", stage="teacher").eval().requires_grad_(False) if soft else None
+    return online(task, distilled, teacher)(STAGE)
+
+
+def objective(student: nn.Module, batch: Any, recipe: Any) -> torch.Tensor:
+    """Return the loss and |loss(x + z) - loss(x)|, with z along the gradient of every image, H_RMS long per pixel."""
+    x = batch.images.clone().requires_grad_()
+    here = student_loss(student(x), batch, recipe)
+    (gradient,) = torch.autograd.grad(here, x, retain_graph=True)
+    z = torch.stack([each / each.norm() * H_RMS * each.numel() ** 0.5 for each in gradient])
+    there = student_loss(student(batch.images + z), batch, recipe)
+    return here + WEIGHT * (there - here).abs()
+
+
+def largest_gap(one: nn.Module, other: nn.Module) -> float:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(float((a - b).abs().max().detach()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_the_term_is_in_the_students_objective(soft: bool) -> None:
+    task = a_task(weight=WEIGHT)
+    found = train_student(task, some_batches(task, soft=soft), stage=STAGE)
+    batches, recipe = some_batches(task, soft=soft), recipe_of(task.config.student)
+    twin = task.network("convnet3", "silu", stage=STAGE).train()
+    sgd = torch.optim.SGD(twin.parameters(), recipe.lr, 0.9, weight_decay=recipe.weight_decay)
+    for step in range(batches.total):
+        task.seeds.reset(STAGE, step)
+        sgd.param_groups[0]["lr"] = recipe.lr * (1 if step <= batches.total // 2 else 0.1)
+        sgd.zero_grad()
+        objective(twin, batches.batch(step), recipe).backward()
+        sgd.step()
+    plain = train_student(a_task(weight=0.0), some_batches(task, soft=soft), stage=STAGE)
+    assert largest_gap(found, twin) < 1e-6
+    assert largest_gap(found, plain) > 3e-5
+
+
+def test_a_student_stopped_anywhere_ends_the_same(tmp_path: Path) -> None:
+    task = a_task(weight=WEIGHT)
+    whole = train_student(task, some_batches(task, soft=True), stage=STAGE)
+    total, found = some_batches(task, soft=True).total, None
+    for stop_after in (1, 3, total):
+        checkpoints = Checkpoints(tmp_path / str(stop_after), every=1e9)
+        found = _stopped_and_resumed(task, checkpoints, stop_after)
+        assert largest_gap(found, whole) == 0.0, stop_after
+
+
+def _stopped_and_resumed(task: Task, checkpoints: Checkpoints, stop_after: int) -> Normalised:
+    class After(StopRequest):
+        calls = 0
+
+        @property
+        def asked(self) -> bool:
+            self.calls += 1
+            if self.calls == stop_after:
+                self.number = 15
+            return super().asked
+
+    stopped = replace(task, keeper=Keeper(checkpoints, After()))
+    with pytest.raises(StoppedError):
+        train_student(stopped, some_batches(task, soft=True), stage=STAGE)
+    resumed = replace(task, keeper=Keeper(checkpoints))
+    return train_student(resumed, some_batches(task, soft=True), stage=STAGE)
+
+
+def test_reports_say_so() -> None:
+    assert said_of_hook(a_task(weight=0.0).config) == []
+    (line,) = said_of_hook(a_task(weight=2.0).config)
+    assert line.startswith("The students were trained under the curvature hook, too (--student.guard-weight 2).")
