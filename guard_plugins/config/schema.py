@@ -40,7 +40,9 @@ OBJECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
     "trades": ("eps", "attack_steps", "rival_weight"),
     "gradient-norm": ("rival_weight",),
 }
-"""Options of the section teacher that only these objectives read."""
+"""Options of the section teacher that only these objectives, the rivals of the hook, read."""
+OF_PLAIN: Final = ("label_smoothing",)
+"""Options of the section teacher that only the objective plain reads."""
 
 
 class GuardConfig(Section):
@@ -104,6 +106,16 @@ class TeacherConfig(ForeignWeights):
         "global",
         description="BatchNorm in several processes (torchrun). global: it takes the statistics of the whole batch, as "
         "in one process. local: those of each process's part of it, which is another network",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each label that is spread over all classes, of the objective plain"
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="end with the running mean of the weights, which keeps this share of itself at every step (0.99, "
+        "say); 0: with the last weights",
     )
     training: Literal["plain", "fgsm-rs", "pgd", "trades", "gradient-norm"] = Field(
         "plain", description="plain (under the hook, unless --no-guard) or a rival of the hook, which replaces it"

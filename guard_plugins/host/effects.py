@@ -14,7 +14,7 @@ from guard_plugins.config import RunConfig, TeacherConfig
 from guard_plugins.config.compose import Configurable, compose
 from guard_plugins.config.explain import flag
 from guard_plugins.config.layers import Layer
-from guard_plugins.config.schema import OBJECTIVES
+from guard_plugins.config.schema import OBJECTIVES, OF_PLAIN
 from guard_plugins.config.section import ForeignWeights
 from guard_plugins.data.base import DataSet
 from guard_plugins.errors import ConfigError
@@ -132,7 +132,7 @@ def _idle_of_teacher(config: RunConfig, method: type[Method]) -> tuple[list[str]
     """Return the options of the section teacher that nothing reads, the reason, and its cause."""
     # Students and method may take network and activation from the teacher's section, whether there is one or not.
     names = [name for name in TeacherConfig.model_fields if name not in ("network", "activation")]
-    objective = sorted({option for options in OBJECTIVES.values() for option in options})
+    objective = sorted({*OF_PLAIN, *(option for options in OBJECTIVES.values() for option in options)})
     if not method.uses_teacher:
         return names, f"the method {method.name} has no teacher", ("method",)
     if config.teacher.path is not None:
@@ -141,13 +141,13 @@ def _idle_of_teacher(config: RunConfig, method: type[Method]) -> tuple[list[str]
         return [name for name in names if name not in kept], "the teacher is given (--teacher)", ("teacher", "path")
     if method.train_teacher is not Method.train_teacher:
         own = (
-            ["training", "batchnorm", "crop_from", *objective]
+            ["training", "batchnorm", "crop_from", "ema", *objective]
             if method.reads is None
             else [name for name in names if name not in ("path", "cache")]
         )
         return own, f"the method {method.name} trains its teacher in a loop of its own", ("method",)
     training = config.teacher.training
-    used = OBJECTIVES.get(training, ())
+    used = OBJECTIVES.get(training, OF_PLAIN)
     why = f"the objective {training} does not read it (--teacher.training)"
     return [name for name in objective if name not in used], why, ("teacher", "training")
 

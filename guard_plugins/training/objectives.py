@@ -22,7 +22,7 @@ def objective(settings: TeacherConfig, rows: Rows = ALL) -> Objective:
     if weight is None:
         weight = RIVAL_WEIGHTS.get(settings.training, 0.0)
     objectives: dict[str, Objective] = {
-        "plain": lambda model, x, y: plain(model, x, y, rows=rows),
+        "plain": lambda model, x, y: plain(model, x, y, smoothing=settings.label_smoothing, rows=rows),
         "fgsm-rs": lambda model, x, y: fgsm_rs(model, x, y, eps=eps, rows=rows),
         "pgd": lambda model, x, y: pgd(model, x, y, eps=eps, steps=steps, rows=rows),
         "trades": lambda model, x, y: trades(model, x, y, eps=eps, steps=steps, beta=weight, rows=rows),
@@ -31,16 +31,17 @@ def objective(settings: TeacherConfig, rows: Rows = ALL) -> Objective:
     return objectives[settings.training]
 
 
-def plain(model: nn.Module, images: Tensor, labels: Tensor, *, rows: Rows = ALL) -> Tensor:
+def plain(model: nn.Module, images: Tensor, labels: Tensor, *, smoothing: float = 0.0, rows: Rows = ALL) -> Tensor:
     """Return the cross-entropy.
 
     Args:
         model: From images in [0, 1] to logits.
         images: Shape (B, C, H, W).
         labels: Int64 of shape (B,).
+        smoothing: Share of each label that is spread over all classes.
         rows: Which images of the batch these are.
     """
-    return rows.scaled(F.cross_entropy(model(images), labels))
+    return rows.scaled(F.cross_entropy(model(images), labels, label_smoothing=smoothing))
 
 
 def fgsm_rs(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, rows: Rows = ALL) -> Tensor:

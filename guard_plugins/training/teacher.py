@@ -14,6 +14,7 @@ from guard_plugins.training.objectives import objective
 from guard_plugins.training.parts import Rows, in_parts, share_gradients, share_statistics
 from guard_plugins.training.read_ahead import ReadAhead
 from guard_plugins.training.schedules import learning_rate
+from guard_plugins.training.weight_average import WeightAverage
 
 
 def train_supervised(task: Task, model: nn.Module) -> None:
@@ -48,7 +49,9 @@ def _train(task: Task, model: nn.Module, net: nn.Module) -> None:
     loss_of = objective(settings, rows)
     net.train()
     task.snapshot(0, model)
-    state = LoopState(model=model, optimizer=sgd, scheduler=scheduler)
+    average = WeightAverage(model, decay=settings.ema) if settings.ema else None
+    beside = {} if average is None else {"average": average}
+    state = LoopState(model=model, optimizer=sgd, scheduler=scheduler, **beside)
     with ReadAhead(split, lambda step: rows.take(batches.index(step)), total, crops) as ahead:
         for step in task.steps("teacher", total, state=state):
             images, labels = (part.to(task.device) for part in ahead.batch(step.index))
@@ -60,6 +63,10 @@ def _train(task: Task, model: nn.Module, net: nn.Module) -> None:
             scheduler.step()
             if settings.batchnorm == "local":
                 share_statistics(net, team)
+            if average is not None:
+                average.update(model)
             step.log(loss=loss)
             if (step.index + 1) % batches.per_epoch == 0:
                 task.snapshot((step.index + 1) // batches.per_epoch, model)
+    if average is not None:
+        average.give(model)
