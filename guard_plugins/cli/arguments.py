@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from guard_plugins import host
 from guard_plugins.cli.command import STAGES, command_options, plan_asked, share_asked
 from guard_plugins.cli.extras import add_extras
 from guard_plugins.cli.gone import require_files, uninstalled
 from guard_plugins.config.compose import preset_layer, run_config_class
-from guard_plugins.config.layers import Layer, merged, without
+from guard_plugins.config.layers import Layer, files_of, merged, without
 from guard_plugins.config.nearest import nearest
 from guard_plugins.config.schema import RunConfig
 from guard_plugins.config.sources import ENV_PREFIX, Help, Parser, command_line, environment, yaml_file
 from guard_plugins.errors import ConfigError
-from guard_plugins.host import PluginHost, catalogue, claims_of
-from guard_plugins.host.by_size import chosen_note
-from guard_plugins.host.configure import files_of, resolve
 from guard_plugins.host.plugin_file import files_of_environment
 from guard_plugins.host.registry import UnknownNameError
 from guard_plugins.runtime.sharing.shares import Share
@@ -105,19 +103,20 @@ def parse(
     if not name:
         raise ConfigError(
             "No method given (--method)",
-            seen=f"installed: {', '.join(sorted({entry.name for entry in catalogue()})) or 'none'}",
+            seen=f"installed: {', '.join(sorted({entry.name for entry in host.catalogue()})) or 'none'}",
             do=_misspelt(rest, file.values) + "Pick one, for example: guard-run --method sre2l",
         )
     if not files and not files_of_environment():
-        claims_of(str(name), catalogue())  # before anything is imported: a typing error gets a quick answer
-    method = PluginHost(only=[str(name)], files=files).method(str(name))
+        host.claims_of(str(name), host.catalogue())  # before anything is imported: a typing error gets a quick answer
+
+    method = host.PluginHost(only=[str(name)], files=files).method(str(name))
     model = run_config_class(method)
     if asks_help:
         _show_defaults(parser, method, file, rest)
     flags = command_line(model, rest, parser)
     flags = flags if unread is None else replace(flags, may_be_idle="yes")
     layers = [file, *([environment(model)] if surroundings else []), flags]
-    config = resolve(str(name), layers)
+    config = host.resolve(str(name), layers)
     return Request(
         config, early.print_config, notes=_notes(config, method, layers), plan=plan_asked(early), as_json=early.json,
     )  # fmt: skip
@@ -127,7 +126,7 @@ def _notes(config: RunConfig, method: type[Method], layers: Sequence[Layer]) -> 
     """Say where a preset for other images than the data set's changes their size."""
     given = merged(*(layer.values for layer in layers))
     if config.preset is not None and given.get("preset") is None:
-        return (chosen_note(config),)
+        return (host.chosen_note(config),)
     size = preset_layer(method, given).values.get("data", {}).get("image_size")
     own = preset_layer(method, {**given, "preset": None}).values.get("data", {}).get("image_size")
     if size is None or size == own or config.data.image_size != size:
@@ -154,10 +153,10 @@ def _only_method(files: Sequence[Path]) -> str | None:
     Raises:
         PluginError: If a file is broken.
     """
-    host = PluginHost(only=[], files=files) if files else None
-    for broken in host.broken.values() if host else ():
+    found = host.PluginHost(only=[], files=files) if files else None
+    for broken in found.broken.values() if found else ():
         raise broken.error()
-    names = [*host.methods] if host else []
+    names = [*found.methods] if found else []
     return names[0] if len(names) == 1 else None
 
 

@@ -7,16 +7,17 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.cli.export import add_export, export
 from guard_plugins.cli.paths import path_argument
-from guard_plugins.host import PluginHost, Registry, catalogue
-from guard_plugins.host.checking import PARTS, check_all, described
+from guard_plugins.host.discovery import catalogue, described
 from guard_plugins.host.plugin_file import file_entries, files_of_environment
-from guard_plugins.host.plugin_host import BUILT_IN
+
+if TYPE_CHECKING:
+    from guard_plugins.host import Registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,6 +80,9 @@ def _list(*, as_json: bool, check: bool) -> int:
         rows = [described(entry) for entry in [*catalogue(), *file_entries(files_of_environment())]]
         sys.stdout.write((json.dumps(rows, indent=2) if as_json else _text(rows)) + "\n")
         return 0
+    from guard_plugins.host import PluginHost
+    from guard_plugins.host.checking import PARTS, check_all
+
     own = PluginHost(only=[])  # first, so that the processes that load the others inherit what it imports
     rows = check_all()
     lines = [_text(rows), *(_line(kind, getattr(own, kind), rows) for kind in PARTS)]
@@ -94,6 +98,8 @@ def _line(kind: str, own: Registry[Any], rows: Sequence[Mapping[str, Any]]) -> s
         for row in rows
         for name in row.get("parts", {}).get(kind, ())
     }
+    from guard_plugins.host.plugin_host import BUILT_IN
+
     names = {name: name for name in own if own.registered(name).plugin in BUILT_IN} | found
     return f"{own.kind}s: {', '.join(names[name] for name in sorted(names))}"
 

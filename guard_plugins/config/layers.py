@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -46,3 +47,16 @@ def without(values: Mapping[str, Any], paths: Collection[tuple[str, ...]]) -> di
         if kept or not below:
             result[key] = kept
     return result
+
+
+def files_of(layers: Sequence[Layer]) -> list[Path]:
+    """Return the files that ``--plugin`` names in the strongest of some layers."""
+    values = [layer.values["plugin"] for layer in layers if layer.values.get("plugin") is not None]
+    last = values[-1] if values else []
+    names = [last] if isinstance(last, str | Path) else last
+    return [Path(name).expanduser() for name in names if name] if _are_paths(names) else []
+
+
+def _are_paths(names: object) -> bool:
+    # Anything else is for the check of the whole configuration, which says what is wrong.
+    return isinstance(names, list | tuple) and all(isinstance(name, str | Path) for name in names)

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from guard_plugins.host.discovery import Entry, catalogue
+from guard_plugins.host.discovery import catalogue, described
 from guard_plugins.host.plugin_file import PluginFile, file_entries, files_of_environment
 from guard_plugins.host.plugin_host import PluginHost
 
@@ -33,13 +33,6 @@ def check_all() -> list[dict[str, Any]]:
             row |= _checked(entry.name, [entry.point.path] if isinstance(entry.point, PluginFile) else [])
         rows.append(row)
     return rows
-
-
-def described(entry: Entry) -> dict[str, Any]:
-    """Return what is known of a plugin without loading it."""
-    return {
-        "name": entry.name, "distribution": entry.distribution, "version": entry.version, "status": entry.status,
-    }  # fmt: skip
 
 
 def _checked(name: str, files: Sequence[Path]) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from guard_plugins.config import RunConfig
 from guard_plugins.config.compose import compose
-from guard_plugins.config.layers import Layer
+from guard_plugins.config.layers import Layer, files_of
 from guard_plugins.errors import ConfigError
 from guard_plugins.host.by_size import sized
 from guard_plugins.host.effects import refuse_idle
@@ -76,19 +75,6 @@ def host_of(config: RunConfig) -> PluginHost:
         ConfigError: If a file that is a plugin is gone.
     """
     return PluginHost(only=[config.method], files=config.plugin, given=config._given)
-
-
-def files_of(layers: Sequence[Layer]) -> list[Path]:
-    """Return the files that ``--plugin`` names in the strongest of some layers."""
-    values = [layer.values["plugin"] for layer in layers if layer.values.get("plugin") is not None]
-    last = values[-1] if values else []
-    names = [last] if isinstance(last, str | Path) else last
-    return [Path(name).expanduser() for name in names if name] if _are_paths(names) else []
-
-
-def _are_paths(names: object) -> bool:
-    # Anything else is for the check of the whole configuration, which says what is wrong.
-    return isinstance(names, list | tuple) and all(isinstance(name, str | Path) for name in names)
 
 
 def _require_soft_labels(config: RunConfig, method: type[Method]) -> None:

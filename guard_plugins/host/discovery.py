@@ -116,3 +116,10 @@ def claims_of(method: str, entries: Sequence[Entry]) -> list[Entry]:
     if not claims:
         raise unknown_name("method", "--method", method, {entry.name for entry in entries})
     return claims
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """Return what is known of a plugin without loading it."""
+    return {
+        "name": entry.name, "distribution": entry.distribution, "version": entry.version, "status": entry.status,
+    }  # fmt: skip

@@ -15,11 +15,11 @@ from guard_plugins.artifacts.formatting import percent, radius
 from guard_plugins.artifacts.report import Report
 from guard_plugins.artifacts.sets.open_set import load_distilled
 from guard_plugins.artifacts.teacher import load_teacher, read_card
+from guard_plugins.config.layers import files_of
 from guard_plugins.config.sources import yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.files import regular
 from guard_plugins.host import PluginHost
-from guard_plugins.host.configure import files_of
 from guard_plugins.networks.base import NetworkRequest
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.report.comparison import shown_kinds

@@ -145,6 +145,15 @@ def test_listings_and_help_do_not_import_torch(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_list_of_plugins_needs_neither_settings_nor_multiprocessing() -> None:
+    check = (
+        "import sys\nfrom guard_plugins.cli.plugins import main\nmain([])\n"
+        "found = {'pydantic', 'asyncio', 'multiprocessing'} & sys.modules.keys()\nassert not found, found"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
