@@ -122,8 +122,8 @@ def said_of_hook(config: RunConfig) -> list[str]:
     """Return in a sentence that students were trained under the hook; none where they were not."""
     weight = config.student.guard_weight
     return [
-        f"The students were trained under the curvature hook, too (--student.guard-weight {weight:g}). Compare them "
-        "with students of other runs that were."
+        f"With --student.guard-weight {weight:g} students are trained under the curvature hook, too. Methods compared "
+        "with each other need the same weight."
     ] if weight else []  # fmt: skip
 
 

@@ -113,4 +113,4 @@ def _stopped_and_resumed(task: Task, checkpoints: Checkpoints, stop_after: int) 
 def test_reports_say_so() -> None:
     assert said_of_hook(a_task(weight=0.0).config) == []
     (line,) = said_of_hook(a_task(weight=2.0).config)
-    assert line.startswith("The students were trained under the curvature hook, too (--student.guard-weight 2).")
+    assert line.startswith("With --student.guard-weight 2 students are trained under the curvature hook, too.")
