@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard_plugins.config import RunConfig
-from guard_plugins.curvature import CurvatureHook
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.sharing.items import do_items
@@ -73,7 +70,7 @@ def _numbers(task: Task) -> range:
 
 
 def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normalised:
-    """Train a fresh network by the recipe of ``student.protocol``, under the hook where ``student.guard_weight`` asks.
+    """Train a fresh network by the recipe of ``student.protocol``, without the hook.
 
     Args:
         task: Gives settings (section ``student``), seeds, device and progress.
@@ -92,39 +89,21 @@ def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normali
     scheduler = learning_rate(optimizer, recipe.schedule, batches.total)
     student.train()
     average = WeightAverage(student, decay=recipe.ema) if recipe.ema else None
-    hook = hook_of_students(task.config)
-    beside: dict[str, Any] = {"average": average, "hook": hook}
-    beside = {name: part for name, part in beside.items() if part is not None}
+    beside = {} if average is None else {"average": average}
     state = LoopState(model=student, optimizer=optimizer, scheduler=scheduler, **beside)
-    with hook or contextlib.nullcontext():
-        for step in task.steps(stage, batches.total, state=state):
-            batch = batches.batch(step.index)
-            loss = student_loss(student(batch.images), batch, recipe)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            if average is not None:
-                average.update(student)
-            step.log(loss=loss.detach())
+    for step in task.steps(stage, batches.total, state=state):
+        batch = batches.batch(step.index)
+        loss = student_loss(student(batch.images), batch, recipe)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        if average is not None:
+            average.update(student)
+        step.log(loss=loss.detach())
     if average is not None:
         average.give(student)
     return student.eval()
-
-
-def hook_of_students(config: RunConfig) -> CurvatureHook | None:
-    """Return a new hook for one student, or None where students are trained without."""
-    weight, guard = config.student.guard_weight, config.guard
-    return CurvatureHook(h=guard.h, h_rms=guard.h_rms, weight=weight) if weight else None
-
-
-def said_of_hook(config: RunConfig) -> list[str]:
-    """Return in a sentence that students were trained under the hook; none where they were not."""
-    weight = config.student.guard_weight
-    return [
-        f"With --student.guard-weight {weight:g} students are trained under the curvature hook, too. Methods compared "
-        "with each other need the same weight."
-    ] if weight else []  # fmt: skip
 
 
 def soft_label_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:

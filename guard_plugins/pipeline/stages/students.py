@@ -10,6 +10,7 @@ from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.pipeline.students.labels import Batches, labelled
+from guard_plugins.pipeline.students.under_hook import under_hook
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.learned import with_learned
 from guard_plugins.training.student import share_students, train_students
@@ -32,20 +33,22 @@ class StudentsStage(Stage):
         """Train the students; those of an interrupted process go on from their checkpoints."""
         teacher = run.results.teacher
         task, soft, hard = _batches(run)
-        if task.keeper.shares:
-            share_students(task, {"student": soft, "student-hard": hard})
-        run.results.models = {
-            "teacher": [teacher] if teacher else [],
-            "student": train_students(task, soft, name="student"),
-            "student_hard": train_students(task, hard, name="student-hard"),
-        }
+        with under_hook(task) as hooked:
+            if task.keeper.shares:
+                share_students(hooked, {"student": soft, "student-hard": hard})
+            run.results.models = {
+                "teacher": [teacher] if teacher else [],
+                "student": train_students(hooked, soft, name="student"),
+                "student_hard": train_students(hooked, hard, name="student-hard"),
+            }
         if run.config.keep_students and task.keeper.share is None:
             _keep(run)
 
     def share(self, run: RunContext) -> None:
         """Train this process's students; an item is a student."""
         task, soft, hard = _batches(run)
-        share_students(task, {"student": soft, "student-hard": hard})
+        with under_hook(task) as hooked:
+            share_students(hooked, {"student": soft, "student-hard": hard})
 
 
 def _batches(run: RunContext) -> tuple[Task, Batches, Batches]:

@@ -14,9 +14,10 @@ from guard_plugins.pipeline.standalone.checkpoint import load_checkpoint
 from guard_plugins.pipeline.standalone.consistency import data_options
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
 from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run, stored_beside
+from guard_plugins.pipeline.students.under_hook import said_of_hook, under_hook
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.learned import said_of_learned, with_learned
-from guard_plugins.training.student import said_of_hook, train_students
+from guard_plugins.training.student import train_students
 
 if TYPE_CHECKING:
     from guard_plugins.data.distilled import DistilledSet
@@ -55,7 +56,8 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
         task.monitor.say(f"note: {line}")
     task = with_learned(task, learned, given=given)
     batches, labelled = batches_of(task, distilled, path, labels=labels, teacher=teacher, given=given)  # type: ignore[arg-type]
-    return Trained(train_students(task, batches, name="student"), teacher, [*said, labelled])
+    with under_hook(task) as hooked:
+        return Trained(train_students(hooked, batches, name="student"), teacher, [*said, labelled])
 
 
 def _distilled(path: Path, data: Data) -> DistilledSet:

@@ -113,7 +113,7 @@ class Validator:
     def _measured(self, distilled: DistilledSet, loop: str, done: int, total: int) -> Validation:
         run = self._run
         quiet = replace(run.task, monitor=Monitor(quiet=True), keeper=Keeper(run.checkpoints, run.task.keeper.stop))
-        task = _without_hook(with_learned(quiet, distilled, given=run.given_of_students()))
+        task = with_learned(quiet, distilled, given=run.given_of_students())
         student = train_student(task, labelled(run, task, distilled, self._teacher)(LOOP), stage=LOOP)
         images, labels = attacked_images(task)
         result = attack_accuracy(
@@ -125,12 +125,6 @@ class Validator:
             clean=result.attacked / result.images, attack=result.attack, eps=result.eps, robust=result.accuracy,
             seconds=0.0,
         )  # fmt: skip
-
-
-def _without_hook(task: Task) -> Task:
-    """Return the task with plain students: the method may be under the hook just now, and one goes at a time."""
-    student = task.config.student.model_copy(update={"guard_weight": 0.0})
-    return replace(task, config=task.config.model_copy(update={"student": student}))
 
 
 def sentence(found: Validation) -> str:

@@ -13,13 +13,14 @@ from torch import nn
 from guard_baselines.noise import Noise
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.students.under_hook import said_of_hook, under_hook
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.runtime.task import Task
 from guard_plugins.testing.tiny import tiny_task
 from guard_plugins.training.recipes import recipe_of
-from guard_plugins.training.student import said_of_hook, student_loss, train_student
+from guard_plugins.training.student import student_loss, train_student
 from guard_plugins.training.student_batches import StudentBatches, online
 
 STAGE = "student/0"
@@ -49,6 +50,11 @@ def some_batches(task: Task, *, soft: bool) -> StudentBatches:
     return online(task, distilled, teacher)(STAGE)
 
 
+def trained(task: Task, *, soft: bool) -> Normalised:
+    with under_hook(task) as hooked:
+        return train_student(hooked, some_batches(task, soft=soft), stage=STAGE)
+
+
 def objective(student: nn.Module, batch: Any, recipe: Any) -> torch.Tensor:
     """Return the loss and |loss(x + z) - loss(x)|, with z along the gradient of every image, H_RMS long per pixel."""
     x = batch.images.clone().requires_grad_()
@@ -67,7 +73,7 @@ def largest_gap(one: nn.Module, other: nn.Module) -> float:
 @pytest.mark.parametrize("soft", [True, False])
 def test_the_term_is_in_the_students_objective(soft: bool) -> None:
     task = a_task(weight=WEIGHT)
-    found = train_student(task, some_batches(task, soft=soft), stage=STAGE)
+    found = trained(task, soft=soft)
     batches, recipe = some_batches(task, soft=soft), recipe_of(task.config.student)
     twin = task.network("convnet3", "silu", stage=STAGE).train()
     sgd = torch.optim.SGD(twin.parameters(), recipe.lr, 0.9, weight_decay=recipe.weight_decay)
@@ -77,14 +83,14 @@ def test_the_term_is_in_the_students_objective(soft: bool) -> None:
         sgd.zero_grad()
         objective(twin, batches.batch(step), recipe).backward()
         sgd.step()
-    plain = train_student(a_task(weight=0.0), some_batches(task, soft=soft), stage=STAGE)
+    plain = trained(a_task(weight=0.0), soft=soft)
     assert largest_gap(found, twin) < 1e-6
     assert largest_gap(found, plain) > 3e-5
 
 
 def test_a_student_stopped_anywhere_ends_the_same(tmp_path: Path) -> None:
     task = a_task(weight=WEIGHT)
-    whole = train_student(task, some_batches(task, soft=True), stage=STAGE)
+    whole = trained(task, soft=True)
     total, found = some_batches(task, soft=True).total, None
     for stop_after in (1, 3, total):
         checkpoints = Checkpoints(tmp_path / str(stop_after), every=1e9)
@@ -105,9 +111,9 @@ def _stopped_and_resumed(task: Task, checkpoints: Checkpoints, stop_after: int) 
 
     stopped = replace(task, keeper=Keeper(checkpoints, After()))
     with pytest.raises(StoppedError):
-        train_student(stopped, some_batches(task, soft=True), stage=STAGE)
+        trained(stopped, soft=True)
     resumed = replace(task, keeper=Keeper(checkpoints))
-    return train_student(resumed, some_batches(task, soft=True), stage=STAGE)
+    return trained(resumed, soft=True)
 
 
 def test_reports_say_so() -> None:

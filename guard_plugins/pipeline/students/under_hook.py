@@ -1,0 +1,37 @@
+"""Students under the curvature hook, where ``--student.guard-weight`` asks; their loop knows nothing of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from guard_plugins.config import RunConfig
+from guard_plugins.curvature import CurvatureHook
+from guard_plugins.runtime.task import Task
+
+
+@contextlib.contextmanager
+def under_hook(task: Task) -> Iterator[Task]:
+    """Put the hook around the training of students, and yield their task, whose checkpoints hold the hook's state.
+
+    Args:
+        task: As for :func:`guard_plugins.training.student.train_students`.
+    """
+    weight, guard = task.config.student.guard_weight, task.config.guard
+    if not weight:
+        yield task
+        return
+    hook = CurvatureHook(h=guard.h, h_rms=guard.h_rms, weight=weight)
+    keeper = replace(task.keeper, riders={**task.keeper.riders, "student-hook": hook})
+    with hook:
+        yield replace(task, keeper=keeper)
+
+
+def said_of_hook(config: RunConfig) -> list[str]:
+    """Return in a sentence that students were trained under the hook; none where they were not."""
+    weight = config.student.guard_weight
+    return [
+        f"With --student.guard-weight {weight:g} students are trained under the curvature hook, too. Methods compared "
+        "with each other need the same weight."
+    ] if weight else []  # fmt: skip
