@@ -83,6 +83,9 @@ def _said(path: Path) -> dict[str, str]:
         found["teacher", "path"] = folder.teacher
     else:
         found.pop(("student", "temperature"))
+    if student.get("guard_weight"):
+        length = student.get("guard_h_rms") or _section(config, "guard").get("h_rms")
+        found |= {("student", "guard_weight"): student["guard_weight"], ("student", "guard_h_rms"): length}
     evaluation = _section(config, "evaluation")
     found |= {("evaluation", name): evaluation.get(name) for name in ("protocol", "images")}
     return {flag(key): str(value) for key, value in found.items() if value is not None}

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
         EvaluationConfig,
         GuardConfig,
         RunConfig,
-        StudentConfig,
         TeacherConfig,
     )
+    from guard_plugins.config.student import StudentConfig
 
 __all__ = [
     "DataConfig",
@@ -24,10 +24,11 @@ __all__ = [
     "run_config_class",
 ]
 
-_SCHEMA: Final = ("EvaluationConfig", "GuardConfig", "RunConfig", "StudentConfig", "TeacherConfig")
+_SCHEMA: Final = ("EvaluationConfig", "GuardConfig", "RunConfig", "TeacherConfig")
 # On first use, so that help and listings do not wait for what they do not need.
 _HOMES: Final = {
     "DataConfig": "guard_plugins.config.data",
+    "StudentConfig": "guard_plugins.config.student",
     "run_config_class": "guard_plugins.config.compose",
     **dict.fromkeys(_SCHEMA, "guard_plugins.config.schema"),
 }

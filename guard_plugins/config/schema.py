@@ -23,10 +23,10 @@ from guard_plugins.config.data import DataConfig
 from guard_plugins.config.distill import DistillConfig
 from guard_plugins.config.paths import usable_path
 from guard_plugins.config.presets import PRESETS
-from guard_plugins.config.section import ForeignWeights, PixelLength, Section
+from guard_plugins.config.section import Activation, ForeignWeights, PixelLength, Section
+from guard_plugins.config.student import StudentConfig
 from guard_plugins.data.base import DataRequest
 
-Activation = Literal["relu", "silu", "gelu"]
 Level = Literal["quiet", "normal", "verbose"]
 DEFAULT_H_RMS = 3.4 / 255
 """The paper's h = 3 in normalised space at 3x32x32, as a root mean square per pixel in [0, 1], with CIFAR-10's own
@@ -130,38 +130,6 @@ class TeacherConfig(ForeignWeights):
     @classmethod
     def _usable(cls, path: Path | None) -> Path | None:
         return usable_path(path) if path is not None else None
-
-
-class StudentConfig(Section):
-    """The students trained on the distilled set."""
-
-    network: str | None = Field(None, description="architecture (default: the teacher's)")
-    activation: Activation | None = Field(None, description="activation function (default: the teacher's)")
-    count: PositiveInt = Field(1, description="students per kind, each from its own seed; reports give mean and sd")
-    protocol: str = Field(
-        "one-cycle",
-        description="training recipe: one-cycle, sre2l, sre2l-cifar, sre2l-tiny, dc, modern, gift, or one from a "
-        "plugin; the options below take their default from it",
-    )
-    labels: Literal["online", "stored", "own"] = Field(
-        "online",
-        description="soft labels. online: the teacher is asked at every step, nothing is stored. stored (FKD): it is "
-        "asked for all epochs before the first student; epochs x images x (2 x classes + 4 to 17) bytes on disk. own: "
-        "those that the method returns with its images, where it does",
-    )
-    epochs: PositiveInt | None = Field(None, description="passes over the distilled images")
-    batch_size: PositiveInt | None = Field(None, description="images per step")
-    lr: PositiveFloat | None = Field(None, description="peak or initial learning rate")
-    weight_decay: NonNegativeFloat | None = Field(None, description="weight decay")
-    temperature: PositiveFloat | None = Field(None, description="temperature T of the soft labels")
-    mixup: NonNegativeFloat | None = Field(None, description="alpha of MixUp's Beta(alpha, alpha); 0 turns it off")
-    cutmix: NonNegativeFloat | None = Field(None, description="alpha of CutMix, which takes the place of MixUp")
-    augment: str | None = Field(None, description="as teacher.augment")
-    guard_weight: NonNegativeFloat = Field(
-        0.0,
-        description="train the students under the curvature hook, too, with this weight and the step length of the "
-        "section guard. Methods are compared without: such students are a row of their own",
-    )
 
 
 class EvaluationConfig(Section):

@@ -61,6 +61,7 @@ def resolve(method: str, layers: Sequence[Layer], *, given: type[Method] | None 
     parts = used_parts(config, host)
     recipe = host.recipes[config.student.protocol].recipe
     _require_soft_labels(config, found)
+    _require_step(config)
     refuse_idle(config, found, host.datasets[config.dataset], layers, recipe)
     return _recorded(config, parts, given)
 
@@ -88,6 +89,15 @@ def _require_soft_labels(config: RunConfig, method: type[Method]) -> None:
         raise ConfigError(
             f"The method {method.name!r} returns no soft labels with its images (--student.labels own)",
             do="Leave --student.labels out. A method that returns them says returns_soft_labels = True.",
+        )
+
+
+def _require_step(config: RunConfig) -> None:
+    if config.student.guard_weight and config.guard.h is not None and config.student.guard_h_rms is None:
+        raise ConfigError(
+            "Students under the hook need a step length per pixel, since the teacher's is given over the whole image "
+            "(--guard.h)",
+            do="Give --student.guard-h-rms, or --guard.h-rms in place of --guard.h.",
         )
 
 

@@ -187,6 +187,9 @@ def _of_students(config: RunConfig, method: type[Method], recipe: Recipe | None)
     ):
         why = f"students of the recipe {config.student.protocol} compare logits, without a temperature"
         yield Idle(("student", "temperature"), f"{why} (--student.protocol)", ("student", "protocol"))
+    if not config.student.guard_weight:
+        why = "students are trained without the hook (--student.guard-weight)"
+        yield Idle(("student", "guard_h_rms"), why, ("student", "guard_weight"))
     if config.student.cutmix and config.student.mixup:
         yield Idle(("student", "mixup"), "CutMix takes its place (--student.cutmix)", ("student", "cutmix"))
 

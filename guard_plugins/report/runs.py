@@ -15,7 +15,8 @@ from guard_plugins.artifacts.figures import FIGURES, Figures, load_figures
 from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.reading import read_json
 from guard_plugins.artifacts.report import Report, read_report
-from guard_plugins.config.schema import RunConfig, StudentConfig
+from guard_plugins.config.schema import RunConfig
+from guard_plugins.config.student import StudentConfig
 from guard_plugins.config.yaml_file import read_yaml
 from guard_plugins.errors import ConfigError
 from guard_plugins.files import regular

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from guard_plugins.artifacts.report import Drop, Ratios
-from guard_plugins.config.schema import StudentConfig
+from guard_plugins.config.student import StudentConfig
 from guard_plugins.evaluation.metrics import (
     augmentation_robust_score,
     drops,

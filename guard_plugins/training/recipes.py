@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
-from guard_plugins.config.schema import StudentConfig
+from guard_plugins.config.student import StudentConfig
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["one-cycle", "cosine", "warm-up-cosine", "half-cosine", "step", "late-steps"]

@@ -30,6 +30,15 @@ def test_what_the_files_say_becomes_options_and_what_is_given_stays(tmp_path: Pa
     assert "config.yaml" in caught.value.seen
 
 
+def test_students_under_the_hook_are_trained_so_again(tmp_path: Path) -> None:
+    for own, length in ((None, 0.02), (0.03, 0.03)):
+        student = {"guard_weight": 2.0, "guard_h_rms": own}
+        run = write_run(tmp_path / str(own), config={"dataset": "digits", "student": student, "guard": {"h_rms": 0.02}})
+        (run / "distilled").mkdir(exist_ok=True)
+        _, words = taken(["--set", str(run)])
+        assert {"--student.guard-weight=2.0", f"--student.guard-h-rms={length}"} <= set(words)
+
+
 def test_numbers_agree_within_what_chance_explains(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", student=model(0.9, 0.8, 0.6, 0.3))
     good, lines = verdict(run, model(0.88, 0.75, 0.55, 0.35))

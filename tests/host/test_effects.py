@@ -23,6 +23,8 @@ REFUSED = [
     (["--method", "dc", "--teacher.training", "trades"], "--teacher.training would do nothing"),
     (["--method", "dc", "--teacher.lr", "9", "--teacher.epochs", "7"], "--teacher.epochs, --teacher.lr would do"),
     (["--method", "dc", "--student.temperature", "4"], "students of dc learn from hard labels"),
+    (["--method", "dc", "--student.guard-h-rms", "0.1"], "students are trained without the hook"),
+    (["--method", "dc", "--guard.h", "1", "--student.guard-weight", "1"], "need a step length per pixel"),
     (["--method", "dc", "--match.strategy", "color"], "only --match.augment dsa"),
     (["--method", "dc", "--ipc", "1", "--match.batch", "9"], "no network is trained"),
     (["--method", "sre2l", "--teacher", "foo", "--teacher.epochs", "3"], "the teacher is given"),
@@ -66,6 +68,8 @@ def test_what_would_do_nothing_is_refused(arguments: Sequence[str], message: str
         ["--method", "sre2l", "--teacher.training", "trades", "--teacher.eps", "0.1", "--teacher.rival-weight", "3"],
         ["--method", "sre2l", "--no-guard", "--guard.h-rms", "0.1"],
         ["--method", "sre2l", "--recover.start", "real", "--recover.patch-scale", "0.2"],
+        ["--method", "dc", "--guard.h", "1", "--student.guard-weight", "1", "--student.guard-h-rms", "0.1"],
+        ["--method", "sre2l", "--no-guard", "--student.guard-weight", "1", "--student.guard-h-rms", "0.1"],
     ],
     ids=lambda value: " ".join(value)[9:60],
 )

@@ -99,6 +99,7 @@ REFUSED: dict[str, set[str]] = {
 
 BESIDE: dict[str, dict[str, Any]] = {
     "guard.h": {"guard": {"h_rms": None}},
+    "student.guard_h_rms": {"student": {"guard_weight": 1.0}},
     "teacher.eps": {"teacher": {"training": "fgsm-rs"}},
     "teacher.attack_steps": {"teacher": {"training": "pgd"}},
     "teacher.rival_weight": {"teacher": {"training": "trades"}},
@@ -114,6 +115,7 @@ VALUES: dict[str, Any] = {
     "recover.batch": 8,
     "student.network": "convnet3", "student.protocol": "dc", "student.augment": "crop-flip", "teacher.augment": "crop",
     "teacher.network": "convnet3-bn", "match.network": "convnet3-bn", "match.strategy": "color", "guard.h": 0.5,
+    "student.guard_h_rms": 0.2,
     "recover.precision": "bfloat16", "teacher.schedule": "cosine", "guard.penalty": "gradient", "data.image_size": 12,
     "data.validation_per_class": 3, "student.activation": "silu", "teacher.activation": "gelu", "guard.every": 2,
     "student.count": 2, "student.cutmix": 1.0, "student.mixup": 0.3, "student.weight_decay": 0.3, "student.epochs": 3,

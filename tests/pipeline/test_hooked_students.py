@@ -29,18 +29,11 @@ H_RMS, WEIGHT = 0.05, 2.0
 
 
 def a_task(*, weight: float) -> Task:
-    fixed = {"network": "convnet3", "activation": "silu", "protocol": "dc", "epochs": 4}
+    fixed = {"network": "convnet3", "activation": "silu", "protocol": "dc", "epochs": 4, "batch_size": 8}
     task = tiny_task(Noise, settings={"student": fixed})
-    options = {
-        "guard_weight": weight,
-        "augment": "crop-flip",
-        "batch_size": 8,
-        "temperature": 0.5,
-        "activation": "silu",
-    }
+    options = {"guard_weight": weight, "guard_h_rms": H_RMS, "augment": "crop-flip", "temperature": 0.5}
     student = task.config.student.model_copy(update=options)
-    guard = task.config.guard.model_copy(update={"h": None, "h_rms": H_RMS})
-    return replace(task, config=task.config.model_copy(update={"student": student, "guard": guard}))
+    return replace(task, config=task.config.model_copy(update={"student": student}))
 
 
 def some_batches(task: Task, *, soft: bool) -> StudentBatches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guard_plugins.config.schema import StudentConfig
+from guard_plugins.config.student import StudentConfig
 from guard_plugins.training.recipes import DC, MODERN, RECIPES, SRE2L, recipe_of
 from guard_plugins.training.schedules import half_cosine, step_down, warm_up_cosine
 

@@ -10,8 +10,9 @@ from pydantic import Field, NonNegativeInt, field_validator
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
 from guard_plugins.config.data import DataConfig
-from guard_plugins.config.schema import Activation, EvaluationConfig, RunConfig, StudentConfig
-from guard_plugins.config.section import ForeignWeights, Section
+from guard_plugins.config.schema import EvaluationConfig, RunConfig
+from guard_plugins.config.section import Activation, ForeignWeights, Section
+from guard_plugins.config.student import StudentConfig
 
 
 def _as_guard_run(name: str) -> Any:

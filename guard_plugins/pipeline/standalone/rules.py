@@ -21,6 +21,11 @@ def require_consistent(request: EvaluationRequest) -> None:
     _refuse_without_subject(request)
     _require_labels(request)
     _require_preset(request.preset)
+    if request.student.guard_h_rms is not None and not request.student.guard_weight:
+        raise ConfigError(
+            "--student.guard-h-rms has no effect: the students are trained without the hook",
+            do="Give --student.guard-weight, too.",
+        )
     if request.data.train_per_class and not request.data.validation_per_class:
         raise ConfigError(
             "--data.train-per-class has no effect here: nothing is trained on real images",

@@ -18,11 +18,11 @@ def under_hook(task: Task) -> Iterator[Task]:
     Args:
         task: As for :func:`guard_plugins.training.student.train_students`.
     """
-    weight, guard = task.config.student.guard_weight, task.config.guard
-    if not weight:
+    student = task.config.student
+    if not student.guard_weight:
         yield task
         return
-    hook = CurvatureHook(h=guard.h, h_rms=guard.h_rms, weight=weight)
+    hook = CurvatureHook(h_rms=student.guard_h_rms or task.config.guard.h_rms, weight=student.guard_weight)
     keeper = replace(task.keeper, riders={**task.keeper.riders, "student-hook": hook})
     with hook:
         yield replace(task, keeper=keeper)
