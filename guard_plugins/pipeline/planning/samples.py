@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from guard_plugins.data.base import Data
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.validation import Subset
+from guard_plugins.pipeline.students.under_hook import under_hook
 from guard_plugins.pipeline.timing import TimedTask
 from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.task import Task
@@ -58,8 +59,9 @@ def train_on_noise(task: TimedTask, teacher: nn.Module | None) -> float:
     small = timed_batch(task, size) if whole > 1 else 1
     sample, some = _configured(task, "student", batch_size=small), _noise(task, small)
     asked = None if task.config.student.labels == "stored" else teacher
-    train_students(sample, online(sample, some, asked), name="student")
-    train_students(sample, online(sample, some, None), name="student-hard")
+    with under_hook(sample) as hooked:
+        train_students(hooked, online(sample, some, asked), name="student")
+        train_students(hooked, online(sample, some, None), name="student-hard")
     return (whole // size) * size / small
 
 
