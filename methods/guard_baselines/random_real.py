@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from guard_baselines.formation import FormationConfig, joined, require_enough, require_tiles, set_of
+from guard_plugins.config.presets import PRESETS
 from guard_plugins.data.classes import members_by_class
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.hookspecs import hookimpl
@@ -18,6 +20,17 @@ from guard_plugins.runtime.task import Task
 
 PART: Final = 1000
 """Images that are read at a time."""
+
+TEN_IMAGES: Final[Mapping[str, Any]] = {
+    **PRESETS["fast"],
+    "ipc": 10,
+    "data": {**PRESETS["fast"]["data"], "train_per_class": 5000},
+    "guard": {"h_rms": 0.02},
+    "student": {**PRESETS["fast"]["student"], "epochs": 1000},
+    "random": {"formation": 2},
+}
+"""What measured best on a CPU with ten stored images per class of CIFAR-10, every training image for the teacher
+(examples/experiments/RESULTS.md, "The best student of 10 images per class")."""
 
 
 class RandomConfig(MethodConfig):
@@ -32,6 +45,7 @@ class RandomReal(Method):
     name = "random"
     summary = "baseline: randomly drawn real images"
     Config: ClassVar[type[MethodConfig]] = RandomConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"fast-ipc10-2026-11": TEN_IMAGES}
     rehearsable = True
     config: RandomConfig
 

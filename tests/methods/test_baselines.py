@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from guard_baselines.centres import RealCentres, nearest_to_centres
+from guard_plugins import configure
 from guard_plugins.data.augment import crop_and_resize
 from guard_plugins.data.boxes import Boxes
 from guard_plugins.errors import ConfigError, DataError
@@ -95,3 +96,13 @@ def test_features_are_what_the_last_linear_layer_is_given() -> None:
     assert not network[3]._forward_pre_hooks
     with pytest.raises(ConfigError, match=r"but this one has none \(--dm.network\)"):
         Embedding(Normalised(nn.Flatten(), mean=[0.5], std=[0.25]), option="--dm.network")
+
+
+def test_the_dated_preset_is_the_plan_that_measured_best() -> None:
+    asked = {"dataset": "folder", "data_root": "photographs"}
+    recommended = configure("random", preset="fast-ipc10-2026-11", **asked)
+    plan = configure(
+        "random", preset="fast", ipc=10, data={"train_per_class": 5000}, guard={"h_rms": 0.02},
+        student={"epochs": 1000}, random={"formation": 2}, **asked,
+    )  # fmt: skip
+    assert recommended == plan.model_copy(update={"preset": "fast-ipc10-2026-11"})
