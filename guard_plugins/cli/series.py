@@ -139,11 +139,12 @@ def _own(method: str) -> frozenset[tuple[str, ...]]:
 def _left_out(arguments: Sequence[str], config: RunConfig, unread: Collection[tuple[str, ...]]) -> tuple[str, ...]:
     """Return the flags that were given and that a run does not use: those it lacks, and those idle in it.
 
-    How a teacher is trained does not count: it was trained so, in the first run.
+    How a teacher is trained does not count, since it was trained so in the first run, unless this run trains its own.
     """
     host = PluginHost(only=[config.method], files=list(config.plugin))
     idle = idle_settings(config, host.method(config.method), host.datasets[config.dataset])
-    unused = {flag(path) for path in unread} | {flag(one.path) for one in idle if one.path[0] != "teacher"}
+    counted = [one for one in idle if one.path[0] != "teacher" or one.cause == ("teacher", "training")]
+    unused = {flag(path) for path in unread} | {flag(one.path) for one in counted}
     return tuple(dict.fromkeys(word.split("=")[0] for word in arguments if word.split("=")[0] in unused))
 
 

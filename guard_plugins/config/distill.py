@@ -13,5 +13,6 @@ class DistillConfig(Section):
     validate_every: PositiveInt | None = Field(
         None,
         description="every K steps of the method's loops, and at their ends, train a student on the images so far and "
-        "attack it on held-out training images (--data.validation-per-class); changes no image",
+        "attack it on held-out training images (--data.validation-per-class); changes no image. These students are "
+        "trained without the hook",
     )

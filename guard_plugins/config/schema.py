@@ -115,7 +115,7 @@ class TeacherConfig(ForeignWeights):
         ge=0,
         lt=1,
         description="end with the running mean of the weights, which keeps this share of itself at every step (0.99, "
-        "say); 0: with the last weights",
+        "say, over a thousand steps or more); 0: with the last weights",
     )
     training: Literal["plain", "fgsm-rs", "pgd", "trades", "gradient-norm"] = Field(
         "plain", description="plain (under the hook, unless --no-guard) or a rival of the hook, which replaces it"

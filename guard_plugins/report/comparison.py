@@ -108,7 +108,7 @@ def compare(runs: Sequence[StoredRun]) -> Comparison:
         seeds = [other.report.seed for other in groups.get(key, [])]
         groups.setdefault(f"{key}{len(groups)}" if run.report.seed in seeds else key, []).append(run)
     together = list(groups.values())
-    labels = _distinguished(_labels([group[0].report for group in together]), together)
+    labels = _distinguished(_labels([group[0] for group in together]), together)
     return Comparison([Experiment(label, group) for label, group in zip(labels, together, strict=True)])
 
 
@@ -117,6 +117,11 @@ def variant(report: Report) -> str:
     if report.guard is not None:
         return "hook"
     return "no hook" if report.training == "plain" else report.training
+
+
+def hooked_students(run: StoredRun) -> float:
+    """Return the weight of the hook in the training of a run's students; 0 where they were trained without."""
+    return float(settings_of(run).get("student.guard_weight") or 0)
 
 
 def baseline_of(entry: Experiment, kind: str, comparison: Comparison) -> Experiment | None:
@@ -132,6 +137,7 @@ def baseline_of(entry: Experiment, kind: str, comparison: Comparison) -> Experim
     for other in comparison.entries:
         one, two = other.report, entry.report
         same = (one.method, one.dataset, one.ipc) == (two.method, two.dataset, two.ipc)
+        same = same and hooked_students(other.first) == hooked_students(entry.first)
         if same and variant(one) == "no hook" and kind in other.models:
             return other
     return None
@@ -149,15 +155,17 @@ def _require_one_dataset(runs: Sequence[StoredRun]) -> None:
         )
 
 
-def _labels(reports: Sequence[Report]) -> list[str]:
-    """Return method and variant of every report, and images per class and images attacked if those differ."""
+def _labels(runs: Sequence[StoredRun]) -> list[str]:
+    """Return method and variants of teacher and students, and images per class and images attacked if those differ."""
+    reports = [run.report for run in runs]
     ipc = {report.ipc for report in reports}
     attacked = {_attacked(report) for report in reports}
     return [
         f"{report.method}, {variant(report)}"
+        + (", hook on students" if hooked_students(run) else "")
         + (f", {report.ipc} per class" if len(ipc) > 1 else "")
         + (f", {_attacked(report)} test images" if len(attacked) > 1 and _attacked(report) else "")
-        for report in reports
+        for run, report in zip(runs, reports, strict=True)
     ]
 
 

@@ -29,8 +29,8 @@ TEN_IMAGES: Final[Mapping[str, Any]] = {
     "student": {**PRESETS["fast"]["student"], "epochs": 1000},
     "random": {"formation": 2},
 }
-"""What measured best on a CPU with ten stored images per class of CIFAR-10, every training image for the teacher
-(examples/experiments/RESULTS.md, "The best student of 10 images per class")."""
+"""What gave the most robust students with ten stored images per class of CIFAR-10 on a CPU, all training images for the
+teacher (examples/experiments/RESULTS.md, "The most robust student of 10 images per class")."""
 
 
 class RandomConfig(MethodConfig):

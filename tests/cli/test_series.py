@@ -63,6 +63,14 @@ def test_a_rival_gets_the_options_it_has_and_the_others_are_named() -> None:
     assert found["sre2l"].announcement == "sre2l-seed0"
 
 
+def test_a_rival_says_what_its_own_teacher_is_not_trained_with() -> None:
+    found = members(["sre2l", "--teacher.label-smoothing", "0.1", "--teacher.ema=0.9"], "fgsm-rs", "random", "no-guard")
+    assert found["fgsm-rs"].left_out == ("--teacher.label-smoothing",)
+    assert found["random"].left_out == found["no-guard"].left_out == ()
+    rival: Any = found["fgsm-rs"].request.config
+    assert rival.teacher.ema == 0.9
+
+
 def test_a_file_of_settings_is_read_for_every_rival(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("method: sre2l\nipc: 3\nrecover: {iterations: 7}\n")

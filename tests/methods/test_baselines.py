@@ -98,7 +98,7 @@ def test_features_are_what_the_last_linear_layer_is_given() -> None:
         Embedding(Normalised(nn.Flatten(), mean=[0.5], std=[0.25]), option="--dm.network")
 
 
-def test_the_dated_preset_is_the_plan_that_measured_best() -> None:
+def test_the_dated_preset_is_the_plan_of_the_most_robust_students() -> None:
     asked = {"dataset": "folder", "data_root": "photographs"}
     recommended = configure("random", preset="fast-ipc10-2026-11", **asked)
     plan = configure(

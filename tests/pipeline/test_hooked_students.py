@@ -11,9 +11,13 @@ import torch
 from torch import nn
 
 from guard_baselines.noise import Noise
+from guard_plugins import configure
+from guard_plugins.artifacts.teacher import TeacherCard
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.pipeline.students.under_hook import said_of_hook, under_hook
+from guard_plugins.pipeline.standalone.students import _with_step
+from guard_plugins.pipeline.students.under_hook import said_of_hook, step_of_students, under_hook
+from guard_plugins.pipeline.teachers.declared import fingerprinted
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.signals import StoppedError, StopRequest
@@ -22,6 +26,7 @@ from guard_plugins.testing.tiny import tiny_task
 from guard_plugins.training.recipes import recipe_of
 from guard_plugins.training.student import student_loss, train_student
 from guard_plugins.training.student_batches import StudentBatches, online
+from tests.pipeline.conftest import do_tiny_run
 
 STAGE = "student/0"
 H_RMS, WEIGHT = 0.05, 2.0
@@ -112,4 +117,46 @@ def _stopped_and_resumed(task: Task, checkpoints: Checkpoints, stop_after: int) 
 def test_reports_say_so() -> None:
     assert said_of_hook(a_task(weight=0.0).config) == []
     (line,) = said_of_hook(a_task(weight=2.0).config)
-    assert line.startswith("With --student.guard-weight 2 students are trained under the curvature hook, too.")
+    assert line.startswith("With --student.guard-weight 2 students are trained under the curvature hook, too (h_rms = ")
+    assert f"{255 * H_RMS:.3g}/255" in line
+
+
+def test_a_run_of_before_goes_on() -> None:
+    """Options that came later and are left alone are in no fingerprint."""
+    found = fingerprinted(configure("random"), {"teacher", "student"})
+    assert not {"label_smoothing", "ema"} & found["teacher"].keys()
+    assert not {"guard_weight", "guard_h_rms"} & found["student"].keys()
+    options = {"student": {"guard_weight": 1.0}, "teacher": {"ema": 0.9}}
+    found = fingerprinted(configure("random", **options), {"teacher", "student"})
+    assert (found["teacher"]["ema"], found["student"]["guard_weight"]) == (0.9, 1.0)
+
+
+def test_the_step_is_that_of_the_teacher_where_none_is_given() -> None:
+    def of(guard: dict[str, Any] | None, **student: Any) -> float | None:
+        task = a_task(weight=1.0)
+        settings = task.config.student.model_copy(update={"guard_h_rms": None, **student})
+        task = replace(task, config=task.config.model_copy(update={"student": settings}))
+        shape = task.data.image_shape
+        card = TeacherCard(network="convnet3", activation="relu", image_shape=shape, classes=("a", "b"), guard=guard)
+        return step_of_students(_with_step(task, card).config)
+
+    preset = a_task(weight=1.0).config.guard.h_rms
+    assert of({"h": None, "h_rms": 0.02}) == 0.02
+    assert of({"h": 0.8, "h_rms": None}) == pytest.approx(0.1)  # over 64 pixels
+    assert of({"h": None, "h_rms": 0.02}, guard_h_rms=0.5) == 0.5
+    assert of(None) == preset
+    assert of({"h": None, "h_rms": 0.02}, guard_weight=0.0) is None
+
+
+@pytest.mark.slow
+def test_the_gate_knows_students_that_were_trained_under_the_hook(tmp_path: Path) -> None:
+    step = {"guard_weight": 1.0, "guard_h_rms": 0.03}
+    report, _ = do_tiny_run(tmp_path / "run", "random", student=step)
+    for kind in ("student", "student_hard"):
+        items = {item.name: item for item in report.gate[kind]}
+        assert items["h large enough to matter"].verdict != "not run"
+        assert items["transfer weaker than white-box"].verdict == "not run"  # no network is without the hook
+        curvature = report.curvature[kind]
+        assert curvature is not None
+        assert curvature.h == pytest.approx(0.03 * 8)
+    assert report.curvature["teacher"].h != report.curvature["student"].h

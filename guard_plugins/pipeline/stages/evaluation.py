@@ -9,6 +9,7 @@ from guard_plugins.evaluation.assess import Assessed, assess, step_length
 from guard_plugins.evaluation.measure import Attacked, share_attacks
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
+from guard_plugins.pipeline.students.under_hook import step_of_students
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.sharing.items import do_items
 
@@ -79,14 +80,17 @@ def _share_gate(run: RunContext) -> None:
 def _assessed(run: RunContext, kind: str) -> Assessed:
     """Attack the models of a kind, and put the first through the gate; what was done before is read."""
     models = run.results.models
-    # Students that learned hard labels from the PNGs are the undefended network that attacks are transferred from.
-    undefended, teacher = models["student_hard"][0], next(iter(models["teacher"]), None)
-    teacher = None if run.labels == "own" else teacher  # the students learned none of its labels
+    # Students that learned hard labels from the PNGs without the hook are the undefended network that attacks are
+    # transferred from.
+    own = None if kind == "teacher" else step_of_students(run.config)
+    undefended = None if step_of_students(run.config) else models["student_hard"][0]
+    teacher = None if run.labels == "own" else next(iter(models["teacher"]), None)  # else nobody learned its labels
     return assess(
         run.task, models[kind], run.prepared.protocol, run.prepared.host.attacks, name=_label(kind),
-        h=probe_length(run), hooked=kind == "teacher" and run.results.card.guard is not None,
-        probed=kind != "student_hard", source=undefended, teacher=teacher if kind == "student" else None,
-        kept=_kept(run, kind),
+        h=step_length(None, own, run.prepared.data.image_shape) if own else probe_length(run),
+        hooked=own is not None or (kind == "teacher" and run.results.card.guard is not None),
+        probed=kind != "student_hard" or own is not None, source=undefended,
+        teacher=teacher if kind == "student" else None, kept=_kept(run, kind),
     )  # fmt: skip
 
 

@@ -72,15 +72,15 @@ def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluat
         if request.distilled is not None:
             subject, name = str(request.distilled), "student"
             trained = students_of(task, request.distilled, request)
-            models, teacher, card = trained.students, trained.teacher, None
+            models, teacher, card, step = trained.students, trained.teacher, None, trained.step
             notes += trained.said
         else:
             assert request.checkpoint is not None
             subject = str(request.checkpoint)
             model, card = load_checkpoint(task, request.checkpoint, request.teacher)
             name = "teacher" if card else "checkpoint"  # a run's teacher is attacked from the same starts as in the run
-            models, teacher = [model], None
-        found = _assessed(task, host, models, card, protocol, teacher=teacher, name=name)
+            models, teacher, step = [model], None, None
+        found = _assessed(task, host, models, card, protocol, teacher=teacher, name=name, step=step)
     return Evaluation(
         subject=subject, kind=name, dataset=task.data.name, seed=config.seed, protocol=protocol.name,
         notes=notes, guard=card.guard if card else None, model=found.report, gate=found.gate,
@@ -115,9 +115,9 @@ def _task(config: RunConfig, host: PluginHost, keeper: Keeper) -> Task:
 
 def _assessed(
     task: Task, host: PluginHost, models: list[Normalised], card: TeacherCard | None, protocol: Protocol, *,
-    teacher: Normalised | None, name: str,
+    teacher: Normalised | None, name: str, step: float | None,
 ) -> Assessed:  # fmt: skip
     guard = (card.guard if card else None) or task.config.guard.model_dump()
-    h = step_length(guard["h"], guard["h_rms"], task.data.image_shape)
-    hooked = card is not None and card.guard is not None
+    h = step_length(None if step else guard["h"], step or guard["h_rms"], task.data.image_shape)
+    hooked = step is not None or (card is not None and card.guard is not None)
     return assess(task, models, protocol, host.attacks, name=name, h=h, hooked=hooked, teacher=teacher)

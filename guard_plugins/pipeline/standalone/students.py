@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,22 +15,28 @@ from guard_plugins.pipeline.standalone.checkpoint import load_checkpoint
 from guard_plugins.pipeline.standalone.consistency import data_options
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
 from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run, stored_beside
-from guard_plugins.pipeline.students.under_hook import said_of_hook, under_hook
+from guard_plugins.pipeline.students.under_hook import said_of_hook, step_of_students, under_hook
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.learned import said_of_learned, with_learned
 from guard_plugins.training.student import train_students
 
 if TYPE_CHECKING:
+    from guard_plugins.artifacts.teacher import TeacherCard
     from guard_plugins.data.distilled import DistilledSet
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Students, the teacher they learned from where there is one, and sentences on their labels and settings."""
+    """Students, the teacher they learned from where there is one, and sentences on their labels and settings.
+
+    Attributes:
+        step: Length per pixel of the hook's step in their training; None where there was no hook.
+    """
 
     students: list[Normalised]
     teacher: Normalised | None
     said: list[str]
+    step: float | None
 
 
 def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
@@ -45,7 +52,8 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
     """
     distilled, teacher = _fitting(_distilled(path, task.data), task.data, path), None
     if request.teacher.path is not None:
-        teacher, _ = load_checkpoint(task, request.teacher.path, request.teacher)
+        teacher, card = load_checkpoint(task, request.teacher.path, request.teacher)
+        task = _with_step(task, card)
     asked = request.student.labels
     labels = asked if asked in ("stored", "own") else "hard"
     given = request.student.model_dump(exclude_unset=True)
@@ -57,7 +65,18 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
     task = with_learned(task, learned, given=given)
     batches, labelled = batches_of(task, distilled, path, labels=labels, teacher=teacher, given=given)  # type: ignore[arg-type]
     with under_hook(task) as hooked:
-        return Trained(train_students(hooked, batches, name="student"), teacher, [*said, labelled])
+        students = train_students(hooked, batches, name="student")
+    return Trained(students, teacher, [*said, labelled], step_of_students(task.config))
+
+
+def _with_step(task: Task, card: TeacherCard | None) -> Task:
+    """Return the task with the step of the teacher's hook for students under one, where none was given."""
+    student = task.config.student
+    if card is None or card.guard is None or not student.guard_weight or student.guard_h_rms is not None:
+        return task
+    length = card.guard["h_rms"] or card.guard["h"] / math.prod(task.data.image_shape) ** 0.5
+    changed = student.model_copy(update={"guard_h_rms": length})
+    return replace(task, config=task.config.model_copy(update={"student": changed}))
 
 
 def _distilled(path: Path, data: Data) -> DistilledSet:

@@ -22,16 +22,22 @@ def under_hook(task: Task) -> Iterator[Task]:
     if not student.guard_weight:
         yield task
         return
-    hook = CurvatureHook(h_rms=student.guard_h_rms or task.config.guard.h_rms, weight=student.guard_weight)
+    hook = CurvatureHook(h_rms=step_of_students(task.config), weight=student.guard_weight)
     keeper = replace(task.keeper, riders={**task.keeper.riders, "student-hook": hook})
     with hook:
         yield replace(task, keeper=keeper)
 
 
+def step_of_students(config: RunConfig) -> float | None:
+    """Return the length per pixel of the probe step in the training of students; None where there is no hook."""
+    student = config.student
+    return (student.guard_h_rms or config.guard.h_rms) if student.guard_weight else None
+
+
 def said_of_hook(config: RunConfig) -> list[str]:
     """Return in a sentence that students were trained under the hook; none where they were not."""
-    weight = config.student.guard_weight
+    weight, step = config.student.guard_weight, step_of_students(config)
     return [
-        f"With --student.guard-weight {weight:g} students are trained under the curvature hook, too. Methods compared "
-        "with each other need the same weight."
-    ] if weight else []  # fmt: skip
+        f"With --student.guard-weight {weight:g} students are trained under the curvature hook, too (h_rms = "
+        f"{255 * step:.3g}/255). Methods compared with each other need the same."
+    ] if step else []  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -15,8 +15,11 @@ from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
 from guard_plugins.runtime.teachers import TeacherSpec, TrainedTeacher
 
-_BEFORE: Final = {"batchnorm": "global", "crop_from": "square"}
-"""Options that came later, with what they have to be for a teacher to be the one of before."""
+_BEFORE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "teacher": {"batchnorm": "global", "crop_from": "square", "label_smoothing": 0.0, "ema": 0.0},
+    "student": {"guard_weight": 0.0, "guard_h_rms": None},
+}
+"""Options that came later, with what they have to be for a teacher or student to be the one of before."""
 
 
 def config_for(config: RunConfig, spec: TeacherSpec) -> RunConfig:
@@ -29,13 +32,14 @@ def config_for(config: RunConfig, spec: TeacherSpec) -> RunConfig:
 def fingerprinted(config: RunConfig, names: Collection[str]) -> dict[str, Any]:
     """Return these parts of a configuration, as a fingerprint takes them.
 
-    What stands for how teachers were trained before there was a choice is left out, so that earlier runs go on. With
+    What stands for how models were trained before there was a choice is left out, so that earlier runs go on. With
     global BatchNorm, a teacher is the same but for rounding in any number of processes.
     """
     found = config.model_dump(mode="json", include=set(names))
-    for name, before in _BEFORE.items():
-        if found.get("teacher", {}).get(name) == before:
-            del found["teacher"][name]
+    for section, options in _BEFORE.items():
+        for name, before in options.items():
+            if section in found and found[section][name] == before:
+                del found[section][name]
     return found
 
 
