@@ -108,7 +108,6 @@ def parse(
         )
     if not files and not files_of_environment():
         host.claims_of(str(name), host.catalogue())  # before anything is imported: a typing error gets a quick answer
-
     method = host.PluginHost(only=[str(name)], files=files).method(str(name))
     model = run_config_class(method)
     if asks_help:

@@ -40,5 +40,7 @@ class StudentConfig(Section):
         "without: such students are a row of their own",
     )
     guard_h_rms: PixelLength | None = Field(
-        None, description="length of the students' probe step, as guard.h-rms (default: the teacher's)"
+        None,
+        description="length of the students' probe step (default: guard.h-rms; in guard-eval that of the teacher, "
+        "else the preset's)",
     )

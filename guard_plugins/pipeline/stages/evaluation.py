@@ -82,9 +82,11 @@ def _assessed(run: RunContext, kind: str) -> Assessed:
     models = run.results.models
     # Students that learned hard labels from the PNGs without the hook are the undefended network that attacks are
     # transferred from.
-    own = None if kind == "teacher" else step_of_students(run.config)
-    undefended = None if step_of_students(run.config) else models["student_hard"][0]
-    teacher = None if run.labels == "own" else next(iter(models["teacher"]), None)  # else nobody learned its labels
+    step = step_of_students(run.config)
+    undefended = None if step else models["student_hard"][0]
+    own = None if kind == "teacher" else step
+    teacher = next(iter(models["teacher"]), None)
+    teacher = None if run.labels == "own" else teacher  # the students learned none of its labels
     return assess(
         run.task, models[kind], run.prepared.protocol, run.prepared.host.attacks, name=_label(kind),
         h=step_length(None, own, run.prepared.data.image_shape) if own else probe_length(run),

@@ -1,1 +1,1 @@
-"""Students of a run: what they learn from, and those that validate an unfinished set."""
+"""Students of a run: what they learn from, the hook around them, and those that validate an unfinished set."""

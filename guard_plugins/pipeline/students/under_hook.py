@@ -29,7 +29,7 @@ def under_hook(task: Task) -> Iterator[Task]:
 
 
 def step_of_students(config: RunConfig) -> float | None:
-    """Return the length per pixel of the probe step in the training of students; None where there is no hook."""
+    """Return the length per pixel of the probe step in the training of students; None where they have no hook."""
     student = config.student
     return (student.guard_h_rms or config.guard.h_rms) if student.guard_weight else None
 
