@@ -86,6 +86,8 @@ def _said(path: Path) -> dict[str, str]:
     if student.get("guard_weight"):
         length = student.get("guard_h_rms") or _section(config, "guard").get("h_rms")
         found |= {("student", "guard_weight"): student["guard_weight"], ("student", "guard_h_rms"): length}
+    if student.get("feature_weight") and ("teacher", "path") in found:
+        found["student", "feature_weight"] = student["feature_weight"]
     evaluation = _section(config, "evaluation")
     found |= {("evaluation", name): evaluation.get(name) for name in ("protocol", "images")}
     return {flag(key): str(value) for key, value in found.items() if value is not None}

@@ -44,3 +44,8 @@ class StudentConfig(Section):
         description="length of the students' probe step (default: guard.h-rms; in guard-eval that of the teacher, "
         "else the preset's)",
     )
+    feature_weight: NonNegativeFloat = Field(
+        0.0,
+        description="have students on the teacher's soft labels match its features, too, with this weight (RRM): what "
+        "the last linear layer is given. Methods are compared without, as with --student.guard-weight",
+    )

@@ -190,8 +190,18 @@ def _of_students(config: RunConfig, method: type[Method], recipe: Recipe | None)
     if not config.student.guard_weight:
         why = "students are trained without the hook (--student.guard-weight)"
         yield Idle(("student", "guard_h_rms"), why, ("student", "guard_weight"))
+    yield from _of_features(config, method)
     if config.student.cutmix and config.student.mixup:
         yield Idle(("student", "mixup"), "CutMix takes its place (--student.cutmix)", ("student", "cutmix"))
+
+
+def _of_features(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
+    path, labels = ("student", "feature_weight"), config.student.labels
+    if labels == "own" or method.labels != "soft":
+        why = "students do not learn from one teacher" if method.labels == "mean" else "students ask no teacher"
+        yield Idle(path, why, ("student", "labels") if labels == "own" else ("method",))
+    elif labels == "stored":
+        yield Idle(path, "stored labels hold no features (--student.labels stored)", ("student", "labels"))
 
 
 def _strongest(layers: Sequence[Layer], path: Path) -> int:

@@ -17,6 +17,7 @@ from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.guard import build_hook, wrap_guarded
 from guard_plugins.pipeline.plugin_calls import calling
+from guard_plugins.pipeline.students.features import require_same_features
 from guard_plugins.pipeline.teacher_file import load_given_teacher
 from guard_plugins.pipeline.teachers.declared import require_teachers, task_for
 from guard_plugins.runtime.checkpoints import Checkpoints
@@ -147,6 +148,7 @@ def _try_networks(prepared: Prepared) -> None:
     task.network(config.student.network, config.student.activation, stage="student")
     networks = [task_for(task, spec).network(stage="teacher") for spec in prepared.teachers]
     teacher: Normalised | None = next(iter(networks), None)
+    require_same_features(task, teacher)
     with calling(prepared.plugin, "check"):
         prepared.method.check(task, teacher)
     if teacher is not None and config.teacher.path:

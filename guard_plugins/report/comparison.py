@@ -119,9 +119,14 @@ def variant(report: Report) -> str:
     return "no hook" if report.training == "plain" else report.training
 
 
-def hooked_students(run: StoredRun) -> float:
-    """Return the weight of the hook in the training of a run's students; 0 where they were trained without."""
-    return float(settings_of(run).get("student.guard_weight") or 0)
+def help_of_students(run: StoredRun) -> dict[str, float]:
+    """Return what a run's students had beside labels, with its weight: the hook, and the teacher's features."""
+    settings = settings_of(run)
+    weights = {
+        "hook on students": settings.get("student.guard_weight"),
+        "features matched": settings.get("student.feature_weight"),
+    }
+    return {name: float(weight) for name, weight in weights.items() if weight}
 
 
 def baseline_of(entry: Experiment, kind: str, comparison: Comparison) -> Experiment | None:
@@ -137,7 +142,7 @@ def baseline_of(entry: Experiment, kind: str, comparison: Comparison) -> Experim
     for other in comparison.entries:
         one, two = other.report, entry.report
         same = (one.method, one.dataset, one.ipc) == (two.method, two.dataset, two.ipc)
-        same = same and hooked_students(other.first) == hooked_students(entry.first)
+        same = same and help_of_students(other.first) == help_of_students(entry.first)
         if same and variant(one) == "no hook" and kind in other.models:
             return other
     return None
@@ -162,7 +167,7 @@ def _labels(runs: Sequence[StoredRun]) -> list[str]:
     attacked = {_attacked(report) for report in reports}
     return [
         f"{report.method}, {variant(report)}"
-        + (", hook on students" if hooked_students(run) else "")
+        + "".join(f", {name}" for name in help_of_students(run))
         + (f", {report.ipc} per class" if len(ipc) > 1 else "")
         + (f", {_attacked(report)} test images" if len(attacked) > 1 and _attacked(report) else "")
         for run, report in zip(runs, reports, strict=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from guard_plugins.networks.embedding import WithFeatures
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.sharing.items import do_items
@@ -90,10 +91,10 @@ def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normali
     student.train()
     average = WeightAverage(student, decay=recipe.ema) if recipe.ema else None
     beside = {} if average is None else {"average": average}
+    losses = _Losses(student, recipe, settings.feature_weight)
     state = LoopState(model=student, optimizer=optimizer, scheduler=scheduler, **beside)
     for step in task.steps(stage, batches.total, state=state):
-        batch = batches.batch(step.index)
-        loss = student_loss(student(batch.images), batch, recipe)
+        loss = losses.of(batches.batch(step.index))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -104,6 +105,37 @@ def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normali
     if average is not None:
         average.give(student)
     return student.eval()
+
+
+def feature_loss(features: Tensor, teacher: Tensor) -> Tensor:
+    """Return 1 less the mean cosine between a student's features and its teacher's (RRM, arXiv 2202.09994).
+
+    Args:
+        features: The student's, shape (B, D).
+        teacher: The teacher's, shape (B, D).
+    """
+    return 1 - F.cosine_similarity(features, teacher, dim=1).mean()
+
+
+class _Losses:
+    """What a student minimises: the recipe's loss and, where a batch has the teacher's features, that of its own.
+
+    Args:
+        student: The student.
+        recipe: Its recipe.
+        feature_weight: Weight of the features' loss.
+    """
+
+    def __init__(self, student: nn.Module, recipe: Recipe, feature_weight: float) -> None:
+        self._student, self._recipe, self._weight = student, recipe, feature_weight
+        self._both = WithFeatures(student, option="--student.network") if feature_weight else None
+
+    def of(self, batch: StudentBatch) -> Tensor:
+        """Return the loss on a batch, a scalar."""
+        if self._both is None or batch.features is None:
+            return student_loss(self._student(batch.images), batch, self._recipe)
+        logits, features = self._both(batch.images)
+        return student_loss(logits, batch, self._recipe) + self._weight * feature_loss(features, batch.features)
 
 
 def soft_label_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -119,7 +151,7 @@ def soft_label_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tens
 
 
 def student_loss(logits: Tensor, batch: StudentBatch, recipe: Recipe) -> Tensor:
-    """Return what a student minimises on a batch, a scalar.
+    """Return the recipe's loss on a batch, a scalar.
 
     Args:
         logits: The student's, shape (B, K).

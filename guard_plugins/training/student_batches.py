@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from guard_plugins.data.augment import View
 from guard_plugins.data.distilled import DistilledSet, floats_of
 from guard_plugins.data.mixing import Mix
+from guard_plugins.networks.embedding import WithFeatures
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.augmentation import augmenter, draw_mix
 from guard_plugins.training.batches import EpochBatches
@@ -29,12 +30,14 @@ class StudentBatch(NamedTuple):
         targets: The teacher's logits on exactly these views, or one-hot labels, mixed like the images; shape (B, K).
         soft: Whether the targets are logits.
         classes: Where the recipe asks for them beside logits: one-hot labels, mixed like the images; shape (B, K).
+        features: Where students match them: the teacher's features of these views, shape (B, D).
     """
 
     images: Tensor
     targets: Tensor
     soft: bool
     classes: Tensor | None = None
+    features: Tensor | None = None
 
 
 class StudentBatches(Protocol):
@@ -103,6 +106,8 @@ class OnlineBatches:
         self._set, self._images = distilled, placed(distilled.images, task.device)
         self._labels, self._device = distilled.labels.to(task.device), task.device
         self._recipe, self._teacher, self._classes = recipe, teacher, task.classes
+        matched = task.config.student.feature_weight > 0
+        self._both = WithFeatures(teacher) if teacher is not None and matched else None
         self._augment = augmenter(recipe.augment, task.augmentations)
 
     def batch(self, step: int) -> StudentBatch:
@@ -122,12 +127,19 @@ class OnlineBatches:
         images = self._augment.apply(images, parameters.view)
         images = images if parameters.mix is None else parameters.mix.of(images)
         if self._teacher is not None:
-            batch = StudentBatch(images, self._teacher(images), soft=True)
+            batch = self._with_soft_labels(images, self._teacher)
         else:
             batch = self._with_own_labels(images, rows, parameters.mix)
         if not (batch.soft and self._recipe.hard):
             return batch
         return batch._replace(classes=self._one_hot(rows, parameters.mix))
+
+    def _with_soft_labels(self, images: Tensor, teacher: nn.Module) -> StudentBatch:
+        """Return a batch with the teacher's logits, and its features where students match them."""
+        if self._both is None:
+            return StudentBatch(images, teacher(images), soft=True)
+        logits, features = self._both(images)
+        return StudentBatch(images, logits, soft=True, features=features)
 
     def _with_own_labels(self, images: Tensor, rows: Tensor, mix: Mix | None) -> StudentBatch:
         """Return a batch with the set's own labels."""

@@ -160,6 +160,10 @@ def test_options_of_both_commands_have_the_same_names() -> None:
         (["--distilled", "x", "--classes", "y"], "--teacher.classes belongs to a checkpoint or a teacher"),
         (["--distilled", "x", "--student.labels", "online"], "needs a --teacher"),
         (["--distilled", "x", "--student.guard-h-rms", "0.1"], "--student.guard-h-rms has no effect"),
+        (
+            ["--distilled", "x", "--student.labels", "hard", "--student.feature-weight", "1"],
+            "--student.feature-weight has no effect",
+        ),
         (["x.pt", "--data.train-per-class", "3"], "--data.train-per-class has no effect here"),
         (["x.pt", "--preset", "Fast"], "Did you mean 'fast'?"),
         (["x.pt", "--evaluation.epsilon", "3"], "Did you mean --evaluation.eps?"),

@@ -39,6 +39,16 @@ def test_students_under_the_hook_are_trained_so_again(tmp_path: Path) -> None:
         assert {"--student.guard-weight=2.0", f"--student.guard-h-rms={length}"} <= set(words)
 
 
+def test_students_that_match_features_are_trained_so_again_where_the_teacher_is_there(tmp_path: Path) -> None:
+    for there in (True, False):
+        run = write_run(tmp_path / str(there), config={"dataset": "digits", "student": {"feature_weight": 0.5}})
+        (run / "distilled").mkdir(exist_ok=True)
+        if there:
+            (run / "teacher.safetensors").write_bytes(b"")
+        _, words = taken(["--set", str(run)])
+        assert ("--student.feature-weight=0.5" in words) is there
+
+
 def test_numbers_agree_within_what_chance_explains(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", student=model(0.9, 0.8, 0.6, 0.3))
     good, lines = verdict(run, model(0.88, 0.75, 0.55, 0.35))

@@ -90,6 +90,7 @@ REFUSED: dict[str, set[str]] = {
         ),
         "teacher.network",
         "student.temperature",
+        "student.feature_weight",
     },
     "random": set(),
     "noise": set(),

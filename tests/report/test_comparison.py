@@ -135,18 +135,23 @@ def test_the_gain_is_said_where_the_baseline_is_half_broken(tmp_path: Path) -> N
     assert "92.0 % in place of 90.0 % (+2.0 points, within noise) without attack." in sentence
 
 
-def test_students_under_the_hook_are_compared_with_such_only(tmp_path: Path) -> None:
-    weighted = {"student": {"guard_weight": 1.0}}
+@pytest.mark.parametrize(
+    ("option", "said"), [("guard_weight", "hook on students"), ("feature_weight", "features matched")]
+)
+def test_students_that_have_more_than_labels_are_compared_with_such_only(
+    tmp_path: Path, option: str, said: str
+) -> None:
+    weighted = {"student": {option: 1.0}}
     ours = write_run(tmp_path / "hook", guard=GUARD, student=model(0.92, 0.9, 0.8, 0.7), config=weighted)
     plain = write_run(tmp_path / "plain", student=model(0.9, 0.8, 0.5, 0.1))
     found = comparison(ours, plain)
-    assert [entry.label for entry in found.entries] == ["sre2l, hook, hook on students", "sre2l, no hook"]
+    assert [entry.label for entry in found.entries] == [f"sre2l, hook, {said}", "sre2l, no hook"]
     assert baseline_of(found.entries[0], "student", found) is None
     alike = write_run(tmp_path / "alike", student=model(0.9, 0.8, 0.5, 0.1), config=weighted)
     found = comparison(ours, plain, alike)
     baseline = baseline_of(found.entries[0], "student", found)
     assert baseline is not None
-    assert baseline.label == "sre2l, no hook, hook on students"
+    assert baseline.label == f"sre2l, no hook, {said}"
 
 
 def test_a_baseline_among_the_runs_decides_the_items_that_need_one(tmp_path: Path) -> None:

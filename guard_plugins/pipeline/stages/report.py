@@ -8,6 +8,7 @@ from guard_plugins.artifacts.report import Models, Report, Skipped, read_report
 from guard_plugins.evaluation.metrics import metrics_of
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage, StageOutput
+from guard_plugins.pipeline.students.features import said_of_features
 from guard_plugins.pipeline.students.under_hook import said_of_hook
 from guard_plugins.report.write import publish
 from guard_plugins.training.learned import said_of_learned
@@ -56,7 +57,8 @@ def _report(run: RunContext) -> Report:
 def _notes(run: RunContext) -> list[str]:
     """Return what a reader must know about the distilled set and its students."""
     found = run.results.distilled
-    notes = [*said_of_hook(run.config), *said_of_learned(run.task, found, given=run.given_of_students())]
+    config, given = run.config, run.given_of_students()
+    notes = [*said_of_hook(config), *said_of_features(config), *said_of_learned(run.task, found, given=given)]
     if found.views is not None:
         notes.append(
             f"The budget is {len(found.labels)} stored images, {found.images.numel():,} stored pixels (channels "

@@ -26,6 +26,11 @@ def require_consistent(request: EvaluationRequest) -> None:
             "--student.guard-h-rms has no effect: the students are trained without the hook",
             do="Give --student.guard-weight, too.",
         )
+    if request.student.feature_weight and request.teacher.path is None:
+        raise ConfigError(
+            "--student.feature-weight has no effect: there is no teacher whose features students could match",
+            do="Give its file, or its run, with --teacher, or leave the option out.",
+        )
     if request.data.train_per_class and not request.data.validation_per_class:
         raise ConfigError(
             "--data.train-per-class has no effect here: nothing is trained on real images",

@@ -15,6 +15,7 @@ from guard_plugins.pipeline.standalone.checkpoint import load_checkpoint
 from guard_plugins.pipeline.standalone.consistency import data_options
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
 from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run, stored_beside
+from guard_plugins.pipeline.students.features import require_same_features, said_of_features
 from guard_plugins.pipeline.students.under_hook import said_of_hook, step_of_students, under_hook
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.learned import said_of_learned, with_learned
@@ -53,13 +54,15 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
     distilled, teacher = _fitting(_distilled(path, task.data), task.data, path), None
     if request.teacher.path is not None:
         teacher, card = load_checkpoint(task, request.teacher.path, request.teacher)
+        require_same_features(task, teacher)
         task = _with_step(task, card)
     asked = request.student.labels
     labels = asked if asked in ("stored", "own") else "hard"
     given = request.student.model_dump(exclude_unset=True)
     settled = labels == "stored" and stored_beside(path) is not None  # the passes are those that were stored
     learned = replace(distilled, student_steps=None) if settled else distilled
-    said = [*said_of_hook(task.config), *said_of_learned(task, learned, given=given)]
+    config = task.config
+    said = [*said_of_hook(config), *said_of_features(config), *said_of_learned(task, learned, given=given)]
     for line in said:
         task.monitor.say(f"note: {line}")
     task = with_learned(task, learned, given=given)

@@ -17,7 +17,7 @@ from guard_plugins.runtime.teachers import TeacherSpec, TrainedTeacher
 
 _BEFORE: Final[Mapping[str, Mapping[str, Any]]] = {
     "teacher": {"batchnorm": "global", "crop_from": "square", "label_smoothing": 0.0, "ema": 0.0},
-    "student": {"guard_weight": 0.0, "guard_h_rms": None},
+    "student": {"guard_weight": 0.0, "guard_h_rms": None, "feature_weight": 0.0},
 }
 """Options that came later, with what they have to be for a teacher or student to be the one of before."""
 
