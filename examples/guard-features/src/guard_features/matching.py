@@ -76,7 +76,7 @@ class Matching:
             return mean_distance(synthetic, wanted)
         generator = seeds.generator("features", "frequencies", step, label)
         frequencies = draw_frequencies(wanted, options.frequencies, options.frequency_scale, generator)
-        return characteristic_distance(synthetic, wanted, frequencies)
+        return characteristic_distance(synthetic, wanted, frequencies, amplitude=options.amplitude)
 
     def _genuine(self, label: int, step: int) -> Tensor:
         if self._options.distance == "anchor":

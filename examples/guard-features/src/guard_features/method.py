@@ -44,6 +44,7 @@ class Features(Method):
         if options.distance != "characteristic":
             reason = "only --features.distance characteristic has frequencies"
             found |= {"features.frequencies": reason, "features.frequency_scale": reason}
+            found["features.amplitude"] = "only --features.distance characteristic has amplitudes"
         if options.distance == "anchor":
             found["features.real_batch"] = "--features.distance anchor compares with the images it starts from"
         if options.teachers == 1:
