@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from guard_features.config import FeaturesConfig, FeaturesOptions
-from guard_features.distance import anchor_distance, characteristic_distance, draw_frequencies, mean_distance
+from guard_features.distance import anchor_distance, characteristic_distance, mean_distance
+from guard_features.frequencies import draw_frequencies
 from guard_features.method import Features
 from guard_plugins import Normalised, Task, TeacherSpec, configure
 from guard_plugins.data.dsa import siamese_augment

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import Final
-
 import torch
 from torch import Tensor
-
-LEAST_DEVIATION: Final = 1e-3
-"""A feature that hardly varies would otherwise get frequencies without limit."""
 
 
 def mean_distance(synthetic: Tensor, real: Tensor) -> Tensor:
@@ -30,25 +24,6 @@ def anchor_distance(synthetic: Tensor, anchors: Tensor) -> Tensor:
         anchors: Features of their real images, shape (A, D).
     """
     return (anchors - synthetic).square().sum(1).mean()
-
-
-def draw_frequencies(real: Tensor, count: int, scale: float, generator: torch.Generator) -> Tensor:
-    """Return random frequencies for features like these, shape (count, D).
-
-    Each is normally distributed with a scale of its own, uniform up to ``scale``, in units of one over the standard
-    deviation of every feature and over the root of their number, so that phases spread over a circle or less.
-
-    Args:
-        real: Features of real images, shape (B, D).
-        count: Number of frequencies.
-        scale: Largest scale.
-        generator: Source of the draws, on the CPU.
-    """
-    dimensions = real.shape[1]
-    scales = scale * torch.rand(count, 1, generator=generator) / math.sqrt(dimensions)
-    directions = torch.randn(count, dimensions, generator=generator)
-    deviation = real.std(0, correction=0).clamp(min=LEAST_DEVIATION)
-    return (directions * scales).to(real) / deviation
 
 
 def characteristic_distance(synthetic: Tensor, real: Tensor, frequencies: Tensor, *, amplitude: float = 0.5) -> Tensor:
