@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from guard_features.config import FeaturesConfig, FeaturesOptions
-from guard_features.distance import anchor_distance, characteristic_distance, draw_frequencies, mean_distance
+from guard_features.distance import anchor_distance, characteristic_distance, mean_distance
+from guard_features.frequencies import draw_frequencies
 from guard_features.method import Features
 from guard_plugins import Normalised, Task, TeacherSpec, configure
 from guard_plugins.data.dsa import siamese_augment
@@ -64,6 +65,39 @@ def test_characteristic_functions_are_compared_as_complex_means() -> None:
     naive = sum(abs(mean(mine, t) - mean(theirs, t)) ** 2 for t in frequencies) / 4
     assert float(characteristic_distance(mine, theirs, frequencies)) == pytest.approx(naive, abs=1e-12)
     assert float(characteristic_distance(theirs, theirs.flip(0), frequencies)) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("amplitude", [0.0, 0.3, 1.0])
+def test_amplitudes_and_phases_have_their_weights(amplitude: float) -> None:
+    mine, theirs = (
+        torch.randn(count, 3, generator=torch.Generator().manual_seed(count), dtype=torch.float64) for count in (2, 7)
+    )
+    frequencies = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    naive = 0.0
+    for t in frequencies:
+        ours, wanted = (sum(cmath.exp(1j * float(point @ t)) for point in part) / len(part) for part in (mine, theirs))
+        (a, p), (b, q) = cmath.polar(ours), cmath.polar(wanted)
+        naive += (2 * amplitude * (a - b) ** 2 + 2 * (1 - amplitude) * 2 * a * b * (1 - cmath.cos(p - q).real)) / 4
+    assert float(characteristic_distance(mine, theirs, frequencies, amplitude=amplitude)) == pytest.approx(naive)
+
+
+def test_equal_weights_are_the_plain_distance() -> None:
+    points = [torch.randn(count, 3, generator=torch.Generator().manual_seed(count)) for count in (2, 7, 4)]
+    plain, near = (float(characteristic_distance(*points, amplitude=weight)) for weight in (0.5, 0.500001))
+    assert plain == pytest.approx(near, rel=1e-4)
+
+
+def test_the_amplitude_of_nothing_has_a_gradient() -> None:
+    points = torch.tensor([[0.0], [0.0], [torch.pi], [-torch.pi]], requires_grad=True)  # 1, 1, -1 and -1
+    characteristic_distance(points, torch.ones(3, 1), torch.ones(1, 1), amplitude=0.9).backward()
+    assert points.grad is not None
+    assert points.grad.isfinite().all()
+
+
+def test_the_amplitudes_weight_changes_the_images() -> None:
+    task, teacher = with_one_teacher()
+    images = [features(formation=2, amplitude=weight).distill(task, teacher).images for weight in (0.5, 0.9)]
+    assert not torch.equal(*images)
 
 
 def test_means_and_anchors_are_compared_by_squared_distances() -> None:
@@ -177,9 +211,11 @@ def test_what_cannot_work_is_refused_early(options: dict[str, Any], error: type[
         ({"distance": "mean", "frequencies": 9}, "has frequencies"),
         ({"distance": "anchor", "formation": 2, "real_batch": 9}, "compares with the images it starts from"),
         ({"teachers": 1, "snapshots": (1,)}, "has none"),
+        ({"distance": "mean", "amplitude": 0.9}, "only --features.distance characteristic has amplitudes"),
+        ({"amplitude": 1.1}, "should be less than or equal to 1"),
     ],
 )
-def test_options_that_would_do_nothing_are_refused(given: dict[str, Any], message: str) -> None:
+def test_options_that_would_do_nothing_or_harm_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         configure(method="features", features=given)
 

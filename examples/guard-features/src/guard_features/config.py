@@ -27,6 +27,21 @@ class FeaturesOptions(BaseModel):
     frequency_scale: PositiveFloat = Field(
         2.0, description="largest scale of a frequency, in units of 1 / (deviation of a feature x root of their number)"
     )
+    frequencies_from: Literal["random", "learned"] = Field(
+        "random",
+        description="frequencies are drawn, or made of drawn ones by a small network that learns to raise the distance "
+        "which the images lower (NCFM)",
+    )
+    frequency_lr: PositiveFloat = Field(
+        0.001, description="Adam's rate on the network that makes learned frequencies (published: 0.001, of SGD)"
+    )
+    amplitude: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="weight of the difference between the amplitudes of characteristic functions; that between their "
+        "phases has the rest (0.5: neither counts more)",
+    )
     strategy: str = Field(PUBLISHED_STRATEGY, description="Siamese augmentations to choose from, joined by underscores")
     teachers: PositiveInt = Field(2, description="networks that are trained; the first one labels the images")
     snapshots: tuple[NonNegativeInt, ...] = Field(

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import Final
-
 import torch
 from torch import Tensor
-
-LEAST_DEVIATION: Final = 1e-3
-"""A feature that hardly varies would otherwise get frequencies without limit."""
 
 
 def mean_distance(synthetic: Tensor, real: Tensor) -> Tensor:
@@ -32,36 +26,31 @@ def anchor_distance(synthetic: Tensor, anchors: Tensor) -> Tensor:
     return (anchors - synthetic).square().sum(1).mean()
 
 
-def draw_frequencies(real: Tensor, count: int, scale: float, generator: torch.Generator) -> Tensor:
-    """Return random frequencies for features like these, shape (count, D).
+def characteristic_distance(synthetic: Tensor, real: Tensor, frequencies: Tensor, *, amplitude: float = 0.5) -> Tensor:
+    """Return the mean over frequencies t of how far mean exp(i t·synthetic) is from mean exp(i t·real), a scalar.
 
-    Each is normally distributed with a scale of its own, uniform up to ``scale``, in units of one over the standard
-    deviation of every feature and over the root of their number, so that phases spread over a circle or less.
-
-    Args:
-        real: Features of real images, shape (B, D).
-        count: Number of frequencies.
-        scale: Largest scale.
-        generator: Source of the draws, on the CPU.
-    """
-    dimensions = real.shape[1]
-    scales = scale * torch.rand(count, 1, generator=generator) / math.sqrt(dimensions)
-    directions = torch.randn(count, dimensions, generator=generator)
-    deviation = real.std(0, correction=0).clamp(min=LEAST_DEVIATION)
-    return (directions * scales).to(real) / deviation
-
-
-def characteristic_distance(synthetic: Tensor, real: Tensor, frequencies: Tensor) -> Tensor:
-    """Return the mean over frequencies t of |mean exp(i t·synthetic) - mean exp(i t·real)|², a scalar.
-
-    Two distributions are equal where their characteristic functions are (NCFM, arXiv 2502.20653).
+    Two distributions are equal where their characteristic functions are (NCFM, arXiv 2502.20653). With amplitudes a
+    and b, and the angle p between both complex numbers, the squared distance is (a - b)² + 2 a b (1 - cos p). NCFM
+    weighs both terms; here with 2 ``amplitude`` and 2 (1 - ``amplitude``).
 
     Args:
         synthetic: Features of the images, shape (A, D).
         real: Features of real images, shape (B, D).
         frequencies: Shape (F, D).
+        amplitude: Share of the amplitudes' term; the rest is that of the phases.
     """
-    mine, theirs = synthetic @ frequencies.T, real @ frequencies.T
-    cosines = mine.cos().mean(0) - theirs.cos().mean(0)
-    sines = mine.sin().mean(0) - theirs.sin().mean(0)
-    return (cosines.square() + sines.square()).mean()
+    mine, theirs = _means(synthetic @ frequencies.T), _means(real @ frequencies.T)
+    squared = (mine - theirs).square().sum(0)
+    if amplitude == 0.5:
+        return squared.mean()
+    amplitudes = (_modulus(mine) - _modulus(theirs)).square()
+    return 2 * (amplitude * amplitudes + (1 - amplitude) * (squared - amplitudes)).mean()
+
+
+def _means(phases: Tensor) -> Tensor:
+    return torch.stack([phases.cos().mean(0), phases.sin().mean(0)])
+
+
+def _modulus(points: Tensor) -> Tensor:
+    # The least number, so that the gradient at 0 is 0 instead of none.
+    return (points.square().sum(0) + torch.finfo(points.dtype).tiny).sqrt()

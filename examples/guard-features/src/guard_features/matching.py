@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from guard_features.config import FeaturesOptions
-from guard_features.distance import anchor_distance, characteristic_distance, draw_frequencies, mean_distance
+from guard_features.distance import anchor_distance, characteristic_distance, mean_distance
+from guard_features.frequencies import FrequencyNetwork, draw_frequencies
 from guard_plugins import DistilledSet, Normalised, Task
 from guard_plugins.data.classwise import Classwise, resident
 from guard_plugins.data.dsa import siamese_augment
@@ -25,6 +26,7 @@ class Matching:
         space: A network with the normalisation of all.
         anchors: The real images that the training images start from, in pixels, class by class.
         first: The set they start as, which says how training images are read from stored ones.
+        learned: The network that makes the frequencies; none leaves them random.
     """
 
     def __init__(
@@ -35,26 +37,34 @@ class Matching:
         space: Normalised,
         anchors: Tensor,
         first: DistilledSet,
+        learned: FrequencyNetwork | None = None,
     ) -> None:
         self._task, self._options, self._networks, self._space = task, options, networks, space
         self._anchors: tuple[Tensor, ...] = anchors.split(len(anchors) // task.classes)
         self._first, self._rows = first, torch.arange(task.ipc * first.per_image)
+        self._learned = learned
         self._real = Classwise(resident(task.data.train, task.data.image_shape, task.device), task.classes)
 
     def differentiate(self, images: Tensor, step: int) -> Tensor:
         """Leave the gradient of the distance in ``images.grad``, and return the distance, summed over classes.
+
+        Learned frequencies are held fixed there. The weights of their network get the gradient of the same sum.
 
         Args:
             images: The stored images in normalised space, class by class, shape (N, C, H, W).
             step: Number of the step.
         """
         network = self._networks[step % len(self._networks)]
+        weights = [] if self._learned is None else list(self._learned.parameters())
+        for weight in weights:
+            weight.grad = None
         gradients, distances = [], []
         for label, part in enumerate(images.detach().split(self._task.ipc)):
             # Class by class, so that one graph at a time is in memory.
             x = part.clone().requires_grad_()
             distance = self._distance(network, x, label, step)
-            gradients.append(torch.autograd.grad(distance, x)[0])
+            distance.backward(inputs=[x, *weights])  # those of the weights add up
+            gradients.append(x.grad)
             distances.append(distance.detach())
         images.grad = torch.cat(gradients)
         return torch.stack(distances).sum()
@@ -75,8 +85,10 @@ class Matching:
         if options.distance == "mean":
             return mean_distance(synthetic, wanted)
         generator = seeds.generator("features", "frequencies", step, label)
-        frequencies = draw_frequencies(wanted, options.frequencies, options.frequency_scale, generator)
-        return characteristic_distance(synthetic, wanted, frequencies)
+        frequencies = draw_frequencies(
+            wanted, options.frequencies, options.frequency_scale, generator, network=self._learned
+        )
+        return characteristic_distance(synthetic, wanted, frequencies, amplitude=options.amplitude)
 
     def _genuine(self, label: int, step: int) -> Tensor:
         if self._options.distance == "anchor":
