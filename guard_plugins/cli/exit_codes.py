@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from guard_plugins.errors import GuardError
-from guard_plugins.runtime.garbage import few_full_searches
+from guard_plugins.runtime.malloc import few_full_searches
 from guard_plugins.runtime.signals import StoppedError
 
 FAILED: Final = 1

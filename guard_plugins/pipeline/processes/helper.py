@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from guard_plugins.errors import GuardError
-from guard_plugins.runtime.garbage import few_full_searches
+from guard_plugins.runtime.malloc import few_full_searches
 
 
 def main() -> int:
