@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from guard_plugins.errors import GuardError
+from guard_plugins.runtime.malloc import few_full_searches
 from guard_plugins.runtime.signals import StoppedError
 
 FAILED: Final = 1
@@ -29,7 +30,8 @@ def exit_code(command: Callable[[], int]) -> int:
     _open_streams()
     try:
         try:
-            return command()
+            with few_full_searches():
+                return command()
         finally:
             sys.stdout.flush()
     except StoppedError as error:

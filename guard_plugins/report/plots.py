@@ -30,6 +30,7 @@ _STYLE: Final[Any] = {  # matplotlib types it as a dict of some 300 literals
     "text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
     "axes.facecolor": "none", "figure.facecolor": "none", "axes.spines.top": False, "axes.spines.right": False,
     "text.parse_math": False, "axes.titlesize": 10, "axes.linewidth": 0.7,
+    "figure.autolayout": False, "figure.constrained_layout.use": False,
 }  # fmt: skip
 
 
@@ -59,8 +60,9 @@ def curves(lines: Sequence[Line]) -> str:
         axes.minorticks_off()
         axes.set(xlabel="ε in 1/255", ylabel="accuracy (%)", ylim=(-2, 102))
         axes.grid(alpha=0.25, linewidth=0.6, color=_INK)
+        _frame(figure, 1, left=0.6, right=0.05, top=0.05)
 
-    return _svg(draw, 4.6, 3.2)
+    return _svg(draw, 4.6, 3.2, framed=True)
 
 
 def histograms(rows: Sequence[tuple[str, Array, int]], *, label: str, signed: bool) -> str:
@@ -91,8 +93,9 @@ def histograms(rows: Sequence[tuple[str, Array, int]], *, label: str, signed: bo
             axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label)
+        _frame(figure, len(rows), left=0.2, right=0.2, top=0.17)  # half a number may stick out on either side
 
-    return _svg(draw, 4.6, 0.7 + 0.8 * max(len(rows), 1.6))
+    return _svg(draw, 4.6, 0.7 + 0.8 * max(len(rows), 1.6), framed=True)
 
 
 def slices(rows: Sequence[tuple[str, Array]], *, reach: str) -> str:
@@ -151,9 +154,9 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> str:
     return _svg(draw, 6.4, 1.2 + 0.4 * len(rows))
 
 
-def _svg(draw: Callable[[Figure], None], width: float, height: float) -> str:
+def _svg(draw: Callable[[Figure], None], width: float, height: float, *, framed: bool = False) -> str:
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout=None if framed else "constrained")
         draw(figure)
         buffer = io.StringIO()
         metadata: dict[str, Any] = {"Date": None, "Creator": None}
@@ -161,6 +164,24 @@ def _svg(draw: Callable[[Figure], None], width: float, height: float) -> str:
     text = buffer.getvalue().replace(_INK, "currentColor")
     start = text.index(">", text.index("<svg")) + 1
     return data_uri((text[:start] + _THEME + text[start:]).encode(), "svg+xml")
+
+
+def _frame(figure: Figure, rows: int, *, left: float, right: float, top: float) -> None:
+    """Place rows of axes under one another, where it is known what stands beside them.
+
+    The constrained layout finds nearly the same places by measuring all texts, which takes half of a plot's time.
+
+    Args:
+        figure: The figure.
+        rows: Number of axes.
+        left: Inches beside them.
+        right: Likewise.
+        top: Inches above the first; below the last is room for numbers and a label.
+    """
+    width, height = figure.get_size_inches()
+    bottom, gap = 0.47, 0.26
+    each = (height - bottom - top - gap * (rows - 1)) / rows
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, hspace=gap / each)
 
 
 def _edges(values: Array, *, signed: bool, bins: int = 28) -> Array:

@@ -1,14 +1,20 @@
-"""Memory of long-running commands."""
+"""Memory of commands: what becomes of freed blocks, and how often garbage is looked for."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
+import gc
+from collections.abc import Iterator
 from typing import Final
 
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
 LARGEST: Final = 32 * 2**20
 """The largest block glibc keeps in its heap, in bytes (DEFAULT_MMAP_THRESHOLD_MAX on 64-bit systems)."""
+RARER: Final = 100
+"""How many times as rare the searches through all objects become."""
 
 
 def keep_freed_memory() -> bool:
@@ -24,3 +30,19 @@ def keep_freed_memory() -> bool:
     return all(
         mallopt(name, value) == 1 for name, value in ((M_MMAP_THRESHOLD, LARGEST), (M_TRIM_THRESHOLD, 2**31 - 1))
     )
+
+
+@contextlib.contextmanager
+def few_full_searches() -> Iterator[None]:
+    """Search through all objects of the process more rarely in the body, and not once more at the process's end.
+
+    PyTorch's modules are half a million objects, none of them garbage. Searches through them take 0.6 s while it is
+    imported and 0.8 s when a run ends. Searches through young objects stay as frequent as they are.
+    """
+    young, middle, old = gc.get_threshold()
+    gc.set_threshold(young, middle, RARER * old)
+    atexit.register(gc.freeze)  # the last search then passes over whatever there is
+    try:
+        yield
+    finally:
+        gc.set_threshold(young, middle, old)

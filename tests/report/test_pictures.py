@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -91,6 +92,19 @@ def test_drawings_are_valid_svg_that_follow_the_theme(uri: str) -> None:
     assert "prefers-color-scheme:dark" in text
     assert "#010203" not in text
     assert "<script" not in text
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_axes_under_one_another_fill_the_picture_and_keep_room_for_their_texts(rows: int) -> None:
+    values = np.array([-3e6, -40.0, 0.0, 40.0, 3e6])
+    text = svg(plots.histograms([(LABEL, values, 0)] * rows, label="x", signed=True))
+    width, height = (float(size) for size in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)[0])
+    at = [(float(x), float(y)) for x, y in re.findall(r'<text [^>]*x="([-\d.]+)" y="([-\d.]+)"', text)]
+    assert len(at) >= rows + 6
+    assert all(10 < x < width - 10 and 5 < y < height - 5 for x, y in at)
+    titles = sorted(y for _, y in at)[:rows]
+    assert titles[0] < 14
+    assert min(np.diff(titles), default=50.0) > 40  # a title of 9 points and bars below it
 
 
 def test_labels_are_shown_as_they_are() -> None:
