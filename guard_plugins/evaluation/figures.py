@@ -16,12 +16,15 @@ from guard_plugins.runtime.eval_mode import borrowed
 
 if TYPE_CHECKING:
     from guard_plugins.evaluation.curvature import Curvature
+    from guard_plugins.runtime.seeds import Seeds
     from guard_plugins.runtime.task import Task
 
 EXAMPLES: Final = 6
 SLICES: Final = 3
 GRID: Final = 21
 """Points of a slice in each direction; odd, so that the image itself is one of them."""
+ATTACKED: Final = "student"
+"""The kind of model whose adversarial examples are shown."""
 DEFAULT_RADII: Final = (1 / 255, 4 / 255, 16 / 255)
 """Radii of the examples if the protocol has none in L-infinity."""
 
@@ -50,22 +53,33 @@ def collect(
     x, y, seeds = images.to(task.device), labels.to(task.device), task.seeds.child("figures")
     for kind, model in models.items():
         with borrowed(model):
-            found = [
-                attack.perturb(model, x, y, eps=eps, generator=seeds.generator(kind, repr(eps), device=task.device))
-                for eps in about.radii
-            ]
-            arrays[f"{kind}/adversarial"] = _halves(torch.stack(found))
-            arrays[f"{kind}/before"] = _classes(model, x)
-            arrays[f"{kind}/after"] = np.stack([_classes(model, adversarial) for adversarial in found])
             slices = [
                 loss_slice(model, x[n], y[n], reach=2 * h, direction=seeds.generator("slice", n))
                 for n in range(min(SLICES, len(x)))
             ]
-            arrays[f"{kind}/slices"] = np.stack(slices)
+            found = {"slices": np.stack(slices)}
+            if kind == ATTACKED:
+                found |= _attacked(attack, model, x, y, radii=about.radii, seeds=seeds)
+        arrays |= {f"{kind}/{name}": array for name, array in found.items()}
     for kind, measured in curvatures.items():
         arrays[f"{kind}/norm"] = measured.gradient_norm.float().numpy()
         arrays[f"{kind}/curvature"] = measured.along_gradient.float().numpy()
     return Figures(about, arrays)
+
+
+def _attacked(
+    attack: PGD, model: nn.Module, images: Tensor, labels: Tensor, *, radii: Sequence[float], seeds: Seeds
+) -> dict[str, Array]:
+    """Return adversarial examples, one set for each radius, and what the model takes the images for."""
+    draws = [seeds.generator(ATTACKED, repr(eps), device=images.device) for eps in radii]
+    found = [
+        attack.perturb(model, images, labels, eps=eps, generator=draw) for eps, draw in zip(radii, draws, strict=True)
+    ]
+    return {
+        "adversarial": _halves(torch.stack(found)),
+        "before": _classes(model, images),
+        "after": np.stack([_classes(model, adversarial) for adversarial in found]),
+    }
 
 
 def loss_slice(model: nn.Module, image: Tensor, label: Tensor, *, reach: float, direction: torch.Generator) -> Array:

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from guard_baselines.noise import Noise
 from guard_plugins.artifacts.figures import load_figures, save_figures
 from guard_plugins.errors import ArtifactError
-from guard_plugins.evaluation.figures import GRID, loss_slice
+from guard_plugins.evaluation.figures import GRID, collect, loss_slice
+from guard_plugins.testing.tiny import tiny_task
 from tests.report.folders import figures
 
 
@@ -38,6 +40,20 @@ def test_a_slice_is_the_loss_point_by_point() -> None:
                 expected = F.cross_entropy(model((image + a * along + b * across)[None]), label[None])
             assert found[row, column] == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
     assert found[-1, GRID // 2] > found[GRID // 2, GRID // 2] > found[0, GRID // 2]
+
+
+def test_adversarial_examples_are_made_of_the_student_alone_which_pages_show() -> None:
+    task = tiny_task(Noise)
+    models = {kind: task.network(stage=kind).eval() for kind in ("teacher", "student")}
+    found = collect(task, models, {}, radii=(0.1, 0.2), h=0.5)
+    assert {name for name in found.arrays if name.startswith("teacher")} == {"teacher/slices"}
+    assert {name for name in found.arrays if name.startswith("student")} == {
+        f"student/{name}" for name in ("slices", "adversarial", "before", "after")
+    }
+    adversarial = found.arrays["student/adversarial"].astype(np.float32)
+    moved = np.abs(adversarial - found.arrays["clean"]).max(axis=(1, 2, 3, 4))
+    assert moved[0] == pytest.approx(0.1, abs=2e-3)
+    assert 0.1 < moved[1] <= 0.2 + 2e-3
 
 
 def test_figures_come_back_as_they_were_saved(tmp_path: Path) -> None:

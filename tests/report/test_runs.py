@@ -40,9 +40,9 @@ def test_figures_belong_to_the_report(done: tuple[Report, Path]) -> None:
     assert report.guard is not None
     assert figures.about.h == pytest.approx(report.guard["h_rms"] * 8)
     assert figures.arrays["clean"].shape == (6, 1, 8, 8)
+    moved = figures.arrays["student/adversarial"].astype(np.float64) - figures.arrays["clean"]
+    assert all(abs(moved[n]).max() <= eps * 1.001 + 1e-3 for n, eps in enumerate(figures.about.radii))
     for kind in ("teacher", "student"):
-        moved = figures.arrays[f"{kind}/adversarial"].astype(np.float64) - figures.arrays["clean"]
-        assert all(abs(moved[n]).max() <= eps * 1.001 + 1e-3 for n, eps in enumerate(figures.about.radii))
         median = report.curvature[kind].gradient_norm
         assert np.median(figures.arrays[f"{kind}/norm"]) == pytest.approx(median)  # as the page's histograms say it
     assert figures.of("student_hard", "slices") is None
