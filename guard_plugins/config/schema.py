@@ -215,3 +215,16 @@ class RunConfig(Section):
     @classmethod
     def _usable(cls, path: Path | None) -> Path | None:
         return usable_path(path) if path is not None else None
+
+
+BEFORE: Final[Mapping[tuple[str, str], Any]] = {
+    ("teacher", "batchnorm"): "global",
+    ("teacher", "crop_from"): "square",
+    ("teacher", "label_smoothing"): 0.0,
+    ("teacher", "ema"): 0.0,
+    ("student", "guard_weight"): 0.0,
+    ("student", "guard_h_rms"): None,
+    ("student", "feature_weight"): 0.0,
+}
+"""Options that came later, by section and name, with what they have to be for a run to be the one that it was before.
+Fingerprints leave such values out, and comparisons take them for those of earlier runs, so that these go on."""

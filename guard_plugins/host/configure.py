@@ -8,9 +8,10 @@ from typing import Any
 from guard_plugins.config import RunConfig
 from guard_plugins.config.compose import compose
 from guard_plugins.config.layers import Layer, files_of
+from guard_plugins.data.base import DataSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.host.by_size import sized
-from guard_plugins.host.effects import refuse_idle
+from guard_plugins.host.effects import idle_settings, refuse_idle
 from guard_plugins.host.plugin_file import files_of_environment, source_file
 from guard_plugins.host.plugin_host import PluginHost
 from guard_plugins.host.registry import HASHED
@@ -63,7 +64,7 @@ def resolve(method: str, layers: Sequence[Layer], *, given: type[Method] | None 
     _require_soft_labels(config, found)
     _require_step(config)
     refuse_idle(config, found, host.datasets[config.dataset], layers, recipe)
-    return _recorded(config, parts, given)
+    return _recorded(_without_overruled(config, found, host.datasets[config.dataset]), parts, given)
 
 
 def host_of(config: RunConfig) -> PluginHost:
@@ -99,6 +100,16 @@ def _require_step(config: RunConfig) -> None:
             "(--guard.h)",
             do="Give --student.guard-h-rms, or --guard.h-rms in place of --guard.h.",
         )
+
+
+def _without_overruled(config: RunConfig, method: type[Method], dataset: type[DataSet]) -> RunConfig:
+    """Return the configuration without a weight of features that a stronger setting leaves nothing to do.
+
+    Only a file or a variable may hold one. Whoever looks at the weight then need not know why.
+    """
+    if ("student", "feature_weight") not in {idle.path for idle in idle_settings(config, method, dataset)}:
+        return config
+    return config.model_copy(update={"student": config.student.model_copy(update={"feature_weight": 0.0})})
 
 
 def _recorded(config: RunConfig, parts: Sequence[Used], given: type[Method] | None) -> RunConfig:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from guard_plugins.artifacts.report import ModelReport, Report
-from guard_plugins.config.schema import RIVAL_WEIGHTS, TeacherConfig
+from guard_plugins.config.schema import BEFORE, RIVAL_WEIGHTS, TeacherConfig
 from guard_plugins.errors import ConfigError
 from guard_plugins.report.runs import StoredRun
 
@@ -29,6 +29,12 @@ def shown_kinds(reports: Iterable[Report]) -> dict[str, str]:
 
 # Settings that do not make a run another experiment.
 _INCIDENTAL: Final = {"seed", "device", "data_root", "download", "preset", "teacher.path"}
+
+_AS_BEFORE: Final = {f"{section}.{name}": value for (section, name), value in BEFORE.items()}
+"""What runs had that are older than the option."""
+
+HELP: Final = {"guard": "hook on students", "feature": "features matched"}
+"""What students may have beside labels, by the option's name."""
 
 _OF_TRAINING: Final = {
     f"teacher.{name}" for name in TeacherConfig.model_fields if name not in ("network", "activation")
@@ -119,14 +125,16 @@ def variant(report: Report) -> str:
     return "no hook" if report.training == "plain" else report.training
 
 
-def help_of_students(run: StoredRun) -> dict[str, float]:
-    """Return what a run's students had beside labels, with its weight: the hook, and the teacher's features."""
-    settings = settings_of(run)
-    weights = {
-        "hook on students": settings.get("student.guard_weight"),
-        "features matched": settings.get("student.feature_weight"),
-    }
-    return {name: float(weight) for name, weight in weights.items() if weight}
+def help_of_students(run: StoredRun, kind: str = "student") -> dict[str, float]:
+    """Return what a run's students had beside labels, with its weight: the hook, and the teacher's features.
+
+    Args:
+        run: The run.
+        kind: Kind of model; those on hard labels match no features, and the teacher has neither.
+    """
+    settings, has = settings_of(run), {"student": ("guard", "feature"), "student_hard": ("guard",)}.get(kind, ())
+    weights = {name: settings.get(f"student.{name}_weight") for name in has}
+    return {HELP[name]: float(weight) for name, weight in weights.items() if weight}
 
 
 def baseline_of(entry: Experiment, kind: str, comparison: Comparison) -> Experiment | None:
@@ -142,7 +150,7 @@ def baseline_of(entry: Experiment, kind: str, comparison: Comparison) -> Experim
     for other in comparison.entries:
         one, two = other.report, entry.report
         same = (one.method, one.dataset, one.ipc) == (two.method, two.dataset, two.ipc)
-        same = same and help_of_students(other.first) == help_of_students(entry.first)
+        same = same and help_of_students(other.first, kind) == help_of_students(entry.first, kind)
         if same and variant(one) == "no hook" and kind in other.models:
             return other
     return None
@@ -180,7 +188,8 @@ def _attacked(report: Report) -> int:
 
 def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     """Make labels unique: add the settings in which groups with the same label differ, or the folder."""
-    settings = [settings_of(group[0]) | _seeds(group) | {"versions": group[0].versions} for group in groups]
+    known = [settings_of(group[0]) | _seeds(group) | {"versions": group[0].versions} for group in groups]
+    settings = [found | {name: value for name, value in _AS_BEFORE.items() if name not in found} for found in known]
     result = []
     for number, label in enumerate(labels):
         equal = [other for other in range(len(labels)) if labels[other] == label]
@@ -206,6 +215,7 @@ def settings_of(run: StoredRun) -> dict[str, Any]:
     """Return those settings of a run, by dotted name, that make it another experiment."""
     whole = dict(_flat(run.config))
     found = {name: value for name, value in whole.items() if name not in _INCIDENTAL}
+    found = {name: value for name, value in found.items() if name not in _AS_BEFORE or value != _AS_BEFORE[name]}
     if whole.get("teacher.path") is not None:  # how it was trained is said by its file and the results alone
         found = {name: value for name, value in found.items() if name not in _OF_TRAINING} | {"teacher": "given"}
     if found.get("teacher.training") not in RIVAL_WEIGHTS:

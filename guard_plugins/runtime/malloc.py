@@ -36,8 +36,8 @@ def keep_freed_memory() -> bool:
 def few_full_searches() -> Iterator[None]:
     """Search through all objects of the process more rarely in the body, and not once more at the process's end.
 
-    PyTorch's modules are half a million objects, none of them garbage. Searches through them take 0.6 s while it is
-    imported and 0.8 s when a run ends. Searches through young objects stay as frequent as they are.
+    PyTorch's modules are hundreds of thousands of objects, none of them garbage. Searches through them took more than a
+    second of a short run: while it is imported, and at the end. Searches through young objects stay as frequent.
     """
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, RARER * old)

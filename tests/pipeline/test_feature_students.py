@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from torch.nn import functional as F
 
 from guard_baselines.noise import Noise
 from guard_plugins import configure
+from guard_plugins.cli.eval_arguments import parse
+from guard_plugins.config.layers import Layer
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError
+from guard_plugins.host.configure import resolve
 from guard_plugins.networks.embedding import WithFeatures
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.standalone.evaluate import evaluate
 from guard_plugins.pipeline.students.features import require_same_features, said_of_features
 from guard_plugins.pipeline.students.under_hook import under_hook
 from guard_plugins.pipeline.teachers.declared import fingerprinted
@@ -24,6 +29,7 @@ from guard_plugins.testing.tiny import tiny_task
 from guard_plugins.training.recipes import recipe_of
 from guard_plugins.training.student import student_loss, train_student
 from guard_plugins.training.student_batches import OnlineBatches, online
+from tests.pipeline.conftest import do_tiny_run
 
 STAGE = "student/0"
 WEIGHT, HOOK, H_RMS = 0.7, 2.0, 0.05
@@ -149,3 +155,28 @@ def test_reports_say_so_and_earlier_runs_go_on() -> None:
     assert "feature_weight" not in fingerprinted(configure("random"), {"student"})["student"]
     found = fingerprinted(configure("random", student={"feature_weight": 0.1}), {"student"})
     assert found["student"]["feature_weight"] == 0.1
+
+
+def test_a_weight_in_a_file_that_a_stronger_setting_overrules_is_gone(tmp_path: Path) -> None:
+    """Then no report says that features were matched, and no comparison takes the run for one of its own."""
+    stored = Layer("a file", {"student": {"feature_weight": 0.5}}, may_be_idle="yes")
+    assert resolve("random", [stored]).student.feature_weight == 0.5
+    assert resolve("dc", [stored]).student.feature_weight == 0.0
+    given = Layer("command line", {"student": {"labels": "stored"}}, may_be_idle="no")
+    found = resolve("random", [stored, given])
+    assert (found.student.feature_weight, said_of_features(found)) == (0.0, [])
+
+
+def test_a_run_says_so_and_refuses_other_features_before_it_has_a_folder(tmp_path: Path) -> None:
+    report, folder = do_tiny_run(tmp_path / "run", "random", student={"feature_weight": 0.1, "epochs": 2})
+    assert any("--student.feature-weight 0.1" in note for note in report.notes)
+    other = {"network": "convnet3", "feature_weight": 0.1}
+    with pytest.raises(ConfigError, match="cannot be compared with the teacher's"):
+        do_tiny_run(tmp_path / "other", "random", student=other)
+    assert not (tmp_path / "other").exists()
+    command = ["--distilled", str(folder), "--teacher", str(folder), "--student.feature-weight=0.1"]
+    request = parse([*command, "--student.epochs=1", "--student.network=convnet3", "--evaluation.gate=off"])
+    with pytest.raises(ConfigError, match="cannot be compared with the teacher's"):
+        evaluate(request)
+    request = parse([*command, "--student.epochs=1", "--evaluation.gate=off", "--evaluation.images=20"])
+    assert any("--student.feature-weight 0.1" in note for note in evaluate(request).notes)

@@ -149,9 +149,17 @@ def test_students_that_have_more_than_labels_are_compared_with_such_only(
     assert baseline_of(found.entries[0], "student", found) is None
     alike = write_run(tmp_path / "alike", student=model(0.9, 0.8, 0.5, 0.1), config=weighted)
     found = comparison(ours, plain, alike)
+    assert (baseline_of(found.entries[0], "teacher", found) or found.entries[0]).label == "sre2l, no hook"
     baseline = baseline_of(found.entries[0], "student", found)
     assert baseline is not None
     assert baseline.label == f"sre2l, no hook, {said}"
+
+
+def test_runs_of_before_an_option_came_are_seeds_of_the_same_experiment(tmp_path: Path) -> None:
+    old = write_run(tmp_path / "old", seed=0, config={"student": {}})
+    new = write_run(tmp_path / "new", seed=1, config={"student": {"feature_weight": 0.0}})
+    (entry,) = comparison(old, new).entries
+    assert len(entry.runs) == 2
 
 
 def test_a_baseline_among_the_runs_decides_the_items_that_need_one(tmp_path: Path) -> None:

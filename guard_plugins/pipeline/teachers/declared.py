@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
-from typing import Any, Final
+from typing import Any
 
 from torch import Tensor
 
 from guard_plugins.config import RunConfig
+from guard_plugins.config.schema import BEFORE
 from guard_plugins.errors import ConfigError, PluginError
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.task import Task
 from guard_plugins.runtime.teachers import TeacherSpec, TrainedTeacher
-
-_BEFORE: Final[Mapping[str, Mapping[str, Any]]] = {
-    "teacher": {"batchnorm": "global", "crop_from": "square", "label_smoothing": 0.0, "ema": 0.0},
-    "student": {"guard_weight": 0.0, "guard_h_rms": None, "feature_weight": 0.0},
-}
-"""Options that came later, with what they have to be for a teacher or student to be the one of before."""
 
 
 def config_for(config: RunConfig, spec: TeacherSpec) -> RunConfig:
@@ -36,10 +31,9 @@ def fingerprinted(config: RunConfig, names: Collection[str]) -> dict[str, Any]:
     global BatchNorm, a teacher is the same but for rounding in any number of processes.
     """
     found = config.model_dump(mode="json", include=set(names))
-    for section, options in _BEFORE.items():
-        for name, before in options.items():
-            if section in found and found[section][name] == before:
-                del found[section][name]
+    for (section, name), before in BEFORE.items():
+        if section in found and found[section][name] == before:
+            del found[section][name]
     return found
 
 
