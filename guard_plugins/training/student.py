@@ -118,7 +118,7 @@ def feature_loss(features: Tensor, teacher: Tensor) -> Tensor:
 
 
 class _Losses:
-    """What a student minimises: the recipe's loss and, where a batch has the teacher's features, that of its own.
+    """What a student minimises: the recipe's loss and, where a batch has the teacher's features, the features' loss.
 
     Args:
         student: The student.

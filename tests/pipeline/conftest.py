@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from guard_plugins import Report, run
 from guard_plugins.config.layers import Layer
@@ -42,6 +43,12 @@ def tiny_run(tmp_path: Path) -> Callable[..., tuple[Report, Path]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one uninterrupted tiny SRe2L run; tests only read it."""
     return do_tiny_run(tmp_path_factory.mktemp("whole") / "run", "sre2l")[1]
+
+
+def largest_gap(one: nn.Module, other: nn.Module) -> float:
+    """Return the largest difference of two networks' weights."""
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(float((a - b).abs().max().detach()) for a, b in pairs)
 
 
 def numbers(folder: Path) -> dict[str, Any]:

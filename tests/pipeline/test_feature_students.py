@@ -29,7 +29,7 @@ from guard_plugins.testing.tiny import tiny_task
 from guard_plugins.training.recipes import recipe_of
 from guard_plugins.training.student import student_loss, train_student
 from guard_plugins.training.student_batches import OnlineBatches, online
-from tests.pipeline.conftest import do_tiny_run
+from tests.pipeline.conftest import do_tiny_run, largest_gap
 
 STAGE = "student/0"
 WEIGHT, HOOK, H_RMS = 0.7, 2.0, 0.05
@@ -96,11 +96,6 @@ def twin_of(task: Task, *, hook: float) -> Normalised:
     return twin
 
 
-def largest_gap(one: nn.Module, other: nn.Module) -> float:
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return max(float((a - b).abs().max().detach()) for a, b in pairs)
-
-
 @pytest.mark.parametrize("hook", [0.0, HOOK])
 def test_the_features_are_in_the_students_objective(hook: float) -> None:
     found, twin = trained(a_task(weight=WEIGHT, hook=hook)), twin_of(a_task(weight=WEIGHT), hook=hook)
@@ -157,7 +152,7 @@ def test_reports_say_so_and_earlier_runs_go_on() -> None:
     assert found["student"]["feature_weight"] == 0.1
 
 
-def test_a_weight_in_a_file_that_a_stronger_setting_overrules_is_gone(tmp_path: Path) -> None:
+def test_a_weight_in_a_file_that_a_stronger_setting_overrules_is_gone() -> None:
     """Then no report says that features were matched, and no comparison takes the run for one of its own."""
     stored = Layer("a file", {"student": {"feature_weight": 0.5}}, may_be_idle="yes")
     assert resolve("random", [stored]).student.feature_weight == 0.5

@@ -26,7 +26,7 @@ from guard_plugins.testing.tiny import tiny_task
 from guard_plugins.training.recipes import recipe_of
 from guard_plugins.training.student import student_loss, train_student
 from guard_plugins.training.student_batches import StudentBatches, online
-from tests.pipeline.conftest import do_tiny_run
+from tests.pipeline.conftest import do_tiny_run, largest_gap
 
 STAGE = "student/0"
 H_RMS, WEIGHT = 0.05, 2.0
@@ -61,11 +61,6 @@ def objective(student: nn.Module, batch: Any, recipe: Any) -> torch.Tensor:
     z = torch.stack([each / each.norm() * H_RMS * each.numel() ** 0.5 for each in gradient])
     there = student_loss(student(batch.images + z), batch, recipe)
     return here + WEIGHT * (there - here).abs()
-
-
-def largest_gap(one: nn.Module, other: nn.Module) -> float:
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return max(float((a - b).abs().max().detach()) for a, b in pairs)
 
 
 @pytest.mark.parametrize("soft", [True, False])
