@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,17 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["build"]
 html_theme = "alabaster"
-html_theme_options = {"description": "Distilled data sets that resist attacks", "fixed_sidebar": True}
+html_theme_options = {
+    "description": "Distilled data sets that resist attacks", "fixed_sidebar": True, "page_width": "1150px",
+}  # fmt: skip
+html_static_path, html_css_files = ["_static"], ["tables.css"]
+smartquotes = False
+"""Or the two hyphens of an option become a dash."""
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 SHIPPED = ("sre2l", "cda", "dc", "noise", "random")
 """The methods whose options are listed; others that may be installed are not the project's."""
-suppress_warnings = ["myst.xref_missing"]
-"""Links to files outside of docs/; tests/structure/test_readme.py checks every link of the repository."""
+EXPERIMENTS = "examples/experiments"
 
 
 Row = tuple[str, str, str]
@@ -86,6 +92,26 @@ def _settings() -> str:
     return "\n".join(parts)
 
 
+def _evidence(results: Path) -> str:
+    """Return the page of all experiments, from the file that they are written to; its links are seen from here."""
+    text = results.read_text(encoding="utf-8").replace("# Results", "# Evidence", 1).replace("[raw/](raw)", "`raw/`")
+
+    def moved(link: re.Match[str]) -> str:
+        return f"]({os.path.relpath(results.parent / link[1], results.parents[2] / 'docs')})"
+
+    return re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", moved, text)
+
+
+def _linked(_app: Any, _name: str, source: list[str]) -> None:
+    """Lead links to the file of all experiments to its page; name other pages that the site has not."""
+    text = source[0].replace(f"](../{EXPERIMENTS}/RESULTS.md", "](evidence.md")
+    source[0] = re.sub(r"\[([^]]+)\]\(\.\./([^)#]+\.md)(?:#[^)]*)?\)", r"\1 (`\2` in the repository)", text)
+
+
 def setup(app: Any) -> None:
-    """Write the reference before Sphinx looks for its sources."""
-    Path(app.srcdir, "settings.md").write_text(_settings(), encoding="utf-8")
+    """Write the pages that are made before Sphinx looks for its sources."""
+    folder = Path(app.srcdir)
+    folder.joinpath("settings.md").write_text(_settings(), encoding="utf-8")
+    results = folder.parent / EXPERIMENTS / "RESULTS.md"
+    folder.joinpath("evidence.md").write_text(_evidence(results), encoding="utf-8")
+    app.connect("source-read", _linked)

@@ -103,6 +103,7 @@ def take(shot: Shot, folder: Path, *, browser: str) -> Path:
         folder: Where the file goes.
         browser: The program.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{shot.name}.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--allow-file-access-from-files"]
     size, file = f"--window-size={shot.width},{shot.height}", f"--screenshot={path.resolve()}"

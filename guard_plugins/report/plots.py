@@ -20,6 +20,8 @@ from guard_plugins.report.images import data_uri
 COLOURS: Final = ("#2f7fd1", "#e0662f", "#1f9e77", "#b8629b", "#c99a1e", "#56a8c9", "#8a6fd0", "#7d8790")
 """Distinct for readers with any colour vision, and on white and on black."""
 MARKERS: Final = "osD^vPX*"
+LONGEST: Final = 40
+"""Letters of an experiment's name that fit above a histogram."""
 _INK: Final = "#010203"  # stands for the theme's text colour
 _THEME: Final = (
     "<style>:root{color:#24292f}@media (prefers-color-scheme:dark){:root{color:#d5dae1}}"
@@ -65,6 +67,11 @@ def curves(lines: Sequence[Line]) -> str:
     return _svg(draw, 4.6, 3.2, framed=True)
 
 
+def _fitting(name: str) -> str:
+    """Return a name that leaves room for the median in the title of a small plot; tables have the whole name."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
 def histograms(rows: Sequence[tuple[str, Array, int]], *, label: str, signed: bool) -> str:
     """Return one histogram per row on a common logarithmic axis, with the median marked.
 
@@ -81,7 +88,7 @@ def histograms(rows: Sequence[tuple[str, Array, int]], *, label: str, signed: bo
             name, counted, colour = rows[number]
             axes.hist(counted, bins=edges, color=COLOURS[colour % len(COLOURS)], alpha=0.75)
             axes.axvline(float(np.median(counted)), color=_INK, linewidth=1.2)
-            axes.set_title(f"{name}: median {np.median(counted):.3g}", loc="left", fontsize=9, pad=2)
+            axes.set_title(f"{_fitting(name)}: median {np.median(counted):.3g}", loc="left", fontsize=9, pad=2)
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
             if signed:

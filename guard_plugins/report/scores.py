@@ -60,7 +60,7 @@ def _scores(entry: Experiment, comparison: Comparison) -> Scores:
     if hlr is not None and ior is not None:
         lrs = label_robust_score(hlr, ior)
     ars = _ars(entry, comparison)
-    return Scores(entry.label, drops(student), ratios(student), hlr, ior, lrs, ars, _basis(real, random_run))
+    return Scores(entry.label, drops(student), ratios(student), hlr, ior, lrs, ars, _basis(entry, real, random_run))
 
 
 def _ars(entry: Experiment, comparison: Comparison) -> float | None:
@@ -87,9 +87,15 @@ def _same_but_augmentation(one: Experiment, other: Experiment) -> bool:
     return ours == theirs and one.report.guard == other.report.guard and one.report.training == other.report.training
 
 
-def _basis(real: Experiment | None, random_run: Experiment | None) -> str:
-    hlr = f"HLR against the teacher of {real.label!r}" if real else "HLR needs a run with --no-guard (a plain teacher)"
-    ior = f"IOR against {random_run.label!r}" if random_run else "IOR needs a run with --method random"
+def _basis(entry: Experiment, real: Experiment | None, random_run: Experiment | None) -> str:
+    hlr = "HLR, the loss against a plainly trained teacher, needs a run with --no-guard"
+    if real:
+        hlr = f"HLR against the teacher of {real.label!r}"
+    ior = "IOR, the gain over random real images, needs a run with --method random"
+    if random_run:
+        ior = f"IOR against {random_run.label!r}"
+    elif entry.report.method == "random":
+        ior = "no IOR, since these are random real images"
     return f"{hlr}; {ior}"
 
 

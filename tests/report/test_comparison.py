@@ -116,6 +116,8 @@ def test_metrics_that_need_other_runs_say_so(tmp_path: Path) -> None:
     assert (found.hlr, found.ior, found.lrs) == (None, None, None)
     assert "needs a run with --no-guard" in found.basis
     assert "needs a run with --method random" in found.basis
+    (found,) = scores(comparison(write_run(tmp_path / "random", method="random", guard=GUARD)))
+    assert found.basis.endswith("no IOR, since these are random real images")
     table = metrics(comparison(tmp_path / "hook"))
     assert all(head.startswith("drop ") for head in table.heads)  # no column of dashes
     assert [name for name, _ in table.meanings] == ["drop"]

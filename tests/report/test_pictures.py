@@ -113,6 +113,12 @@ def test_labels_are_shown_as_they_are() -> None:
     )
 
 
+def test_a_long_name_leaves_room_for_the_median() -> None:
+    text = svg(plots.histograms([("n" * 41, np.ones(3), 0), ("n" * 40, np.ones(3), 1)], label="x", signed=False))
+    assert f">{'n' * 39}…: median 1<" in text
+    assert f">{'n' * 40}: median 1<" in text
+
+
 def test_the_same_numbers_give_the_same_drawing() -> None:
     lines = [plots.Line([0, 1, 4], [90, 80, 10], 0)]
     assert plots.curves(lines) == plots.curves(lines)

@@ -65,7 +65,7 @@ def test_the_example_plugins_accept_this_version() -> None:
 
 def test_the_readme_and_ci_test_with_the_same_line() -> None:
     line = "pip install -e '.[test]' && pytest"
-    assert f"```console\n{line}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"```sh\n{line}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"\n({line})\n" in (ROOT / ".ci" / "run").read_text()
 
 

@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("usage.md", "tutorial.md", "index.md"))
 COMMANDS = [
     line.split("#")[0].split("&&")[-1].strip(" $")
-    for block in re.findall(r"```console\n(.*?)```", README + DOCS, re.DOTALL)
+    for block in re.findall(r"```sh\n(.*?)```", README + DOCS, re.DOTALL)
     for line in block.splitlines()
     if line.split("&&")[-1].strip(" $").startswith("guard-run")
 ]
