@@ -27,7 +27,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["build"]
 html_theme = "alabaster"
 html_theme_options = {
-    "description": "Distilled data sets that resist attacks", "fixed_sidebar": True, "page_width": "1150px",
+    "description": "Distilled data sets that resist attacks", "fixed_sidebar": True, "page_width": "1040px",
 }  # fmt: skip
 html_static_path, html_css_files = ["_static"], ["tables.css"]
 smartquotes = False

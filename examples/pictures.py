@@ -91,7 +91,7 @@ def shots(run: Path, site: Path, scratch: Path) -> list[Shot]:
         Shot("terminal", terminal, 800, 240),
         Shot("report", run / "report.html", 1100, 1000),
         Shot("report-phone", phone, FRAME, 844),
-        Shot("docs", site / "index.html", 1000, 620),
+        Shot("docs", site / "index.html", 1100, 700),
     ]
 
 
