@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import inspect
 import os
@@ -93,7 +92,7 @@ def class_entry(value: type[Method]) -> Entry:
     """Return the plugin that a class is, known by the hash of its file or, without one, of its text."""
     path = source_file(value)
     try:
-        digest = _digest(path) if path else hashlib.sha256(inspect.getsource(value).encode()).hexdigest()
+        digest = _digest(path) if path else _sha256(inspect.getsource(value).encode())
     except (OSError, TypeError, ConfigError):
         digest = "unknown"  # typed in at a prompt
     where = path.name if path else "this session"
@@ -159,12 +158,18 @@ def _hook(values: Sequence[type]) -> Any:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(regular(path).read_bytes()).hexdigest()
+        return _sha256(regular(path).read_bytes())
     except OSError as error:
         raise ConfigError(
             f"The plugin file {path} cannot be read (--plugin, or {FILES})", seen=error.strerror or str(error),
             do="Check the path.",
         ) from error  # fmt: skip
+
+
+def _sha256(content: bytes) -> str:
+    import hashlib  # it loads OpenSSL, which a listing does without
+
+    return hashlib.sha256(content).hexdigest()
 
 
 def version_of(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import gc
 from collections.abc import Iterator
 from typing import Final
@@ -23,6 +22,8 @@ def keep_freed_memory() -> bool:
     By default it returns the pages of activations to the system when they are freed, which clears new ones for the next
     step: one of the small ResNet (batch 64, one core) takes 77 ms that way and 64 ms this way.
     """
+    import ctypes  # a listing does without
+
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
