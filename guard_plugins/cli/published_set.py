@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,10 @@ _STUDENT = (
     "network", "activation", "protocol", "epochs", "batch_size", "lr", "weight_decay", "temperature", "mixup", "cutmix",
     "augment", "count",
 )  # fmt: skip
+_DATA = (
+    "image_size", "train_per_class", "test_per_class", "skip_corrupt", "split", "range", "reduced_decode",
+    "validation_per_class",
+)  # fmt: skip
 
 
 def taken(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -33,7 +37,7 @@ def taken(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
     What is given beside it has precedence, such as ``--data-root`` on another machine.
 
     Raises:
-        ConfigError: If the set has no card.
+        ConfigError: If the set has no card, or the card names code.
     """
     words = list(argv)
     for n, word in enumerate(words):
@@ -45,12 +49,13 @@ def taken(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
         path = path_argument(value if equals else words[n + 1])
         rest = words[:n] + words[n + (1 if equals else 2) :]
         given = {other.partition("=")[0] for other in rest}
-        return path, [*(f"{key}={text}" for key, text in _said(path).items() if key not in given), *rest]
+        _refuse_code(path, given)
+        return path, [*(f"{key}{text}" for key, text in _said(path).items() if key not in given), *rest]
     return None, words
 
 
 def _said(path: Path) -> dict[str, str]:
-    """Return the options that a run's files amount to."""
+    """Return the options that a run's files amount to, each with what follows it."""
     folder = RunFolder(path)
     missing = [file.name for file in (folder.config, folder.report, folder.distilled) if not file.exists()]
     if missing:
@@ -59,19 +64,13 @@ def _said(path: Path) -> dict[str, str]:
             do="Give the folder of a finished run, or a copy with config.yaml, report.json, distilled/ and, for soft "
             "labels, teacher.safetensors. guard-eval --distilled takes images alone.",
         )  # fmt: skip
-    try:
-        config: Any = read_yaml(folder.config)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{folder.config} cannot be read (--set)", seen=str(error)) from None
-    if not isinstance(config, Mapping):
-        raise ConfigError(f"{folder.config} is not a configuration (--set)", seen=type(config).__name__)
+    config = _config(folder)
     student, teacher, data = (_section(config, name) for name in ("student", "teacher", "data"))
     found: dict[tuple[str, ...], Any] = {
         ("distilled",): path, ("dataset",): config.get("dataset"), ("data_root",): config.get("data_root"),
         ("seed",): config.get("seed"), ("preset",): _known_preset(config.get("preset")),
-        ("data", "image_size"): data.get("image_size"), ("data", "split"): data.get("split"),
-        ("data", "test_per_class"): data.get("test_per_class"),
     }  # fmt: skip
+    found |= {("data", name): data.get(name) for name in _DATA}
     method, brings = _method(config.get("method")), _brought(folder)
     found |= {("student", name): student.get(name) for name in _STUDENT}
     found |= {("student", name): None for name in _replaced(config, student, method) if f"student_{name}" in brings}
@@ -89,8 +88,42 @@ def _said(path: Path) -> dict[str, str]:
     if student.get("feature_weight") and ("teacher", "path") in found:
         found["student", "feature_weight"] = student["feature_weight"]
     evaluation = _section(config, "evaluation")
-    found |= {("evaluation", name): evaluation.get(name) for name in ("protocol", "images")}
-    return {flag(key): str(value) for key, value in found.items() if value is not None}
+    found |= {("evaluation", name): evaluation.get(name) for name in ("protocol", "images", "eps")}
+    return {flag(key): _written(value) for key, value in found.items() if value is not None and value is not False}
+
+
+def _config(folder: RunFolder) -> Mapping[str, Any]:
+    try:
+        config: Any = read_yaml(folder.config)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{folder.config} cannot be read (--set)", seen=str(error)) from None
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"{folder.config} is not a configuration (--set)", seen=type(config).__name__)
+    return config
+
+
+def _refuse_code(path: Path, given: Collection[str]) -> None:
+    """Refuse code for the students that only the file of the set names: sets come from anywhere."""
+    from guard_plugins.host.own_network import is_own_network
+
+    folder, option = RunFolder(path), flag(("student", "network"))
+    if option in given or not folder.config.exists():
+        return
+    config = _config(folder)
+    network = _section(config, "student").get("network") or _section(config, "teacher").get("network")
+    if isinstance(network, str) and is_own_network(network):
+        raise ConfigError(
+            f"The students of {path} need code that their set names, and it is not run unasked (--set)",
+            seen=f"network {network} in {folder.config.name}",
+            do=f"Read that code. If you trust it: {option} {network}",
+        )
+
+
+def _written(value: Any) -> str:
+    """Return what follows an option on the command line."""
+    if value is True:
+        return ""
+    return "=" + (",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -158,10 +191,13 @@ def verdict(path: Path, found: ModelReport) -> tuple[bool, list[str]]:
     images = found.robust[0].images if found.robust else 1
     pairs = [("clean", said.clean, found.clean, found.sd or said.sd or 0.0)]
     known = {(entry.attack, entry.norm, entry.eps): entry for entry in found.robust if entry.eps}
-    for entry in said.robust:
+    left = []
+    for entry in filter(lambda entry: entry.eps, said.robust):
+        name = f"{attack_name(entry.attack, {})} at {radius(entry.eps, entry.norm)}"
         now = known.get((entry.attack, entry.norm, entry.eps))
-        if now is not None:
-            name = f"{attack_name(entry.attack, {})} at {radius(entry.eps, entry.norm)}"
+        if now is None:
+            left.append(f"not measured {name}: card {percent(entry.accuracy)}")
+        else:
             pairs.append((name, entry.accuracy, now.accuracy, now.sd or entry.sd or 0.0))
     lines, good = [], True
     for name, before, after, sd in pairs:
@@ -169,4 +205,4 @@ def verdict(path: Path, found: ModelReport) -> tuple[bool, list[str]]:
         agrees = abs(after - before) <= noise
         good &= agrees
         lines.append(f"{'agrees ' if agrees else 'DIFFERS'} {name}: card {percent(before)}, measured {percent(after)}")
-    return good, lines
+    return good, lines + left

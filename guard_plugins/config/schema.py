@@ -154,7 +154,9 @@ class RunConfig(Section):
     method: str = Field(description="distillation method, such as sre2l; guard-plugins lists the installed ones")
     dataset: str = Field("digits", description="digits (embedded), cifar10, folder, ... or one from a plugin")
     data_root: Path | None = Field(None, description="folder of the data set's files")
-    download: CliToggleFlag[bool] = Field(False, description="allow the data set to be downloaded into data-root")
+    download: CliToggleFlag[bool] = Field(
+        False, description="allow the data set to be downloaded into data-root, and published weights (--teacher)"
+    )
     ipc: PositiveInt = Field(10, description="images per class in the distilled set")
     seed: NonNegativeInt = Field(0, description="the one seed all randomness derives from")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
+from guard_plugins.artifacts.weights.published import is_published
 from guard_plugins.config import RunConfig, TeacherConfig
 from guard_plugins.config.compose import Configurable, compose
 from guard_plugins.config.explain import flag
@@ -107,6 +108,8 @@ def _of_data(config: RunConfig, dataset: type[DataSet]) -> Iterator[Idle]:
     if config.data.cache is not None:
         yield Idle(("data", "memory"), "images come from the file in --data.cache", ("data", "cache"))
     for name in dataset.ignores:
+        if name == "download" and config.teacher.path is not None and is_published(config.teacher.path):
+            continue  # it is for the weights
         why = f"the data set {dataset.name} does not read it (--dataset)"
         do = "Leave it out, or name the data set whose files these are, such as --dataset folder."
         yield Idle(tuple(name.split(".")), why, ("dataset",), do)

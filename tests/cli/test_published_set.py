@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from guard_plugins.cli import eval as command
+from guard_plugins.cli.eval_arguments import parse
 from guard_plugins.cli.published_set import taken, verdict
 from guard_plugins.errors import ConfigError
 from tests.pipeline.conftest import do_tiny_run
@@ -57,6 +58,49 @@ def test_numbers_agree_within_what_chance_explains(tmp_path: Path) -> None:
     good, lines = verdict(run, model(0.88, 0.4, 0.55, 0.35))
     assert not good
     assert [line.split()[0] for line in lines] == ["agrees", "DIFFERS", "agrees", "agrees"]
+
+
+def test_a_radius_that_is_not_measured_is_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", student=model(0.9, 0.8, 0.6, 0.3))
+    now = model(0.9, 0.8, 0.6, 0.3)
+    now.robust.pop()
+    good, lines = verdict(run, now)
+    assert good
+    assert lines[-1].startswith("not measured ")
+    assert lines[-1].endswith(": card 30.0")
+
+
+def test_images_and_radii_are_those_of_the_card(tmp_path: Path) -> None:
+    data = {"validation_per_class": 10, "train_per_class": 50, "range": [0.0, 65535.0], "skip_corrupt": True}
+    evaluation = {"protocol": "pgd-5", "eps": [3.0, 0.5], "images": 40}
+    config = {"dataset": "folder", "data": data, "evaluation": evaluation, "student": {"cutmix": 0.0}, "seed": 0}
+    run = write_run(tmp_path / "run", config=config)
+    (run / "distilled").mkdir(exist_ok=True)
+    _, words = taken(["--set", str(run)])
+    expected = {
+        "--data.validation-per-class=10", "--data.train-per-class=50", "--data.range=0.0,65535.0",
+        "--data.skip-corrupt", "--evaluation.eps=3.0,0.5", "--evaluation.images=40",
+        "--student.cutmix=0.0", "--seed=0",
+    }  # fmt: skip
+    assert expected <= set(words)
+    assert not [word for word in words if word.startswith("--data.reduced-decode")]
+    request = parse(words)
+    assert request.data.range == (0.0, 65535.0)
+    assert request.data.skip_corrupt
+    assert request.evaluation.eps == (3.0, 0.5)
+
+
+@pytest.mark.parametrize("section", ["student", "teacher"])
+def test_code_that_a_set_names_is_not_run(tmp_path: Path, section: str) -> None:
+    code = tmp_path / "net.py"
+    code.write_text("raise SystemExit('the code of the set ran')\n")
+    run = write_run(tmp_path / "run", config={"dataset": "digits", section: {"network": f"{code}:Net"}})
+    (run / "distilled").mkdir(exist_ok=True)
+    with pytest.raises(ConfigError, match="is not run unasked") as caught:
+        taken(["--set", str(run)])
+    assert f"--student.network {code}:Net" in caught.value.do
+    _, words = taken(["--set", str(run), "--student.network", "small-resnet"])
+    assert not [word for word in words if str(code) in word]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from guard_plugins.host.effects import idle_settings
 REFUSED = [
     (["--method", "sre2l", "--data-root", "mine"], "--data-root would do nothing: the data set digits"),
     (["--method", "sre2l", "--download"], "--download would do nothing"),
+    (["--method", "sre2l", "--download", "--teacher", "foo"], "--download would do nothing"),
     (["--method", "sre2l", "--data.skip-corrupt"], "--data.skip-corrupt would do nothing"),
     (["--method", "dc", "--teacher", "foo"], "--teacher would do nothing: the method dc has no teacher"),
     (["--method", "dc", "--teacher.training", "trades"], "--teacher.training would do nothing"),
@@ -61,6 +62,7 @@ def test_what_would_do_nothing_is_refused(arguments: Sequence[str], message: str
     "arguments",
     [
         ["--method", "sre2l", "--dataset", "folder", "--data-root", "mine", "--data.skip-corrupt"],
+        ["--method", "sre2l", "--dataset", "folder", "--data-root", "mine", "--download", "--teacher", "timm:resnet18"],
         ["--method", "dc", "--teacher.activation", "silu"],
         ["--method", "dc", "--guard.weight", "2", "--guard.every", "2"],
         ["--method", "dc", "--match.augment", "dsa", "--match.strategy", "color_crop"],

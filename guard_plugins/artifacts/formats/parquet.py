@@ -44,8 +44,7 @@ def read_parquet(path: Path) -> DistilledSet:
             stored = torch.tensor(soft, dtype=torch.float32)
         except (TypeError, ValueError) as error:
             raise DistilledSetError(f"The soft labels in {path} are not rows of numbers", seen=str(error)) from error
-        logits = stored
-        classes_and_logits(stored, len(labels), path)
+        _, logits = classes_and_logits(stored, len(labels), path)
     return DistilledSet(torch.from_numpy(pixels).float() / 255, labels, logits)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from guard_plugins.artifacts.formats import (
     read_sre2l,
     write_dc,
     write_dd_ranking,
+    write_parquet,
     write_sre2l,
 )
 from guard_plugins.data.distilled import DistilledSet
@@ -172,3 +174,14 @@ def test_sizes_that_differ_and_normalised_images_are_refused(tmp_path: Path) -> 
     torch.save(torch.tensor([0]), tmp_path / "b" / "labels.pt")
     with pytest.raises(ArtifactError, match=r"leave \[0, 1\]"):
         read_dd_ranking(tmp_path / "b")
+
+
+def test_parquet_keeps_logits_and_takes_the_logarithm_of_probabilities(tmp_path: Path, distilled: DistilledSet) -> None:
+    assert distilled.soft_labels is not None
+    write_parquet(tmp_path / "logits.parquet", distilled, ("a", "b", "c"))
+    assert torch.equal(read_any(tmp_path / "logits.parquet", mean=MEAN, std=STD).soft_labels, distilled.soft_labels)
+    chances = distilled.soft_labels.softmax(1)
+    write_parquet(tmp_path / "chances.parquet", replace(distilled, soft_labels=chances), ("a", "b", "c"))
+    read = read_any(tmp_path / "chances.parquet", mean=MEAN, std=STD)
+    torch.testing.assert_close(read.soft_labels.softmax(1), chances)
+    assert torch.equal(read.labels, distilled.labels)
