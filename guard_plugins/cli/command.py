@@ -24,7 +24,8 @@ def command_options(parser: Parser) -> None:
         "--resume",
         type=path_argument,
         metavar="DIR",
-        help="go on with a stopped run (default: the newest); --checkpoint-every, --log and --plugin count again",
+        help="go on with a stopped run (default: the newest); --checkpoint-every, --log, --plugin, --teacher.cache, "
+        "--data.cache and --data.memory count again",
     )
     group.add_argument("--stage", choices=tuple(STAGES), help="with --shard: the stage whose items are made")
     group.add_argument(

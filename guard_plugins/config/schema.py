@@ -178,7 +178,8 @@ class RunConfig(Section):
     )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="the attacks")
     plugin: tuple[Path, ...] = Field(
-        (), description="file of Python code that brings a method, data set, network or attack; may be given repeatedly"
+        (),
+        description="file of Python code that brings a method, data set, network or the like; may be given repeatedly",
     )
     log: Literal["tensorboard"] | None = Field(
         None, description="show the numbers of every loop elsewhere, too; tensorboard: its files in the run's folder",

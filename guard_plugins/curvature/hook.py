@@ -54,7 +54,7 @@ class CurvatureHook:
         every: The term enters every so many optimiser steps only; ``weight`` is not rescaled.
         ramp: Optimiser steps over which h grows linearly to its value.
         model: The module whose input is x; by default the outermost module with trainable weights that is called.
-        input: Which of its arguments x is: position, name, or key in a dict; by default the first floating-point one.
+        input: Which of its arguments x is: position, name, or key in a dict; needed where several are floats.
         norm_stats: ``"batch"`` evaluates the term in the mode the loop trains in; ``"running"`` evaluates it in eval
             mode, with the running statistics of normalisation layers and without dropout, as published.
 

@@ -55,7 +55,7 @@ class EvaluationRequest(Section):
         "weights by name (torchvision:resnet18, timm:resnet18.a1_in1k)",
     )  # fmt: skip
     distilled: Path | None = Field(
-        None, description="a run, or distilled images: our folder, or files of SRe2L, DC or DD-Ranking"
+        None, description="a run, or distilled images: our folder, or files of SRe2L, DC, MTT, DD-Ranking and others"
     )
     dataset: str = Field("digits", description="where the test images are from")
     preset: str | None = Field(None, description="named settings, as guard-run's (default: the data set's own)")
