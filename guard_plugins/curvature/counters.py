@@ -16,6 +16,7 @@ from guard_plugins.curvature.penalty import Outcome
 
 _COUNTERS: Final = ("steps", "regularised_steps", "backwards", "seconds")
 _LEAP: Final = 100.0  # a term so many times the loss is no small step any more
+_COMPARED: Final = 64  # samples of the first batch whose distances z is compared with
 _PENDING: Final = 64  # outcomes kept on their device before one transfer
 
 
@@ -96,6 +97,7 @@ class Tally:
         self.resumed = False
         self._sums = torch.zeros(4, dtype=torch.float64)
         self._warned: set[str] = set()
+        self._compared = False
         self._pending: list[Tensor] = []
         self._last: tuple[int, Tensor] | None = None
 
@@ -114,6 +116,18 @@ class Tally:
         """Count one optimiser step."""
         self.steps += 1
         self.regularised_steps += regularised
+
+    def compare(self, h: float, samples: Tensor) -> None:
+        """Warn if z is longer than the samples of the first batch, shape (B, …), are apart: it leads to no data."""
+        if self._compared or len(samples) < 2:
+            return
+        self._compared = True
+        apart = float(torch.nn.functional.pdist(samples.detach()[:_COMPARED].flatten(1).float()).median())
+        if h > apart > 0:
+            self._warn_once(
+                f"h is too long for these data: z has length {h:.3g}, and two samples are {apart:.3g} apart. With "
+                "pixels in [0, 1] write h_rms=16/255, not 16; hook.suggest_h(model, batches) proposes a length"
+            )
 
     def _settle(self) -> None:
         rows, self._pending = self._pending, []

@@ -69,6 +69,9 @@ def explicit_loss(
             do="pass per_sample=True and a loss_fn that returns losses of shape (B,)",
         )
     keys = modules_in(model)
+    if session is not None:
+        for key in keys:
+            session.watchdog.called(key)
     step = paces.of(keys[0]) if keys else tally.steps
     due = options.due(step) and torch.is_grad_enabled()
     with nullcontext() if session is None else session.listening_off():

@@ -136,6 +136,8 @@ class Session:
 
     def _due(self, module: nn.Module) -> bool:
         trains = any(p.requires_grad for p in module.parameters())
+        if trains:
+            self.watchdog.called(module)
         return self.options.due(self.paces.of(module)) if trains else self.options.weight > 0
 
     def _regularised(self, call: BackwardCall, replay: Replay, number: int) -> Any:
@@ -145,6 +147,7 @@ class Session:
         keep = Preserved(replay)
         check = SelfCheck(self.ledger, due=self._checkpoints.due(replay))
         try:
+            self._compare(replay)
             outcome = deliver(Pass(call, replay, keep, self.options, number, check))
         finally:
             keep.settle()
@@ -154,6 +157,13 @@ class Session:
         if not (call.retain or call.create):
             replay.spend()
         return call.result()
+
+    def _compare(self, replay: Replay) -> None:
+        """Have a z noticed that will be too long, where there is one input with a row for each sample."""
+        first, *more = replay.sources
+        if not more and first.rows and len(first.leaf):
+            samples = first.leaf
+            self.tally.compare(self.options.step_length(samples.numel() // len(samples), self.options.ramp), samples)
 
 
 def _passed_on(call: BackwardCall, replay: Replay) -> Any:

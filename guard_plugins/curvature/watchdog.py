@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -18,6 +19,27 @@ from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.recorder import Recorder
 from guard_plugins.curvature.strays import Strays
+
+
+class _HandSteps:
+    """Notices weights that changed although no optimiser stepped: the loop updates them itself."""
+
+    def __init__(self) -> None:
+        self._seen: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], Tensor]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def changed(self, module: nn.Module) -> bool:
+        """Return whether the weights of a module differ from those at the call of this method before."""
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        if not weights or any(map(is_lazy, weights)):
+            return False
+        before = self._seen.get(module)
+        # Writing through ``.data`` leaves no trace but the numbers; one tensor of them has to do.
+        last = weights[-1].detach()
+        written = [(id(weight), weight._version) for weight in weights]
+        self._seen[module] = (written, last.clone())
+        return before is not None and (before[0] != written or not torch.equal(before[1], last))
 
 
 class Watchdog:
@@ -48,7 +70,7 @@ class Watchdog:
         self._listening, self._paused = listening, paused
         self._backwards = self._counted = self._steps = 0
         self._regularised = self._off_for_step = False
-        self._strays = Strays()
+        self._strays, self._by_hand = Strays(), _HandSteps()
         self._seen: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self.closure_wants_objective = False
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -71,6 +93,12 @@ class Watchdog:
         self._backwards += 1
         self._regularised |= regularised
         self._strays.settle()
+
+    def called(self, module: nn.Module) -> None:
+        """Count a step that the loop made by hand before this call of a model, where no optimiser makes them."""
+        if not self._steps and self._by_hand.changed(module) and self._backwards > self._counted:
+            self._advance()
+            self._paces.advance([module])
 
     def answered(self) -> None:
         """Note that its gradients were delivered."""

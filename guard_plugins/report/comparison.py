@@ -188,8 +188,7 @@ def _attacked(report: Report) -> int:
 
 def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     """Make labels unique: add the settings in which groups with the same label differ, or the folder."""
-    known = [settings_of(group[0]) | _seeds(group) | {"versions": group[0].versions} for group in groups]
-    settings = [found | {name: value for name, value in _AS_BEFORE.items() if name not in found} for found in known]
+    settings = [whole_settings_of(group[0]) | _seeds(group) | {"versions": group[0].versions} for group in groups]
     result = []
     for number, label in enumerate(labels):
         equal = [other for other in range(len(labels)) if labels[other] == label]
@@ -223,6 +222,11 @@ def settings_of(run: StoredRun) -> dict[str, Any]:
     return found
 
 
+def whole_settings_of(run: StoredRun) -> dict[str, Any]:
+    """Return the settings of :func:`settings_of`, with those that older runs do not name."""
+    return {**_AS_BEFORE, **settings_of(run)}
+
+
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -239,7 +243,7 @@ def _over_seeds(reports: Sequence[ModelReport]) -> ModelReport:
         for entries in zip(*(report.robust for report in reports), strict=True)
     ]
     clean = _spread([report.clean for report in reports], "clean")
-    return ModelReport(**clean, models=sum(report.models for report in reports), robust=robust)
+    return ModelReport(**clean, models=len(reports), robust=robust)  # the sd is over runs, each a mean of its students
 
 
 def _spread(values: Sequence[float], name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from guard_plugins.report import summary
 from guard_plugins.report.comparison import Comparison, Experiment
 from guard_plugins.report.gate import sentence, verdicts
-from guard_plugins.report.provenance import command, provenance
+from guard_plugins.report.provenance import command, notes, provenance
 from guard_plugins.report.scores import Scores, scores
 from guard_plugins.report.tables import Table, tables
 
@@ -24,7 +24,7 @@ def as_json(comparison: Comparison) -> str:
             for found in verdicts(comparison)
         ],
         "findings": summary.findings(comparison),
-        "notes": summary.notes(comparison),
+        "notes": notes(comparison),
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
@@ -39,7 +39,7 @@ def as_markdown(comparison: Comparison) -> str:
         summary.subtitle(comparison),
         "\n".join(f"* {finding}" for finding in summary.findings(comparison)),
         *(f"**{table.title}**\n\n{_accuracies(table)}" for table in accuracies),
-        *summary.notes(comparison),
+        *notes(comparison),
         _gate(comparison),
         f"## Metrics\n\n{_grid(['student', *metrics.heads], [[label, *cells] for label, cells in metrics.rows])}",
         "\n".join(f"* {line}." for line in metrics.basis),

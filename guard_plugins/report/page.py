@@ -33,7 +33,7 @@ def page(comparison: Comparison) -> str:
     gate = verdicts(comparison)
     return _rendered(
         "report.html.j2", comparison.experiments, comparison.kinds, gate, [name for name, _ in SECTIONS],
-        title=summary.title(comparison), subtitle=summary.subtitle(comparison), notes=summary.notes(comparison),
+        title=summary.title(comparison), subtitle=summary.subtitle(comparison), notes=provenance.notes(comparison),
         findings=summary.findings(comparison), lead=summary.lead(comparison, gate),
         explained=summary.explained(comparison),
         sheets=panels.sheets(comparison), validations=validations(comparison),

@@ -1,17 +1,23 @@
-"""Where the numbers come from: commands, versions, machine, configuration."""
+"""Where the numbers come from: notes, settings that differ, commands, versions, machine, configuration."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
-from guard_plugins.report.comparison import Comparison
+from guard_plugins.report.comparison import Comparison, Experiment, whole_settings_of
 from guard_plugins.report.runs import StoredRun
+
+_IN_LABELS: Final = {
+    "method", "ipc", "no_guard", "teacher.training", "student.guard_weight", "student.feature_weight",
+    "evaluation.images",
+}  # fmt: skip
+"""Settings that the labels of experiments say in words."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,32 @@ def provenance(comparison: Comparison) -> list[Origin]:
         for entry in comparison.entries
         for run in entry.runs
     ]  # fmt: skip
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Return what must be known of the numbers: the notes of the runs, and settings that differ and no label has."""
+    entries = comparison.entries
+    told: dict[str, list[str]] = {}
+    for entry in entries:
+        for note in entry.report.notes:
+            told.setdefault(note, []).append(entry.label)
+    found = [
+        note if len(labels) == len(entries) else f"{' and '.join(labels)}: {note}" for note, labels in told.items()
+    ]
+    differing = _differing(entries)
+    return [*found, f"They also differ in {'; '.join(differing)}."] if differing else found
+
+
+def _differing(entries: Sequence[Experiment]) -> list[str]:
+    """Return the settings of which experiments have several values and labels say nothing, with the values."""
+    values: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        for name, value in whole_settings_of(entry.first).items():
+            section = name.partition(".")[0]
+            if name not in _IN_LABELS and not (section == "guard" and entry.report.guard is None):
+                values.setdefault(name, {})[str(value)] = None
+    said = " ".join(entry.label for entry in entries)
+    return [f"{name} ({', '.join(kinds)})" for name, kinds in values.items() if len(kinds) > 1 and name not in said]
 
 
 def command(run: StoredRun) -> str:

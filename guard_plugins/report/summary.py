@@ -13,7 +13,7 @@ from guard_plugins.report.gate import Verdicts, of_chance
 from guard_plugins.report.markdown import HARD
 from guard_plugins.report.plots import bars
 from guard_plugins.report.scores import scores
-from guard_plugins.report.tables import CLEAN, Column, accuracy, curve_attack, noise
+from guard_plugins.report.tables import CLEAN, Column, Measured, accuracy, curve_attack, noise
 
 THREAT_MODEL: Final = (
     "An image counts if the model is right before and after the attack. The attacker knows the model, wants any wrong "
@@ -127,11 +127,6 @@ def explained(comparison: Comparison) -> list[str]:
     return [told[kind] for kind in shown]
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """Return the notes of the protocols on their numbers."""
-    return list(dict.fromkeys(note for entry in comparison.entries for note in entry.report.notes))
-
-
 def metrics(comparison: Comparison) -> MetricsTable:
     """Return the table of metrics."""
     found = scores(comparison)
@@ -187,7 +182,7 @@ def _one(entry: Experiment, comparison: Comparison) -> str:
     under = accuracy(student, column) if column else None
     attacked = ""
     if column is not None and under is not None:
-        attacked = f", and on {percent(*under)} % when attacked by {_attack(column, comparison.attack_names)}"
+        attacked = f", and on {under.text} % when attacked by {_attack(column, comparison.attack_names)}"
     return (
         f"Trained on {counted(entry.report.ipc, 'distilled image')} per class, students are right on "
         f"{percent(student.clean, student.sd)} % of {_images(student)}{attacked}."
@@ -198,17 +193,19 @@ def _several(comparison: Comparison) -> str:
     """Return whose students are right most often, at the radius that breaks about half of the first one's."""
     column = half_broken(comparison.entries[0].models["student"]) or CLEAN
     measured = [(entry, accuracy(entry.models["student"], column)) for entry in comparison.entries]
-    known = sorted(((entry, found) for entry, found in measured if found), key=lambda pair: -pair[1][0])
+    known = sorted(((entry, found) for entry, found in measured if found), key=lambda pair: -pair[1].mean)
     best, top = known[0]
     student = best.models["student"]
     images = min((one.images for one in student.robust), default=1)
-    near = sum(top[0] - found[0] <= noise(top, found, images) for _, found in known[1:])
+    near = sum(top.mean - found.mean <= noise(top, found, images) for _, found in known[1:])
     others = len(known) - 1
     over = "every other" if near == others else f"{near} of {others} others"
-    told = f"this lead over {over} may be noise" if near else "a lead that noise does not explain"
+    several = all(found.runs > 1 for _, found in known)
+    beyond = "noise does not explain" if several else "the choice of test images does not explain, other seeds may"
+    told = f"this lead over {over} may be noise" if near else f"a lead that {beyond}"
     under = f"Attacked by {_attack(column, comparison.attack_names)}" if column != CLEAN else "Without attack"
     return (
-        f"{under}, students of {best.label!r} are right most often, on {percent(*top)} % of {_images(student)}"
+        f"{under}, students of {best.label!r} are right most often, on {top.text} % of {_images(student)}"
         f"{f'; {told}' if others else ''}."
     )
 
@@ -230,17 +227,19 @@ def _gain(entry: Experiment, baseline: Experiment, names: Mapping[str, str]) -> 
     if column is None or after is None or before is None:
         return ""
     images = min(one.images for one in (*ours.robust, *theirs.robust))
-    clean = _against((ours.clean, ours.sd), (theirs.clean, theirs.sd), images)
+    clean = _against(
+        Measured(ours.clean, ours.sd, ours.models), Measured(theirs.clean, theirs.sd, theirs.models), images
+    )
     return (
         f"{entry.label}, against {baseline.label!r}: {_against(after, before, images)} under "
         f"{_attack(column, names)}; {clean} without attack."
     )
 
 
-def _against(ours: tuple[float, float | None], theirs: tuple[float, float | None], images: int) -> str:
-    within = abs(ours[0] - theirs[0]) <= noise(ours, theirs, images)
-    gained = f"{change(ours[0] - theirs[0])} points{', within noise' if within else ''}"
-    return f"{percent(*ours)} % in place of {percent(*theirs)} % ({gained})"
+def _against(ours: Measured, theirs: Measured, images: int) -> str:
+    within = abs(ours.mean - theirs.mean) <= noise(ours, theirs, images)
+    gained = f"{change(ours.mean - theirs.mean)} points{', within noise' if within else ''}"
+    return f"{ours.text} % in place of {theirs.text} % ({gained})"
 
 
 def _hook(entry: Experiment) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from guard_plugins.artifacts.formatting import attack_name, counted, percent, radius
 from guard_plugins.artifacts.report import ModelReport, Report, RobustAccuracy
@@ -101,13 +102,26 @@ def curve_attack(entries: Sequence[RobustAccuracy]) -> str | None:
     return most if most is not None and len(radii[most]) > 1 else None
 
 
-def accuracy(model: ModelReport, column: Column) -> tuple[float, float | None] | None:
-    """Return mean and sd of a column, or None if it was not measured."""
+class Measured(NamedTuple):
+    """A share of the test images: mean and sd (None for one) over so many ``runs`` (or students of one)."""
+
+    mean: float
+    sd: float | None = None
+    runs: int = 1
+
+    @property
+    def text(self) -> str:
+        """In percent."""
+        return percent(self.mean, self.sd)
+
+
+def accuracy(model: ModelReport, column: Column) -> Measured | None:
+    """Return what was measured in a column, or None."""
     if column == CLEAN:
-        return model.clean, model.sd
+        return Measured(model.clean, model.sd, model.models)
     for entry in model.robust:
         if (entry.attack, entry.norm) == column[:2] and abs(entry.eps - column[2]) < 1e-9:
-            return entry.accuracy, entry.sd
+            return Measured(entry.accuracy, entry.sd, model.models)
     return None
 
 
@@ -145,37 +159,44 @@ def _table(
     return Table(title, columns, heads, sections)
 
 
-Measured = tuple[float, float | None] | None
-"""Mean and sd of a cell."""
-
-
-def _best(column: Sequence[Measured], images: int) -> list[bool]:
+def _best(column: Sequence[Measured | None], images: int) -> list[bool]:
     """Return which cells noise alone may separate from the highest; none if that holds for all of them."""
-    top = max((found for found in column if found), key=lambda found: found[0], default=None)
+    top = max((found for found in column if found), key=lambda found: found.mean, default=None)
     near = [
-        top is not None and found is not None and top[0] - found[0] <= noise(top, found, images) for found in column
+        top is not None and found is not None and top.mean - found.mean <= noise(top, found, images) for found in column
     ]
     known = [found is not None for found in column]
     return near if near != known else [False] * len(near)
 
 
-def noise(one: tuple[float, float | None], other: tuple[float, float | None], images: int) -> float:
+def noise(one: Measured, other: Measured, images: int) -> float:
     """Return the largest difference of two shares that noise explains with 95 % confidence.
 
-    It is that of drawing the test images, or of the seeds where an sd is known, whichever is larger.
+    It is that of drawing the test images (normal), or of the seeds where an sd is known (Student's t with the pooled
+    deviation), whichever is larger.
 
     Args:
-        one: A share and its standard deviation over seeds, or None for one seed.
-        other: The other share and its deviation.
+        one: A share.
+        other: The other.
         images: Number of test images.
     """
-    drawn = sum(share * (1 - share) / images for share, _ in (one, other))
-    seeds = sum((sd or 0.0) ** 2 for _, sd in (one, other))
-    return 1.96 * math.sqrt(max(drawn, seeds))
+    drawn = 1.96 * math.sqrt(sum(share * (1 - share) / images for share in (one.mean, other.mean)))
+    return max(drawn, _of_seeds(one, other))
 
 
-def _cell(found: Measured, best: bool) -> Cell:
-    return Cell("–", None) if found is None else Cell(percent(*found), found[0], best)
+def _of_seeds(one: Measured, other: Measured) -> float:
+    known = [(found.sd, found.runs - 1) for found in (one, other) if found.sd is not None and found.runs > 1]
+    free = sum(count for _, count in known)
+    if not free:
+        return 0.0
+    from scipy.special import stdtrit  # only where there are several seeds
+
+    pooled = sum(sd**2 * count for sd, count in known) / free
+    return float(stdtrit(free, 0.975)) * math.sqrt(pooled * (1 / one.runs + 1 / other.runs))
+
+
+def _cell(found: Measured | None, best: bool) -> Cell:
+    return Cell("–", None) if found is None else Cell(found.text, found.mean, best)
 
 
 @dataclass(frozen=True)

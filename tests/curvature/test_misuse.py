@@ -74,5 +74,31 @@ def test_an_infinite_gradient_is_warned_of() -> None:
 def test_a_leap_of_the_loss_is_warned_of(h: float, recwarn: pytest.WarningsRecorder) -> None:
     with CurvatureHook(h=h):
         F.cross_entropy(NET(X), Y).backward()
-    leaps = [w for w in recwarn if "hook.suggest_h" in str(w.message)]
+    leaps = [w for w in recwarn if "the loss leaps" in str(w.message)]
     assert len(leaps) == (h > 1)
+
+
+@pytest.mark.parametrize(("h_rms", "warned"), [(16, True), (1.0, True), (16 / 255, False)])
+@pytest.mark.parametrize("ramp", [0, 5])
+def test_pixels_in_the_wrong_unit_are_warned_of_once(
+    h_rms: float, warned: bool, ramp: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    opt = torch.optim.SGD(net.parameters(), 0.01)
+    with CurvatureHook(h_rms=h_rms, ramp=ramp):
+        for _ in range(12):
+            opt.zero_grad()
+            F.cross_entropy(net(images), torch.arange(12) % 4).backward()
+            opt.step()
+    told = [w for w in recwarn if "h is too long for these data" in str(w.message)]
+    assert len(told) == warned
+    if told:
+        assert "write h_rms=16/255, not 16" in str(told[0].message)
+
+
+def test_equal_samples_or_a_single_one_have_no_distance_to_compare_with(recwarn: pytest.WarningsRecorder) -> None:
+    for batch in (X[:1], X[:1].expand(4, -1)):
+        with CurvatureHook(h=1.0):
+            F.cross_entropy(NET(batch.clone()), Y[: len(batch)]).backward()
+    assert not [w for w in recwarn if "too long" in str(w.message)]

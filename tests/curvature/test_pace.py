@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
+from guard_plugins.curvature.counters import HookSummary
 from tests.curvature.gaps import H, by_hand, distance, filled
 
 X = torch.randn(6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -111,3 +115,38 @@ def test_a_resumed_training_goes_on() -> None:
     second.load_state_dict(fresh.state_dict())
     with second:
         assert begun + [step(second) for _ in range(2)] == whole
+
+
+@pytest.mark.parametrize("settings", [{"ramp": 12}, {"every": 3, "weight": 2.0}, {}], ids=["ramp", "every", "plain"])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("explicit", [False, True], ids=["recorded", "explicit"])
+@pytest.mark.parametrize("through_data", [False, True], ids=["in place", "data"])
+def test_steps_made_by_hand_count_as_those_of_an_optimiser(
+    settings: dict[str, Any], parts: int, explicit: bool, through_data: bool
+) -> None:
+    def trained(*, by_hand: bool) -> tuple[list[Tensor], HookSummary]:
+        net, hook = _net(3), CurvatureHook(h=H, **settings)
+        opt = torch.optim.SGD(net.parameters(), 0.1)
+        with hook:
+            for _ in range(20):
+                net.zero_grad()
+                for _ in range(parts):
+                    loss = hook.loss(net, X, lambda out: F.cross_entropy(out, Y)) if explicit else None
+                    ((F.cross_entropy(net(X.clone()), Y) if loss is None else loss) / parts).backward()
+                _update(net, through_data=through_data) if by_hand else opt.step()
+        return [p.detach().clone() for p in net.parameters()], hook.summary()
+
+    (theirs, told), (ours, said) = trained(by_hand=False), trained(by_hand=True)
+    assert (said.steps, said.regularised_steps) == (told.steps, told.regularised_steps) == (20, told.regularised_steps)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def _update(net: nn.Module, *, through_data: bool) -> None:
+    for weight in net.parameters():
+        assert weight.grad is not None
+        if through_data:
+            weight.data -= 0.1 * weight.grad
+        else:
+            with torch.no_grad():
+                weight -= 0.1 * weight.grad

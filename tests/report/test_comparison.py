@@ -13,7 +13,7 @@ from guard_plugins.artifacts.report import RobustAccuracy
 from guard_plugins.errors import ConfigError, DamagedError
 from guard_plugins.report.comparison import Comparison, baseline_of, compare
 from guard_plugins.report.gate import verdicts
-from guard_plugins.report.provenance import provenance
+from guard_plugins.report.provenance import notes, provenance
 from guard_plugins.report.runs import load_run
 from guard_plugins.report.scores import scores
 from guard_plugins.report.summary import findings, metrics
@@ -67,6 +67,32 @@ def test_labels_have_images_per_class_and_test_images_where_those_differ(tmp_pat
     folders = [write_run(tmp_path / "a", ipc=1), write_run(tmp_path / "b", method="dc", student=few)]
     labels = [entry.label for entry in comparison(*folders).entries]
     assert labels == ["sre2l, no hook, 1 per class, 100 test images", "dc, no hook, 10 per class, 50 test images"]
+
+
+def test_settings_that_differ_and_no_label_has_are_said(tmp_path: Path) -> None:
+    config = {"student": {"epochs": 20}, "random": {"formation": 1}, "guard": {"weight": 1.0}}
+    other = {"student": {"epochs": 20, "guard_weight": 1.0}, "random": {"formation": 2}, "guard": {"weight": 2.0}}
+    runs = [
+        write_run(tmp_path / "a", method="random", guard=GUARD, config=config),
+        write_run(tmp_path / "b", method="random", guard=GUARD, config=other),
+    ]
+    assert notes(comparison(*runs))[-1] == "They also differ in guard.weight (1.0, 2.0); random.formation (1, 2)."
+    plain = write_run(tmp_path / "c", method="random", config={**config, "guard": {"weight": 7.0}})
+    assert notes(comparison(runs[0], plain)) == []  # without a hook its settings do nothing
+    same = write_run(tmp_path / "d", method="random", guard=GUARD, config={**other, "student": {"epochs": 20}})
+    found = comparison(runs[0], same)
+    assert [entry.label for entry in found.entries] == [
+        f"random, hook, guard.weight {float(n)}, random.formation {n}" for n in (1, 2)
+    ]
+    assert notes(found) == []
+
+
+def test_a_note_of_some_runs_names_them(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a", guard=GUARD), write_run(tmp_path / "b")]
+    path = runs[1] / "report.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "notes": ["Read this."]}))
+    assert notes(comparison(*runs)) == ["sre2l, no hook: Read this."]
+    assert notes(comparison(runs[1])) == ["Read this."]
 
 
 def test_runs_on_different_data_sets_are_not_compared(tmp_path: Path) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
 from guard_plugins.artifacts.formatting import attack_name, duration, percent, radius
 from guard_plugins.artifacts.report import ModelReport, RobustAccuracy
 from guard_plugins.report.comparison import KINDS
-from guard_plugins.report.tables import curve_attack, tables
+from guard_plugins.report.tables import Measured, curve_attack, noise, tables
 from tests.report.folders import NAMES, model
 
 
@@ -76,3 +82,22 @@ def test_all_that_noise_may_separate_from_the_best_are_marked() -> None:
     assert marked(model(0.88, 0, 0, 0), model(0.82, 0, 0, 0)) == [False, False]
     spread = model(0.9, 0, 0, 0).model_copy(update={"sd": 0.2, "models": 3})
     assert marked(spread, model(0.6, 0, 0, 0)) == [False, False]
+
+
+def test_noise_of_seeds_is_the_one_of_students_t_test() -> None:
+    """Two samples lie just within or just beyond noise where their p is just above or just below 0.05."""
+    draw = np.random.default_rng(0)
+    beyond = 0
+    for _ in range(200):
+        one, other = (draw.normal(centre, 0.05, draw.integers(2, 7)) for centre in (0.5, 0.6))
+        shares = [Measured(values.mean(), values.std(ddof=1), len(values)) for values in (one, other)]
+        told = abs(shares[0].mean - shares[1].mean) > noise(*shares, images=10**9)
+        assert told == (stats.ttest_ind(one, other).pvalue < 0.05)
+        beyond += told
+    assert 20 < beyond < 180
+
+
+def test_noise_of_a_single_seed_is_that_of_drawing_images_or_of_the_other_side() -> None:
+    assert noise(Measured(0.5), Measured(0.5), 100) == pytest.approx(1.96 * math.sqrt(0.5 / 100))
+    one_sided = noise(Measured(0.5), Measured(0.6, 0.1, 3), 10**9)
+    assert one_sided == pytest.approx(stats.t.ppf(0.975, 2) * 0.1 * math.sqrt(1 + 1 / 3))
