@@ -69,6 +69,8 @@ def take(argv: Sequence[str]) -> tuple[Extras, list[str]]:
         stop_after=found.stop_after, seeds=_seeds(found.seeds), compare=_names(found.compare),
         processes=found.processes, listing=found.list, completion=found.completion,
     )  # fmt: skip
+    if extras.seeds and any(word.partition("=")[0] == "--seed" for word in rest):
+        raise ConfigError("--seed would do nothing: --seeds names the seeds of all runs", do="Give one of them.")
     if extras.series and extras.stop_after:
         raise ConfigError(
             "--stop-after leaves nothing to compare (--seeds, --compare)", do="Leave it out, or do one run."

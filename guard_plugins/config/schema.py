@@ -147,6 +147,15 @@ class EvaluationConfig(Section):
         None, description="images attacked at a time (default: 500; on a CPU as many as have 131,072 pixels together)"
     )
 
+    @field_validator("eps", mode="before")
+    @classmethod
+    def _no_fractions(cls, value: Any) -> Any:
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, str) and one.strip().endswith("/255"):
+                number = one.strip().removesuffix("/255")
+                raise ValueError(f"radii in L-inf are over 255 as they stand: write {number} for {number}/255")
+        return value
+
 
 class RunConfig(Section):
     """Everything that decides a run, apart from the method's own options."""

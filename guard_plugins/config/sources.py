@@ -61,14 +61,22 @@ class Parser(argparse.ArgumentParser):
         """Raise a ConfigError in place of argparse's exit."""
         unknown = re.search(r"unrecognized arguments: (\S+)", message)
         if not unknown:
-            raise ConfigError(message, do=f"`{self.help_command}` lists the options.")
+            raise ConfigError(message, do=self._lists())
         name = unknown.group(1).split("=")[0]
+        if not name.startswith("-"):
+            raise ConfigError(
+                f"{name!r} stands where an option should",
+                do=f"The method, or a file, comes first, and once. {self._lists()}",
+            )
         flags = [option for action in self._actions for option in action.option_strings]
         near = _meant(name, flags)
         raise ConfigError(
             f"Unknown option {name}",
-            do=(f"Did you mean {' or '.join(near)}? " if near else "") + f"`{self.help_command}` lists the options.",
+            do=(f"Did you mean {' or '.join(near)}? " if near else "") + self._lists(),
         )
+
+    def _lists(self) -> str:
+        return f"`{self.help_command}` lists the options."
 
 
 def _meant(name: str, flags: Sequence[str]) -> Sequence[str]:

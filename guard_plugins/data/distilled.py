@@ -66,6 +66,11 @@ class DistilledSet:
         if images.dtype != torch.uint8:
             _require_pixels(images)
 
+    def __repr__(self) -> str:
+        soft = "" if self.soft_labels is None else f", soft labels {tuple(self.soft_labels.shape)}"
+        views = "" if self.views is None else f", {self.per_image} training images in each"
+        return f"DistilledSet({tuple(self.images.shape)}, {len(self.labels.unique())} classes{soft}{views})"
+
     def as_floats(self) -> DistilledSet:
         """Return the set with float32 images in [0, 1]."""
         if self.images.dtype != torch.uint8:

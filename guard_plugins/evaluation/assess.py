@@ -105,7 +105,7 @@ def assess(
                 known=tuple(work.results), progress=progress,
             )  # fmt: skip
     else:
-        items = review(clean=clean, results=results)
+        items = review(clean=clean, results=results, classes=len(task.data.classes), images=len(task.data.test))
     return Assessed(report, items, curvature)
 
 

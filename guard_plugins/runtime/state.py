@@ -23,10 +23,11 @@ class LoopState:
     """Everything a loop needs to go on where it stopped.
 
     Args:
-        **parts: Named tensors (restored in place) and objects with ``state_dict`` / ``load_state_dict``.
+        **parts: Named tensors (restored in place), random generators, and objects with ``state_dict`` /
+            ``load_state_dict``.
     """
 
-    def __init__(self, **parts: Tensor | Stateful) -> None:
+    def __init__(self, **parts: Tensor | torch.Generator | Stateful) -> None:
         self.parts = parts
 
     def capture(self) -> dict[str, Any]:
@@ -43,13 +44,17 @@ class LoopState:
             if isinstance(part, Tensor):
                 with torch.no_grad():
                     part.copy_(captured[name])
+            elif isinstance(part, torch.Generator):
+                part.set_state(captured[name])
             else:
                 part.load_state_dict(captured[name])
                 if isinstance(part, torch.optim.Optimizer):
                     _lay_out(part)
 
 
-def _state_of(part: Tensor | Stateful) -> Any:
+def _state_of(part: Tensor | torch.Generator | Stateful) -> Any:
+    if isinstance(part, torch.Generator):
+        return part.get_state()
     return part.detach() if isinstance(part, Tensor) else part.state_dict()
 
 

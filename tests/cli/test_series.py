@@ -10,7 +10,7 @@ import pytest
 from guard_plugins.artifacts.report import read_report
 from guard_plugins.cli import run
 from guard_plugins.cli.arguments import parse
-from guard_plugins.cli.extras import Extras
+from guard_plugins.cli.extras import Extras, take
 from guard_plugins.cli.series import Member, _members, run_series
 from guard_plugins.errors import ConfigError
 
@@ -88,6 +88,13 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ConfigError, match="nothing called 'noguard'") as caught:
         planned(["sre2l"], compare=("noguard",))
     assert "Did you mean 'no-guard'" in caught.value.do
+
+
+@pytest.mark.parametrize("given", [["--seed", "3"], ["--seed=3"]])
+def test_one_seed_beside_several_is_refused(given: list[str]) -> None:
+    with pytest.raises(ConfigError, match="--seed would do nothing"):
+        take(["sre2l", "--seeds", "0-1", *given])
+    assert take(["sre2l", "--compare", "random", *given])[1] == ["sre2l", *given]
 
 
 @pytest.mark.slow

@@ -84,7 +84,11 @@ def test_teacher_path_has_a_short_form() -> None:
         (["--method", "sre2l", "--guard.weight", "nan"], "--guard.weight: Input should be a finite number", ""),
         (["--method", "sre2l", "--recover.lrr", "3"], "Unknown option --recover.lrr", "--recover.lr"),
         (["--method", "sre2l", "--ipc"], "argument --ipc: expected one argument", ""),
-        (["--method", "sre2l", "stray"], "Unknown option stray", "`guard-run --method NAME --help` lists"),
+        (
+            ["--method", "sre2l", "stray"],
+            "'stray' stands where an option should",
+            "`guard-run --method NAME --help` lists",
+        ),
         (
             ["--method", "random", "--recover.iterations", "3"],
             "Unknown option --recover.iterations",

@@ -131,7 +131,10 @@ def test_the_curve_must_fall() -> None:
 
 
 def test_a_review_without_results_runs_nothing() -> None:
-    assert {item.verdict for item in review(clean=0.5, results=[])} == {"not run"}
+    *order, chance = review(clean=0.5, results=[], classes=2, images=100)
+    assert {item.verdict for item in order} == {"not run"}
+    assert chance.verdict == "warning"  # half of two classes is a guess
+    assert review(clean=0.9, results=[], classes=2, images=100)[-1].verdict == "passed"
 
 
 def test_a_large_clean_drop_is_a_warning() -> None:

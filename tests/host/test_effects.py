@@ -44,6 +44,9 @@ REFUSED = [
     (["--method", "sre2l", "--preset", "fsat"], "Did you mean 'fast'"),
     (["--method", "sre2l", "--epochs", "3"], "--teacher.epochs or --student.epochs"),
     (["--method", "sre2l", "--evaluation.protocol", "qick"], "Did you mean 'quick'"),
+    (["--method", "sre2l", "--evaluation.protocol", "pgd-20", "--evaluation.eps", "4,8/255"], "write 8 for 8/255"),
+    (["--method", "sre2l", "--ipc", "3", "random"], "'random' stands where an option should"),
+    (["random", "random"], "The method, or a file, comes first, and once"),
     (["SRe2L"], "Did you mean 'sre2l'"),
     (["--meth", "sre2l"], "Did you mean --method by --meth"),
 ]  # fmt: skip

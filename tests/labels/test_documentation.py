@@ -38,7 +38,7 @@ def test_the_loop_runs_as_it_stands(
 @pytest.mark.parametrize(
     ("row", "layout"),
     [
-        ("digits, 10 per class, the default recipe", Layout.of(DIGITS, images=100, classes=10, size=(8, 8))),
+        ("digits, 10 per class, preset `digits`", Layout.of(DIGITS, images=100, classes=10, size=(8, 8))),
         (
             "CIFAR-100, 50 per class, `sre2l-cifar`",
             Layout.of(RECIPES["sre2l-cifar"], images=5000, classes=100, size=(32, 32)),

@@ -25,7 +25,7 @@ def test_the_gate_is_in_every_form_of_the_report(done: tuple[Report, Path]) -> N
     report, folder = done
     assert set(report.gate) == {"teacher", "student", "student_hard"}
     assert len(report.gate["student"]) >= 15
-    assert len(report.gate["student_hard"]) == 4
+    assert len(report.gate["student_hard"]) == 5
     assert "* Release gate, student: " in (folder / "report.md").read_text()
     html = (folder / "report.html").read_text()
     assert all(item.name in html for item in report.gate["teacher"] if "‖" not in item.name)

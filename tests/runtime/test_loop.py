@@ -39,3 +39,12 @@ def test_averages_come_back_in_the_layout_of_their_weights(tmp_path: Path, layou
     step(other, again)
     for here, there in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(here, there)
+
+
+def test_a_random_generator_goes_on_with_the_numbers_that_would_have_come(tmp_path: Path) -> None:
+    here, there = (torch.Generator().manual_seed(seed) for seed in (1, 2))
+    torch.rand(3, generator=here)
+    save_tree(tmp_path / "state", LoopState(draws=here).capture())
+    expected = torch.rand(5, generator=here)
+    LoopState(draws=there).restore(load_tree(tmp_path / "state"))
+    assert torch.equal(torch.rand(5, generator=there), expected)

@@ -136,7 +136,8 @@ def broken_image(name: str, error: BaseException) -> DataError:
     return DataError(
         f"The image {name} cannot be read.",
         seen=f"{type(error).__name__}: {error}",
-        do="Delete or replace the file (a cut-off download is the usual cause), then run again.",
+        do="Delete or replace the file (a cut-off download is the usual cause), then run again. --data.skip-corrupt "
+        "leaves such files of a folder out, and counts them.",
     )
 
 

@@ -38,7 +38,7 @@ def loss_rise_within_bound(subject: Subject, *, h: float, images: int = 64, tole
         "loss rise within ‖g‖ε + ½|λ|ε²",
         good=above <= max(tolerance, 1.5 / len(x)),
         figure=f"at {radius(subject.eps)} PGD raises the loss above the bound on {percent(above)} % of {len(x)} "
-        f"images, and on half of the images to {_times(used)} the bound or more",
+        f"images{f', and on half of the images to {_times(used)} the bound or more' if used >= 1 else ''}",
         value=above,
         suggests="this far out, the curvature at the image does not explain how robust the model is. That is usual for "
         "ReLU networks, whose Hessian does not see their kinks; the accuracies stand",

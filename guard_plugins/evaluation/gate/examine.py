@@ -43,10 +43,7 @@ def examine(
         progress: Called after every probe with its item, the number of probes done and the number of probes.
     """
     return [
-        *review(clean=clean, results=results),
-        ordering.clean_above_chance(
-            clean, classes=subject.classes(), images=max((r.images for r in results), default=len(subject.labels))
-        ),
+        *review(clean=clean, results=results, classes=subject.classes(), images=len(subject.labels)),
         *probe(subject, h=h, known=known, progress=progress),
         comparison.clean_is_kept(clean, baseline_clean),
         comparison.gains_agree(results, baseline),
@@ -54,13 +51,23 @@ def examine(
     ]
 
 
-def review(*, clean: float, results: Sequence[AttackResult]) -> list[GateItem]:
-    """Return the items that need the results of a protocol only."""
+def review(*, clean: float, results: Sequence[AttackResult], classes: int, images: int) -> list[GateItem]:
+    """Return the items that need the results of a protocol only.
+
+    Args:
+        clean: Clean accuracy on the images of ``results``.
+        results: What the protocol measured.
+        classes: Number of classes.
+        images: Number of images of ``clean``, if there are no results.
+    """
     return [
         ordering.never_above_clean(clean, results),
         ordering.stronger_is_lower(results),
         ordering.square_not_below_white_box(results),
         ordering.curve_is_monotone(results),
+        ordering.clean_above_chance(
+            clean, classes=classes, images=max((result.images for result in results), default=images)
+        ),
     ]
 
 
