@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -83,7 +84,8 @@ class Stopwatch:
                 if self.spent or (len(taken) > self.least and (len(taken) > TIMED or sum(taken) > LONGEST)):
                     break
             timed = taken[1:] or taken
-            self._kinds[kind] = sum(timed) / max(len(timed), 1), _size(state.capture())
+            usual = statistics.median(timed) if timed else 0.0  # another program may have delayed one of them
+            self._kinds[kind] = usual, _size(state.capture())
         one, size = self._kinds[kind]
         self.seconds += one * total
         self.saved += size

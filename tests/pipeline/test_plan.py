@@ -8,14 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from guard_plugins.attacks.pgd import PGD
+from guard_plugins.cli.arguments import parse
 from guard_plugins.cli.run import main
 from guard_plugins.evaluation.protocols import find_protocol
 from guard_plugins.host import PluginHost
 from guard_plugins.method import Method
+from guard_plugins.pipeline.estimate import Estimate, estimate_run
+from guard_plugins.pipeline.planning import plan as planning
 from guard_plugins.pipeline.planning.passes import Passes, attack_passes, curvature_passes, gate_passes
 from guard_plugins.pipeline.planning.plan import StagePlan
+from guard_plugins.runtime.sharing.helpers import threads
+from guard_plugins.runtime.task import Task
 from guard_plugins.runtime.work import Work, volume
 from guard_plugins.testing.tiny import TinyTask
 from guard_sre2l.initialisation import work_list
@@ -52,6 +58,21 @@ found = plan(config, gpus=8).as_json()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"seconds": time.process_time() - start, "peak": peak, "plan": found}))
 """
+
+
+def test_a_plan_is_timed_with_the_threads_that_the_run_will_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On two threads a small network takes many times as long where other programs run."""
+    seen = []
+
+    def estimated(task: Task, method: Method) -> Estimate:
+        seen.append(torch.get_num_threads())
+        return estimate_run(task, method)
+
+    monkeypatch.setattr(planning, "estimate_run", estimated)
+    with threads(2):
+        planning.plan(parse(SMALL, surroundings=False).config)
+        assert torch.get_num_threads() == 2
+    assert seen == [1]
 
 
 def test_a_plan_is_printed_and_nothing_is_written(

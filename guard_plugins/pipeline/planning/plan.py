@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -13,6 +14,7 @@ from guard_plugins.pipeline.estimate import Estimate, duration, estimate_run
 from guard_plugins.pipeline.planning.passes import attack_passes, curvature_passes, gate_passes, time_passes
 from guard_plugins.pipeline.planning.samples import timed_batch
 from guard_plugins.pipeline.preparation import Prepared, build_method, prepare
+from guard_plugins.pipeline.processes.beside import own_threads
 from guard_plugins.pipeline.teachers.training import in_company
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import repeatable
@@ -120,8 +122,9 @@ def plan(config: RunConfig, *, gpus: int = 1, hosts: int = 1) -> Plan:
     Raises:
         GuardError: If the run could not begin.
     """
-    with preserved_streams(), repeatable():
+    with contextlib.ExitStack() as stack, preserved_streams(), repeatable():
         prepared = prepare(config, host_of(config))
+        stack.enter_context(own_threads(prepared))
         task = prepared.task(Monitor(quiet=True), Keeper(Checkpoints(None, every=math.inf)))
         return plan_of(prepared, task, gpus=gpus, hosts=hosts)
 

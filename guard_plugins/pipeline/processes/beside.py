@@ -95,6 +95,11 @@ def _small(prepared: Prepared) -> bool:
         return all(operations(network, prepared.data.image_shape) <= SMALL for network in networks)
 
 
+def own_threads(prepared: Prepared) -> contextlib.AbstractContextManager[None]:
+    """Return a context with the threads that a run of one process has: one where its networks are small."""
+    return threads(1) if Cores.of(prepared, 1).small else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def cores_used(prepared: Prepared, folder: RunFolder, beside: Beside | None) -> Iterator[Helpers | None]:
     """Yield the processes beside a run, and end them afterwards; a small network's run takes one thread meanwhile.
