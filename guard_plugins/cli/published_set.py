@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.cli.eval_arguments import current_spelling
 from guard_plugins.cli.paths import path_argument
 from guard_plugins.config.explain import flag
 from guard_plugins.config.yaml_file import read_yaml
@@ -29,6 +30,7 @@ _DATA = (
     "image_size", "train_per_class", "test_per_class", "skip_corrupt", "split", "range", "reduced_decode",
     "validation_per_class",
 )  # fmt: skip
+_LISTS = (("data", "range"), ("evaluation", "eps"))
 
 
 def taken(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -48,14 +50,17 @@ def taken(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
             raise ConfigError("--set needs the folder of a run, or a copy of it", do="guard-eval --set runs/mine")
         path = path_argument(value if equals else words[n + 1])
         rest = words[:n] + words[n + (1 if equals else 2) :]
-        given = {other.partition("=")[0] for other in rest}
+        given = {other.partition("=")[0] for other in current_spelling(rest)[0]}
         _refuse_code(path, given)
-        return path, [*(f"{key}{text}" for key, text in _said(path).items() if key not in given), *rest]
+        if flag(("evaluation", "protocol")) in given:
+            given.add(flag(("evaluation", "eps")))  # the card's radii are for its own protocol
+        said = {key: value for key, value in _said(path).items() if flag(key) not in given}
+        return path, [*(flag(key) + _written(key, value) for key, value in said.items()), *rest]
     return None, words
 
 
-def _said(path: Path) -> dict[str, str]:
-    """Return the options that a run's files amount to, each with what follows it."""
+def _said(path: Path) -> dict[tuple[str, ...], Any]:
+    """Return the settings that a run's files amount to."""
     folder = RunFolder(path)
     missing = [file.name for file in (folder.config, folder.report, folder.distilled) if not file.exists()]
     if missing:
@@ -71,6 +76,8 @@ def _said(path: Path) -> dict[str, str]:
         ("seed",): config.get("seed"), ("preset",): _known_preset(config.get("preset")),
     }  # fmt: skip
     found |= {("data", name): data.get(name) for name in _DATA}
+    if data.get("validation_per_class") is None:
+        found.pop(("data", "train_per_class"))  # which images are held out depends on it, and nothing else here
     method, brings = _method(config.get("method")), _brought(folder)
     found |= {("student", name): student.get(name) for name in _STUDENT}
     found |= {("student", name): None for name in _replaced(config, student, method) if f"student_{name}" in brings}
@@ -89,7 +96,7 @@ def _said(path: Path) -> dict[str, str]:
         found["student", "feature_weight"] = student["feature_weight"]
     evaluation = _section(config, "evaluation")
     found |= {("evaluation", name): evaluation.get(name) for name in ("protocol", "images", "eps")}
-    return {flag(key): _written(value) for key, value in found.items() if value is not None and value is not False}
+    return {key: value for key, value in found.items() if value is not None and value is not False}
 
 
 def _config(folder: RunFolder) -> Mapping[str, Any]:
@@ -111,7 +118,7 @@ def _refuse_code(path: Path, given: Collection[str]) -> None:
         return
     config = _config(folder)
     network = _section(config, "student").get("network") or _section(config, "teacher").get("network")
-    if isinstance(network, str) and is_own_network(network):
+    if network is not None and (not isinstance(network, str) or is_own_network(network)):
         raise ConfigError(
             f"The students of {path} need code that their set names, and it is not run unasked (--set)",
             seen=f"network {network} in {folder.config.name}",
@@ -119,11 +126,21 @@ def _refuse_code(path: Path, given: Collection[str]) -> None:
         )
 
 
-def _written(value: Any) -> str:
-    """Return what follows an option on the command line."""
+def _written(key: tuple[str, ...], value: Any) -> str:
+    """Return what follows an option on the command line.
+
+    Raises:
+        ConfigError: If it is none of the things that the option may have.
+    """
     if value is True:
         return ""
-    return "=" + (",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+    if key in _LISTS and isinstance(value, list | tuple):
+        return "=" + ",".join(map(str, value))
+    if not isinstance(value, str | int | float | Path):
+        raise ConfigError(
+            f"A setting of the set cannot be used (--set): {'.'.join(key)} in its config.yaml", seen=repr(value)[:80]
+        )
+    return f"={value}"
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -150,9 +150,10 @@ class EvaluationConfig(Section):
     @field_validator("eps", mode="before")
     @classmethod
     def _no_fractions(cls, value: Any) -> Any:
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(one, str) and one.strip().endswith("/255"):
-                number = one.strip().removesuffix("/255")
+        several = value.split(",") if isinstance(value, str) else value
+        for one in several if isinstance(several, list | tuple) else ():
+            if isinstance(one, str) and one.replace(" ", "").endswith("/255"):
+                number = one.partition("/")[0].strip()
                 raise ValueError(f"radii in L-inf are over 255 as they stand: write {number} for {number}/255")
         return value
 

@@ -16,6 +16,7 @@ from guard_plugins.curvature.penalty import Outcome
 
 _COUNTERS: Final = ("steps", "regularised_steps", "backwards", "seconds")
 _LEAP: Final = 100.0  # a term so many times the loss is no small step any more
+_FEWEST: Final = 8  # samples that distances say something of: fewer may be views of one image
 _COMPARED: Final = 64  # samples of the first batch whose distances z is compared with
 _PENDING: Final = 64  # outcomes kept on their device before one transfer
 
@@ -118,11 +119,12 @@ class Tally:
         self.regularised_steps += regularised
 
     def compare(self, h: float, samples: Tensor) -> None:
-        """Warn if z is longer than the samples of the first batch, shape (B, …), are apart: it leads to no data."""
-        if self._compared or len(samples) < 2:
+        """Warn if z is longer than the samples of a first batch, shape (B, …), are apart: it leads to no data."""
+        if self._compared or len(samples) < _FEWEST:
             return
         self._compared = True
-        apart = float(torch.nn.functional.pdist(samples.detach()[:_COMPARED].flatten(1).float()).median())
+        rows = samples.detach()[:_COMPARED].cpu().reshape(min(len(samples), _COMPARED), -1).float()
+        apart = float(torch.nn.functional.pdist(rows).median())  # on the CPU: not every device has it
         if h > apart > 0:
             self._warn_once(
                 f"h is too long for these data: z has length {h:.3g}, and two samples are {apart:.3g} apart. With "

@@ -210,3 +210,12 @@ def never_fired(seen: str) -> HookError:
         do="wrap the function that trains; call the model as model(x) and backward on a loss computed from its output; "
         f"or {_EXPLICIT}",
     )
+
+
+def steps_by_hand(count: int) -> HookError:
+    """Return the error for a loop without an optimiser, whose steps cannot be counted."""
+    return HookError(
+        "`every` and `ramp` count the steps of an optimiser, and this loop updates its weights itself",
+        seen=f"weights changed {count} times in one context, and nothing of torch.optim made a step",
+        do="open a context for each step (contexts are counted then), use torch.optim, or leave every and ramp out",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,12 @@ from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.recorder import Recorder
 from guard_plugins.curvature.strays import Strays
 
+_SAMPLED: Final = 1024  # numbers of a weight that are compared
+_MANY: Final = 8  # more changes than a loop makes before the first step of its optimiser, as SAM and clipping do
+
 
 class _HandSteps:
-    """Notices weights that changed although no optimiser stepped: the loop updates them itself."""
+    """Notices weights that changed between two calls of a model, although no optimiser stepped."""
 
     def __init__(self) -> None:
         self._seen: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], Tensor]] = (
@@ -35,11 +38,13 @@ class _HandSteps:
         if not weights or any(map(is_lazy, weights)):
             return False
         before = self._seen.get(module)
-        # Writing through ``.data`` leaves no trace but the numbers; one tensor of them has to do.
-        last = weights[-1].detach()
+        # Writing through ``.data`` leaves no trace but the numbers; some of one tensor have to do.
+        some = weights[-1].detach().reshape(-1)[:_SAMPLED].clone()
         written = [(id(weight), weight._version) for weight in weights]
-        self._seen[module] = (written, last.clone())
-        return before is not None and (before[0] != written or not torch.equal(before[1], last))
+        self._seen[module] = (written, some)
+        if before is None or (before[1].device, before[1].dtype) != (some.device, some.dtype):
+            return False
+        return before[0] != written or not torch.equal(before[1], some)
 
 
 class Watchdog:
@@ -69,7 +74,8 @@ class Watchdog:
         self._options, self._tally, self._paces, self._recorder = options, tally, paces, recorder
         self._listening, self._paused = listening, paused
         self._backwards = self._counted = self._steps = 0
-        self._regularised = self._off_for_step = False
+        self._regularised = self._off_for_step = self._stepping = False
+        self._hand_steps = 0
         self._strays, self._by_hand = Strays(), _HandSteps()
         self._seen: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self.closure_wants_objective = False
@@ -95,10 +101,17 @@ class Watchdog:
         self._strays.settle()
 
     def called(self, module: nn.Module) -> None:
-        """Count a step that the loop made by hand before this call of a model, where no optimiser makes them."""
-        if not self._steps and self._by_hand.changed(module) and self._backwards > self._counted:
-            self._advance()
-            self._paces.advance([module])
+        """Note a step that the loop made by hand before this call of a model, where no optimiser makes any.
+
+        Raises:
+            HookError: If there are many, and which of them are regularised or how much depends on their number.
+        """
+        if self._steps or self._stepping or not self._by_hand.changed(module) or self._backwards <= self._counted:
+            return
+        self._counted = self._backwards
+        self._hand_steps += 1
+        if self._hand_steps >= _MANY and (self._options.ramp or self._options.every > 1):
+            raise messages.steps_by_hand(self._hand_steps)
 
     def answered(self) -> None:
         """Note that its gradients were delivered."""
@@ -130,8 +143,11 @@ class Watchdog:
         resumed, self._tally.resumed = self._tally.resumed, False
         if not self._backwards and self._options.weight > 0 and not resumed:
             raise messages.never_fired(self.seen())
-        if self._backwards and not self._steps:
-            self._advance()
+        if not self._steps and self._backwards:
+            for _ in range(self._hand_steps):
+                self._tally.advance(regularised=self._options.weight > 0)
+            if self._backwards > self._counted or not self._hand_steps:
+                self._advance()
             self._paces.advance_all()
 
     def seen(self) -> str:
@@ -145,6 +161,7 @@ class Watchdog:
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._paused():
             return
+        self._stepping = True  # with a closure it changes weights before it ends
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         self.closure_wants_objective = closure is not None and isinstance(optimizer, torch.optim.LBFGS)
         if closure is None:
@@ -153,6 +170,7 @@ class Watchdog:
             self._off_for_step = self._listening.pause()
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._stepping = False
         if self._paused():
             return
         self._off_for_step = self._listening.pause() or self._off_for_step
@@ -168,6 +186,7 @@ class Watchdog:
         self._require_reached(optimizer)
         self._seen[optimizer] = self._backwards
         self._steps += 1
+        self._by_hand = _HandSteps()
         if self._backwards > self._counted or self._options.weight == 0:
             self._advance()
         self._paces.advance(self._recorder.owners(_weights(optimizer)))

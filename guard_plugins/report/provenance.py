@@ -13,11 +13,14 @@ import yaml
 from guard_plugins.report.comparison import Comparison, Experiment, whole_settings_of
 from guard_plugins.report.runs import StoredRun
 
-_IN_LABELS: Final = {
+FEW: Final = 3
+"""Experiments that are named one by one."""
+_LEFT_OUT: Final = {
     "method", "ipc", "no_guard", "teacher.training", "student.guard_weight", "student.feature_weight",
-    "evaluation.images",
+    "evaluation.images", "evaluation.gate", "evaluation.batch_size", "distill.validate_every", "keep_students",
+    "plugin",
 }  # fmt: skip
-"""Settings that the labels of experiments say in words."""
+"""Settings that the labels of experiments say in words, and those that change no number."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,25 @@ def notes(comparison: Comparison) -> list[str]:
         note if len(labels) == len(entries) else f"{' and '.join(labels)}: {note}" for note, labels in told.items()
     ]
     differing = _differing(entries)
-    return [*found, f"They also differ in {'; '.join(differing)}."] if differing else found
+    return [*found, f"The experiments also differ in {'; '.join(differing)}."] if differing else found
 
 
 def _differing(entries: Sequence[Experiment]) -> list[str]:
-    """Return the settings of which experiments have several values and labels say nothing, with the values."""
-    values: dict[str, dict[str, None]] = {}
+    """Return the settings of which experiments have several values and their labels say nothing, value by value."""
+    values: dict[str, dict[str, list[str]]] = {}
     for entry in entries:
         for name, value in whole_settings_of(entry.first).items():
-            section = name.partition(".")[0]
-            if name not in _IN_LABELS and not (section == "guard" and entry.report.guard is None):
-                values.setdefault(name, {})[str(value)] = None
-    said = " ".join(entry.label for entry in entries)
-    return [f"{name} ({', '.join(kinds)})" for name, kinds in values.items() if len(kinds) > 1 and name not in said]
+            if name not in _LEFT_OUT and not (name.startswith("guard.") and entry.report.guard is None):
+                values.setdefault(name, {}).setdefault(str(value), []).append(entry.label)
+    return [
+        f"{name} ({'; '.join(f'{value}: {_listed(labels)}' for value, labels in kinds.items())})"
+        for name, kinds in values.items()
+        if len(kinds) > 1 and not all(f"{name} {value}" in label for value, labels in kinds.items() for label in labels)
+    ]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return " and ".join(map(repr, labels)) if len(labels) <= FEW else f"{len(labels)} of them"
 
 
 def command(run: StoredRun) -> str:

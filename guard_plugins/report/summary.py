@@ -200,7 +200,7 @@ def _several(comparison: Comparison) -> str:
     near = sum(top.mean - found.mean <= noise(top, found, images) for _, found in known[1:])
     others = len(known) - 1
     over = "every other" if near == others else f"{near} of {others} others"
-    several = all(found.runs > 1 for _, found in known)
+    several = all(len(entry.runs) > 1 for entry, _ in known)
     beyond = "noise does not explain" if several else "the choice of test images does not explain, other seeds may"
     told = f"this lead over {over} may be noise" if near else f"a lead that {beyond}"
     under = f"Attacked by {_attack(column, comparison.attack_names)}" if column != CLEAN else "Without attack"

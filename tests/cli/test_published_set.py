@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from guard_plugins.cli import eval as command
 from guard_plugins.cli.eval_arguments import parse
 from guard_plugins.cli.published_set import taken, verdict
+from guard_plugins.config.presets import PRESETS
 from guard_plugins.errors import ConfigError
 from tests.pipeline.conftest import do_tiny_run
 from tests.report.folders import model, write_run
@@ -91,16 +94,43 @@ def test_images_and_radii_are_those_of_the_card(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", ["student", "teacher"])
-def test_code_that_a_set_names_is_not_run(tmp_path: Path, section: str) -> None:
+@pytest.mark.parametrize("wrapped", [str, lambda name: [name], lambda name: ["resnet18", name], lambda name: {name: 1}])
+def test_code_that_a_set_names_is_not_run(tmp_path: Path, section: str, wrapped: Callable[[str], Any]) -> None:
     code = tmp_path / "net.py"
     code.write_text("raise SystemExit('the code of the set ran')\n")
-    run = write_run(tmp_path / "run", config={"dataset": "digits", section: {"network": f"{code}:Net"}})
+    network = wrapped(f"{code}:Net")
+    run = write_run(tmp_path / "run", config={"dataset": "digits", section: {"network": network}})
     (run / "distilled").mkdir(exist_ok=True)
     with pytest.raises(ConfigError, match="is not run unasked") as caught:
         taken(["--set", str(run)])
-    assert f"--student.network {code}:Net" in caught.value.do
-    _, words = taken(["--set", str(run), "--student.network", "small-resnet"])
-    assert not [word for word in words if str(code) in word]
+    assert f"--student.network {network}" in caught.value.do
+    for option in ("--student.network", "--student"):  # the second is its name in version 0.1
+        _, words = taken(["--set", str(run), option, "small-resnet"])
+        assert not [word for word in words if str(code) in word]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_sets_of_every_preset_are_taken(tmp_path: Path, name: str) -> None:
+    config = {"dataset": "folder", "data_root": str(tmp_path), "preset": name, **PRESETS[name]}
+    run = write_run(tmp_path / "run", config=config)
+    (run / "distilled").mkdir(exist_ok=True)
+    parse(taken(["--set", str(run)])[1])
+
+
+def test_what_is_given_goes_before_the_cards_radii(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", config={"dataset": "digits", "evaluation": {"protocol": "pgd-20", "eps": [4.0]}})
+    (run / "distilled").mkdir(exist_ok=True)
+    for given in (["--evaluation.protocol", "quick"], ["--eps", "2"], ["--evaluation.eps=2"]):
+        _, words = taken(["--set", str(run), *given])
+        assert "--evaluation.eps=4.0" not in words
+        parse(words)
+
+
+def test_a_card_with_a_thing_in_place_of_a_setting_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", config={"dataset": ["digits", "folder"]})
+    (run / "distilled").mkdir(exist_ok=True)
+    with pytest.raises(ConfigError, match="dataset in its config"):
+        taken(["--set", str(run)])
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
@@ -97,8 +97,24 @@ def test_pixels_in_the_wrong_unit_are_warned_of_once(
         assert "write h_rms=16/255, not 16" in str(told[0].message)
 
 
-def test_equal_samples_or_a_single_one_have_no_distance_to_compare_with(recwarn: pytest.WarningsRecorder) -> None:
-    for batch in (X[:1], X[:1].expand(4, -1)):
-        with CurvatureHook(h=1.0):
-            F.cross_entropy(NET(batch.clone()), Y[: len(batch)]).backward()
-    assert not [w for w in recwarn if "too long" in str(w.message)]
+@pytest.mark.parametrize("shape", [(1, 3), (4, 3), (12, 3)])
+def test_few_or_equal_samples_have_no_distance_to_compare_with(
+    shape: tuple[int, int], recwarn: pytest.WarningsRecorder
+) -> None:
+    near = torch.rand(shape) * 1e-3 if len(torch.empty(shape)) < 8 else torch.rand(1, 3).expand(shape)
+    with CurvatureHook(h=1.0):
+        F.cross_entropy(NET(near.clone()), torch.arange(len(near)) % 2).backward()
+    assert not [w for w in recwarn if "too long for these" in str(w.message)]
+
+
+def test_a_batch_of_numbers_is_compared_too() -> None:
+    class Line(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slope = nn.Parameter(torch.ones(()))
+
+        def forward(self, t: Tensor) -> Tensor:
+            return (self.slope * t).sin()
+
+    with pytest.warns(RuntimeWarning, match="h is too long"), CurvatureHook(h=50.0):
+        Line()(torch.rand(12)).square().mean().backward()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
-from guard_plugins.curvature.counters import HookSummary
+from guard_plugins.errors import HookError
 from tests.curvature.gaps import H, by_hand, distance, filled
 
 X = torch.randn(6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -117,29 +117,125 @@ def test_a_resumed_training_goes_on() -> None:
         assert begun + [step(second) for _ in range(2)] == whole
 
 
-@pytest.mark.parametrize("settings", [{"ramp": 12}, {"every": 3, "weight": 2.0}, {}], ids=["ramp", "every", "plain"])
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("explicit", [False, True], ids=["recorded", "explicit"])
 @pytest.mark.parametrize("through_data", [False, True], ids=["in place", "data"])
-def test_steps_made_by_hand_count_as_those_of_an_optimiser(
-    settings: dict[str, Any], parts: int, explicit: bool, through_data: bool
+@pytest.mark.parametrize("settings", [{}, {"ramp": 12}, {"every": 3}], ids=["plain", "ramp", "every"])
+def test_steps_made_by_hand_are_counted_where_every_one_is_alike_and_refused_elsewhere(
+    settings: dict[str, int], parts: int, explicit: bool, through_data: bool
 ) -> None:
-    def trained(*, by_hand: bool) -> tuple[list[Tensor], HookSummary]:
-        net, hook = _net(3), CurvatureHook(h=H, **settings)
-        opt = torch.optim.SGD(net.parameters(), 0.1)
-        with hook:
-            for _ in range(20):
-                net.zero_grad()
-                for _ in range(parts):
-                    loss = hook.loss(net, X, lambda out: F.cross_entropy(out, Y)) if explicit else None
-                    ((F.cross_entropy(net(X.clone()), Y) if loss is None else loss) / parts).backward()
-                _update(net, through_data=through_data) if by_hand else opt.step()
-        return [p.detach().clone() for p in net.parameters()], hook.summary()
+    net, hook = _net(3), CurvatureHook(h=H, **settings)
+    refused = pytest.raises(HookError, match="this loop updates its weights itself") if settings else nullcontext()
+    with refused as caught, hook:
+        for _ in range(20):
+            net.zero_grad()
+            for _ in range(parts):
+                loss = hook.loss(net, X, lambda out: F.cross_entropy(out, Y)) if explicit else None
+                ((F.cross_entropy(net(X.clone()), Y) if loss is None else loss) / parts).backward()
+            _update(net, through_data=through_data)
+        float(F.cross_entropy(net(X.clone()), Y))  # an evaluation that takes no step
+    if settings:
+        assert caught is not None
+        assert "open a context for each step" in caught.value.do
+    else:
+        assert (hook.summary().steps, hook.summary().regularised_steps) == (20, 20)
 
-    (theirs, told), (ours, said) = trained(by_hand=False), trained(by_hand=True)
-    assert (said.steps, said.regularised_steps) == (told.steps, told.regularised_steps) == (20, told.regularised_steps)
-    for one, other in zip(ours, theirs, strict=True):
+
+@pytest.mark.parametrize("alone", [False, True], ids=["one context", "a context each"])
+def test_a_context_for_each_step_made_by_hand_counts_as_an_optimisers_steps(alone: bool) -> None:
+    """The advice of the refusal: ``every`` and ``ramp`` then train what they train under an optimiser."""
+    trained = []
+    for manual in (False, True):
+        net, hook = _net(3), CurvatureHook(h=H, every=2, ramp=6)
+        opt = torch.optim.SGD(net.parameters(), 0.1)
+        with nullcontext() if alone or manual else hook:
+            for _ in range(12):
+                with hook if alone or manual else nullcontext():
+                    net.zero_grad()
+                    F.cross_entropy(net(X.clone()), Y).backward()
+                    _update(net, through_data=False) if manual else opt.step()
+        assert (hook.summary().steps, hook.summary().regularised_steps) == (12, 6)
+        trained.append([p.detach().clone() for p in net.parameters()])
+    for one, other in zip(*trained, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["one context", "a context each"])
+@pytest.mark.parametrize("kind", ["lbfgs", "sam", "clipped", "noisy"])
+def test_weights_that_change_within_a_step_of_an_optimiser_make_no_further_step(kind: str, alone: bool) -> None:
+    net, hook = _net(3), CurvatureHook(h=H, every=2)
+    opt: torch.optim.Optimizer = torch.optim.SGD(net.parameters(), 0.05)
+    if kind == "lbfgs":
+        opt = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=12)
+    seen = []
+    with nullcontext() if alone else hook:
+        for _ in range(4):
+            with hook if alone else nullcontext():
+                before = hook.summary().backwards
+                _STEPS[kind](net, opt)
+                seen.append(hook.summary().backwards - before)
+    assert hook.summary().steps == 4
+    assert [bool(count) for count in seen] == [True, False, True, False]
+    assert len({count for count in seen if count}) <= (2 if kind == "lbfgs" else 1)  # the whole step, or nothing of it
+
+
+def _grad(net: nn.Module) -> Tensor:
+    net.zero_grad()
+    loss = F.cross_entropy(net(X.clone()), Y)
+    loss.backward()
+    return loss
+
+
+def _lbfgs(net: nn.Module, opt: torch.optim.Optimizer) -> None:
+    opt.step(lambda: float(_grad(net).detach()))
+
+
+def _sam(net: nn.Module, opt: torch.optim.Optimizer) -> None:
+    _grad(net)
+    moves = [0.01 * p.grad for p in net.parameters() if p.grad is not None]
+    with torch.no_grad():
+        for p, move in zip(net.parameters(), moves, strict=True):
+            p += move
+    _grad(net)
+    with torch.no_grad():
+        for p, move in zip(net.parameters(), moves, strict=True):
+            p -= move
+    opt.step()
+
+
+def _clipped(net: nn.Module, opt: torch.optim.Optimizer) -> None:
+    for _ in range(2):
+        for p in net.parameters():
+            p.data.clamp_(-0.3, 0.3)
+        F.cross_entropy(net(X.clone()), Y).backward()
+    opt.step()
+    opt.zero_grad()
+
+
+def _noisy(net: nn.Module, opt: torch.optim.Optimizer) -> None:
+    for sign in (1, -1):
+        with torch.no_grad():
+            for p in net.parameters():
+                p += sign * 0.01
+        F.cross_entropy(net(X.clone()), Y).backward()
+    opt.step()
+    opt.zero_grad()
+
+
+_STEPS = {"lbfgs": _lbfgs, "sam": _sam, "clipped": _clipped, "noisy": _noisy}
+
+
+def test_several_models_that_a_loop_updates_itself_train_as_before() -> None:
+    first, last = _net(3), _net(4)
+    others = torch.randn(6, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with CurvatureHook(h=H) as hook:
+        for _ in range(12):
+            for net in (first, last):
+                net.zero_grad()
+            (F.cross_entropy(first(X.clone()), Y) + F.cross_entropy(last(others.clone()), Y)).backward()
+            for net in (first, last):
+                _update(net, through_data=False)
+    assert hook.summary().regularised_steps == hook.summary().steps == 12
 
 
 def _update(net: nn.Module, *, through_data: bool) -> None:

@@ -76,7 +76,11 @@ def test_settings_that_differ_and_no_label_has_are_said(tmp_path: Path) -> None:
         write_run(tmp_path / "a", method="random", guard=GUARD, config=config),
         write_run(tmp_path / "b", method="random", guard=GUARD, config=other),
     ]
-    assert notes(comparison(*runs))[-1] == "They also differ in guard.weight (1.0, 2.0); random.formation (1, 2)."
+    plain_label, help_label = (entry.label for entry in comparison(*runs).entries)
+    assert notes(comparison(*runs))[-1] == (
+        f"The experiments also differ in guard.weight (1.0: {plain_label!r}; 2.0: {help_label!r}); "
+        f"random.formation (1: {plain_label!r}; 2: {help_label!r})."
+    )
     plain = write_run(tmp_path / "c", method="random", config={**config, "guard": {"weight": 7.0}})
     assert notes(comparison(runs[0], plain)) == []  # without a hook its settings do nothing
     same = write_run(tmp_path / "d", method="random", guard=GUARD, config={**other, "student": {"epochs": 20}})
@@ -85,6 +89,8 @@ def test_settings_that_differ_and_no_label_has_are_said(tmp_path: Path) -> None:
         f"random, hook, guard.weight {float(n)}, random.formation {n}" for n in (1, 2)
     ]
     assert notes(found) == []
+    third = write_run(tmp_path / "e", method="dc", guard=GUARD, config={"student": {"epochs": 60}})
+    assert "student.epochs (20: 'random, hook'; 60: 'dc, hook')" in notes(comparison(runs[0], third))[-1]
 
 
 def test_a_note_of_some_runs_names_them(tmp_path: Path) -> None:
