@@ -89,7 +89,7 @@ def conclude(run: RunContext) -> None:
         say(next_step(run), at="quiet")
     if run.config.evaluation.gate == "off":
         say("release gate: not run (--evaluation.gate off), so the numbers are not checked")
-    for kind, items in report.gate.items():
+    for kind, items in report.gate.items() if any(report.gate.values()) else ():
         say(f"release gate, {KINDS[kind].lower()}: {tally(items) or 'not run'}")
         for item in items:
             say(f"  {item.verdict}: {item.name}: {item.figure}", at="verbose")

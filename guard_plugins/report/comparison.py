@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 from guard_plugins.artifacts.report import ModelReport, Report
-from guard_plugins.config.schema import BEFORE, RIVAL_WEIGHTS, TeacherConfig
 from guard_plugins.errors import ConfigError
-from guard_plugins.report.runs import StoredRun
+from guard_plugins.report.runs import StoredRun, settings_of, whole_settings_of
 
 KINDS: Final = {"student": "Student", "teacher": "Teacher", "student_hard": "Student, hard labels"}
 """The kinds of models of a run in the order reports show them, with their headings."""
@@ -27,19 +26,8 @@ def shown_kinds(reports: Iterable[Report]) -> dict[str, str]:
     return {kind: heading for kind, heading in KINDS.items() if not only_hard or kind != "student_hard"}
 
 
-# Settings that do not make a run another experiment.
-_INCIDENTAL: Final = {"seed", "device", "data_root", "download", "preset", "teacher.path"}
-
-_AS_BEFORE: Final = {f"{section}.{name}": value for (section, name), value in BEFORE.items()}
-"""What runs had that are older than the option."""
-
 HELP: Final = {"guard": "hook on students", "feature": "features matched"}
 """What students may have beside labels, by the option's name."""
-
-_OF_TRAINING: Final = {
-    f"teacher.{name}" for name in TeacherConfig.model_fields if name not in ("network", "activation")
-}
-"""Settings of a teacher's training, which do nothing where a teacher is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +180,13 @@ def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[StoredRun]])
     result = []
     for number, label in enumerate(labels):
         equal = [other for other in range(len(labels)) if labels[other] == label]
-        names = [key for key in settings[number] if len({str(settings[other].get(key)) for other in equal}) > 1]
+        one_teacher = len({groups[other][0].teacher or str(other) for other in equal}) == 1
+        names = [
+            key
+            for key in settings[number]
+            if len({str(settings[other].get(key)) for other in equal}) > 1
+            and not (one_teacher and key.split(".")[0] == "teacher")  # trained in one run, and given to the others
+        ]
         differences = ", ".join(f"{name} {settings[number][name]}" for name in names[:3])
         result.append(label if len(equal) == 1 else f"{label}, {differences or groups[number][0].path.name}")
     taken = [result.count(label) > 1 for label in result]
@@ -208,31 +202,6 @@ def _measured(report: Report) -> list[Any]:
     kinds = [getattr(report.models, kind) for kind in KINDS]
     attacks = [[(entry.attack, entry.eps) for entry in kind.robust] if kind else None for kind in kinds]
     return [report.guard, report.training, attacks]
-
-
-def settings_of(run: StoredRun) -> dict[str, Any]:
-    """Return those settings of a run, by dotted name, that make it another experiment."""
-    whole = dict(_flat(run.config))
-    found = {name: value for name, value in whole.items() if name not in _INCIDENTAL}
-    found = {name: value for name, value in found.items() if name not in _AS_BEFORE or value != _AS_BEFORE[name]}
-    if whole.get("teacher.path") is not None:  # how it was trained is said by its file and the results alone
-        found = {name: value for name, value in found.items() if name not in _OF_TRAINING} | {"teacher": "given"}
-    if found.get("teacher.training") not in RIVAL_WEIGHTS:
-        found.pop("teacher.rival_weight", None)
-    return found
-
-
-def whole_settings_of(run: StoredRun) -> dict[str, Any]:
-    """Return the settings of :func:`settings_of`, with those that older runs do not name."""
-    return {**_AS_BEFORE, **settings_of(run)}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _over_seeds(reports: Sequence[ModelReport]) -> ModelReport:

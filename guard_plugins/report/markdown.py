@@ -53,8 +53,8 @@ def markdown(report: Report) -> str:
         _reported(report),
         _validation(report),
         _drops(report),
-        *(_curvature(KINDS[kind], found) for kind, found in report.curvature.items()),
-        "\n".join(line for kind, items in report.gate.items() for line in gate_lines(KINDS[kind], items)),
+        *(_curvature(KINDS[kind], found) for kind, found in report.curvature.items() if kind in shown_kinds([report])),
+        _gate(report),
         _seconds(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -68,6 +68,12 @@ def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
         f"* Release gate, {label}: {tally(items)}{f' ({unseen})' if unseen else ''}",
         *(f"  * **{item.verdict}** {item.title}: {item.figure}. {sentence(item.suggests)}" for item in loud),
     ]
+
+
+def _gate(report: Report) -> str:
+    if not any(report.gate.values()):
+        return "The release gate, which checks whether attacks were strong enough, was not run."
+    return "\n".join(line for kind, items in report.gate.items() for line in gate_lines(KINDS[kind], items))
 
 
 def _guard(report: Report) -> str:
@@ -130,8 +136,9 @@ def _hook(report: Report) -> str:
     hook = report.hook
     if hook is None:
         return ""
+    whose = "the teacher's " if report.models.teacher is not None else ""  # else those of the method's own networks
     return (
-        f"The hook regularised {hook.regularised_steps} of the teacher's {hook.steps} steps. Means over them: loss "
+        f"The hook regularised {hook.regularised_steps} of {whose}{hook.steps} steps. Means over them: loss "
         f"{hook.mean_loss:.4g}, the hook's term {hook.mean_term:.4g}, gradient norm {hook.mean_gradient_norm:.4g}, "
         f"curvature κ {hook.mean_curvature:.4g}."
     )

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import yaml
 
-from guard_plugins.report.comparison import Comparison, Experiment, whole_settings_of
-from guard_plugins.report.runs import StoredRun
+from guard_plugins.report.comparison import Comparison, Experiment
+from guard_plugins.report.runs import StoredRun, whole_settings_of
 
 FEW: Final = 3
 """Experiments that are named one by one."""
@@ -54,16 +54,26 @@ def provenance(comparison: Comparison) -> list[Origin]:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return what must be known of the numbers: the notes of the runs, and settings that differ and no label has."""
-    entries = comparison.entries
-    told: dict[str, list[str]] = {}
+    entries, told = comparison.entries, dict[str, list[tuple[Experiment, StoredRun]]]()
     for entry in entries:
-        for note in entry.report.notes:
-            told.setdefault(note, []).append(entry.label)
-    found = [
-        note if len(labels) == len(entries) else f"{' and '.join(labels)}: {note}" for note, labels in told.items()
-    ]
+        for run in entry.runs:
+            for note in dict.fromkeys(run.report.notes):
+                told.setdefault(note, []).append((entry, run))
+    every = sum(len(entry.runs) for entry in entries)
+    found = [note if len(by) == every else f"{_said_by(by)}: {note}" for note, by in told.items()]
     differing = _differing(entries)
     return [*found, f"The experiments also differ in {'; '.join(differing)}."] if differing else found
+
+
+def _said_by(told: Sequence[tuple[Experiment, StoredRun]]) -> str:
+    """Return the experiments that ``told`` holds all runs of, and for the others the seeds that it holds."""
+    seeds: dict[Experiment, list[int]] = {}
+    for entry, run in told:
+        seeds.setdefault(entry, []).append(run.report.seed)
+    return " and ".join(
+        entry.label if len(of) == len(entry.runs) else f"{entry.label}, seed {', '.join(map(str, sorted(of)))}"
+        for entry, of in seeds.items()
+    )
 
 
 def _differing(entries: Sequence[Experiment]) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel
@@ -15,11 +15,22 @@ from guard_plugins.artifacts.figures import FIGURES, Figures, load_figures
 from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.reading import read_json
 from guard_plugins.artifacts.report import Report, read_report
-from guard_plugins.config.schema import RunConfig
+from guard_plugins.config.schema import BEFORE, RIVAL_WEIGHTS, RunConfig, TeacherConfig
 from guard_plugins.config.student import StudentConfig
 from guard_plugins.config.yaml_file import read_yaml
 from guard_plugins.errors import ConfigError
 from guard_plugins.files import regular
+
+# Settings that do not make a run another experiment.
+_INCIDENTAL: Final = {"seed", "device", "data_root", "download", "preset", "teacher.path"}
+
+_AS_BEFORE: Final = {f"{section}.{name}": value for (section, name), value in BEFORE.items()}
+"""What runs had that are older than the option."""
+
+_OF_TRAINING: Final = {
+    f"teacher.{name}" for name in TeacherConfig.model_fields if name not in ("network", "activation")
+}
+"""Settings of a teacher's training, which do nothing where a teacher is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,3 +134,28 @@ def _require_sections(config: Any) -> None:
         if section and not isinstance(config.get(name), (dict, NoneType)):
             raise ValueError(f"{name} is not a mapping of options to values")
     StudentConfig.model_validate(config.get("student") or {})
+
+
+def settings_of(run: StoredRun) -> dict[str, Any]:
+    """Return those settings of a run, by dotted name, that make it another experiment."""
+    whole = dict(_flat(run.config))
+    found = {name: value for name, value in whole.items() if name not in _INCIDENTAL}
+    found = {name: value for name, value in found.items() if name not in _AS_BEFORE or value != _AS_BEFORE[name]}
+    if whole.get("teacher.path") is not None:  # how it was trained is said by its file and the results alone
+        found = {name: value for name, value in found.items() if name not in _OF_TRAINING} | {"teacher": "given"}
+    if found.get("teacher.training") not in RIVAL_WEIGHTS:
+        found.pop("teacher.rival_weight", None)
+    return found
+
+
+def whole_settings_of(run: StoredRun) -> dict[str, Any]:
+    """Return the settings of :func:`settings_of`, with those that older runs do not name."""
+    return {**_AS_BEFORE, **settings_of(run)}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

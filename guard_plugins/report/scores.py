@@ -15,7 +15,8 @@ from guard_plugins.evaluation.metrics import (
     label_robust_score,
     ratios,
 )
-from guard_plugins.report.comparison import Comparison, Experiment, settings_of, variant
+from guard_plugins.report.comparison import Comparison, Experiment, variant
+from guard_plugins.report.runs import settings_of
 from guard_plugins.training.recipes import RECIPES, recipe_of
 
 

@@ -13,7 +13,7 @@ from guard_plugins.report.gate import Verdicts, of_chance
 from guard_plugins.report.markdown import HARD
 from guard_plugins.report.plots import bars
 from guard_plugins.report.scores import scores
-from guard_plugins.report.tables import CLEAN, Column, Measured, accuracy, curve_attack, noise
+from guard_plugins.report.tables import CLEAN, Column, Measured, accuracy, curve_attack, noise, unattacked
 
 THREAT_MODEL: Final = (
     "An image counts if the model is right before and after the attack. The attacker knows the model, wants any wrong "
@@ -227,9 +227,7 @@ def _gain(entry: Experiment, baseline: Experiment, names: Mapping[str, str]) -> 
     if column is None or after is None or before is None:
         return ""
     images = min(one.images for one in (*ours.robust, *theirs.robust))
-    clean = _against(
-        Measured(ours.clean, ours.sd, ours.models), Measured(theirs.clean, theirs.sd, theirs.models), images
-    )
+    clean = _against(unattacked(ours), unattacked(theirs), images)
     return (
         f"{entry.label}, against {baseline.label!r}: {_against(after, before, images)} under "
         f"{_attack(column, names)}; {clean} without attack."

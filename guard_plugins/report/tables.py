@@ -115,10 +115,15 @@ class Measured(NamedTuple):
         return percent(self.mean, self.sd)
 
 
+def unattacked(model: ModelReport) -> Measured:
+    """Return a model's clean accuracy."""
+    return Measured(model.clean, model.sd, model.models)
+
+
 def accuracy(model: ModelReport, column: Column) -> Measured | None:
     """Return what was measured in a column, or None."""
     if column == CLEAN:
-        return Measured(model.clean, model.sd, model.models)
+        return unattacked(model)
     for entry in model.robust:
         if (entry.attack, entry.norm) == column[:2] and abs(entry.eps - column[2]) < 1e-9:
             return Measured(entry.accuracy, entry.sd, model.models)

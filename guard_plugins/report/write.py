@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.errors import ConfigError
+from guard_plugins.files import regular
 from guard_plugins.report.comparison import compare
 from guard_plugins.report.json_export import as_json, as_markdown
 from guard_plugins.report.markdown import markdown
@@ -40,11 +42,33 @@ def write_comparison(runs: Sequence[Path], output: Path) -> None:
 
     Raises:
         ArtifactError: If a run is damaged, or something cannot be written.
-        ConfigError: If the runs cannot be compared.
+        ConfigError: If the runs cannot be compared, or other files have the names.
     """
     comparison = compare([load_run(path) for path in runs])
     if not output.parent.is_dir():
         raise ConfigError(f"There is no folder {output.parent} (--output)", do="Make it first, or choose another.")
+    _require_free(output)
     write_text(output, page(comparison))
     write_text(output.with_suffix(".json"), as_json(comparison))
     write_text(output.with_suffix(".md"), as_markdown(comparison))
+
+
+def _require_free(output: Path) -> None:
+    """Refuse to replace anything but an earlier comparison: beside a run's own page lies the report of the run."""
+    numbers = output.with_suffix(".json")
+    if _is_comparison(numbers):
+        return
+    taken = next((path for path in (output, numbers, output.with_suffix(".md")) if path.exists()), None)
+    if taken is not None:
+        raise ConfigError(
+            f"{taken} is there already, and no comparison made it (--output)",
+            do="Choose another name, or move that file away.",
+        )
+
+
+def _is_comparison(path: Path) -> bool:
+    try:
+        content = json.loads(regular(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"entries", "findings"} <= content.keys()

@@ -56,6 +56,22 @@ def test_wrong_input_ends_with_code_2_and_one_message(
     assert not (tmp_path / "x.html").exists()
 
 
+@pytest.mark.parametrize("name", ["a/report.html", "notes.html", "data.html"])
+def test_only_comparisons_are_replaced(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, output = write_run(tmp_path / "a"), tmp_path / name
+    (tmp_path / "notes.html").write_text("mine")
+    (tmp_path / "data.json").write_text('{"entries": "mine"}')
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert report.main([str(run), "--output", str(output)]) == 2
+    assert "is there already, and no comparison made it (--output)" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    page = tmp_path / "page.html"
+    assert report.main([str(run), "--output", str(page)]) == 0
+    page.write_text("spoilt")
+    assert report.main([str(run), "--output", str(page)]) == 0
+    assert "sre2l" in page.read_text()
+
+
 def test_neither_help_nor_a_report_imports_torch(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a")
     for arguments in (["--help"], ["--version"], [str(folder), "--output", str(tmp_path / "x.html")]):

@@ -101,6 +101,35 @@ def test_a_note_of_some_runs_names_them(tmp_path: Path) -> None:
     assert notes(comparison(runs[1])) == ["Read this."]
 
 
+def test_a_note_of_one_seed_names_the_seed(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(seed), seed=seed, config={"seed": seed}) for seed in range(3)]
+    for number, said in ((1, ["Second."]), (2, ["Second.", "Third."])):
+        path = runs[number] / "report.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "notes": [*said, "Both."][: number + 1]}))
+    other = write_run(tmp_path / "hook", guard=GUARD)
+    assert notes(comparison(*runs, other)) == [
+        "sre2l, no hook, seed 1, 2: Second.",
+        "sre2l, no hook, seed 1, 2: Both.",
+        "sre2l, no hook, seed 2: Third.",
+    ]
+
+
+def test_a_teacher_that_one_run_trained_and_another_was_given_tells_them_not_apart(tmp_path: Path) -> None:
+    given = {"teacher": {"path": "t.safetensors"}, "student": {"epochs": 7}}
+    trained = {"teacher": {"path": None, "epochs": 3}, "student": {"epochs": 5}}
+    runs = [write_run(tmp_path / "a", config=trained), write_run(tmp_path / "b", config=given)]
+    labels = [entry.label for entry in comparison(*runs).entries]
+    assert labels == [
+        "sre2l, no hook, student.epochs 5, teacher.epochs 3", "sre2l, no hook, student.epochs 7, teacher given"
+    ]  # fmt: skip
+    for run in runs:
+        (run / "stages.json").write_text(
+            json.dumps({"teacher": {"inputs": "x", "files": {"teacher.safetensors": "0" * 64}}})  # the same file
+        )
+    labels = [entry.label for entry in comparison(*runs).entries]
+    assert labels == ["sre2l, no hook, student.epochs 5", "sre2l, no hook, student.epochs 7"]
+
+
 def test_runs_on_different_data_sets_are_not_compared(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / "a"), write_run(tmp_path / "b", dataset="folder"), write_run(tmp_path / "c")]
     with pytest.raises(ConfigError, match="different data sets") as caught:

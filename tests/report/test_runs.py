@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from guard_plugins.artifacts.figures import load_figures
-from guard_plugins.artifacts.report import GateItem, Models, Report
+from guard_plugins.artifacts.parts import HookReport
+from guard_plugins.artifacts.report import GateItem, Models, Report, read_report
 from guard_plugins.evaluation import assess
 from guard_plugins.evaluation.metrics import metrics_of
+from guard_plugins.report.markdown import markdown
 from tests.pipeline.conftest import do_tiny_run
-from tests.report.folders import model
+from tests.report.folders import model, write_run
 
 
 @pytest.fixture(scope="module")
@@ -94,5 +96,29 @@ def test_without_the_gate_nothing_is_checked_and_the_run_says_so(
     report, folder = do_tiny_run(tmp_path / "run", "noise", evaluation={"gate": "off", "images": 20})
     assert {len(items) for items in report.gate.values()} == {0}
     assert report.models.student.robust
-    assert "not run (--evaluation.gate off), so the numbers are not checked" in capsys.readouterr().err
-    assert "failed" not in (folder / "report.md").read_text()
+    said = capsys.readouterr().err
+    assert "not run (--evaluation.gate off), so the numbers are not checked" in said
+    assert said.count("release gate") == 1
+    text = (folder / "report.md").read_text()
+    assert "The release gate, which checks whether attacks were strong enough, was not run." in text
+    assert "failed" not in text
+    assert "Release gate, " not in text
+
+
+def test_a_method_without_a_teacher_reports_no_steps_of_one(tmp_path: Path) -> None:
+    means = {"mean_loss": 2.0, "mean_term": 0.5, "mean_gradient_norm": 1.0, "mean_curvature": 3.0}
+    hook = HookReport(regularised_steps=2, steps=4, **means)
+    report = read_report(write_run(tmp_path / "run") / "report.json").model_copy(update={"hook": hook})
+    assert "regularised 2 of the teacher's 4 steps" in markdown(report)
+    own = report.model_copy(update={"models": report.models.model_copy(update={"teacher": None})})
+    assert "regularised 2 of 4 steps" in markdown(own)
+
+
+def test_the_page_has_curvature_of_the_models_that_it_shows(tmp_path: Path) -> None:
+    report = read_report(write_run(tmp_path / "run", learned_from="hard") / "report.json")
+    (measured,) = report.curvature.values()
+    both = report.model_copy(update={"curvature": {"student": measured, "student_hard": measured}})
+    assert "(student), medians" in markdown(both)
+    assert "(student, hard labels), medians" not in markdown(both)
+    soft = both.model_copy(update={"learned_from": "soft"})
+    assert "(student, hard labels), medians" in markdown(soft)

@@ -1,0 +1,112 @@
+"""How long the same run takes in two installations, by stage: ``python -m examples.benchmarks.versions``.
+
+The two take turns, so that whatever else slows the machine slows both. The earlier one has an environment of its own::
+
+    git worktree add ../before COMMIT
+    python -m venv ../before-env && ../before-env/bin/pip install ../before
+    python -m examples.benchmarks.versions --before ../before-env/bin/guard-run -- --method sre2l
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from examples.benchmarks.stored import store
+
+HERE: Final = Path(sys.executable).with_name("guard-run")
+Seconds = Mapping[str, float]
+"""``wall``, ``user`` (processor time), and the stages by name."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Time both in turn and print the medians, and the ratio of after to before, of every stage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.benchmarks.versions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--before", type=Path, required=True, help="guard-run of the earlier installation")
+    parser.add_argument("--after", type=Path, default=HERE, help="guard-run of the later one (default: this one's)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each; medians count (default: 3)")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("run", nargs="+", metavar="ARGUMENT", help="what guard-run is called with, after --")
+    options = parser.parse_args(arguments)
+    contenders = {"before": options.before, "after": options.after}
+    for command in contenders.values():
+        if not command.is_file():
+            parser.error(f"there is no {command}: name the guard-run of an installation")
+    rounds: dict[str, list[Seconds]] = {name: [] for name in contenders}
+    for number in range(options.rounds):
+        for name, command in contenders.items():
+            rounds[name].append(timed(command, options.run))
+            sys.stderr.write(f"round {number + 1} of {options.rounds}, {name}: {rounds[name][-1]['wall']:.1f} s\n")
+    found = {name: medians(known) for name, known in rounds.items()}
+    sys.stdout.write(table(found["before"], found["after"]))
+    if options.json:
+        results = {"runs": rounds, "medians": found, "ratio": ratios(found["before"], found["after"])}
+        store(options.json, "examples.benchmarks.versions", arguments, results, device=torch.device("cpu"))
+    return 0
+
+
+def timed(command: Path, arguments: Sequence[str]) -> Seconds:
+    """Do a run in a folder that is thrown away and return how long it took.
+
+    Args:
+        command: ``guard-run``.
+        arguments: What it is called with; ``--output`` is added.
+
+    Raises:
+        SystemExit: If the run failed; its last lines are in the message.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output, user = Path(folder, "run"), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        started = time.perf_counter()
+        run = subprocess.run(
+            [command, *arguments, "--output", output], check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        wall = time.perf_counter() - started
+        user = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - user
+        if run.returncode:
+            raise SystemExit(f"error: {command} ended with {run.returncode}:\n{run.stdout[-2000:]}")
+        stages = json.loads((output / "report.json").read_text(encoding="utf-8"))["seconds"]
+    return {"wall": wall, "user": user, **stages}
+
+
+def medians(runs: Sequence[Seconds]) -> Seconds:
+    """Return the median of what all ``runs`` have."""
+    shared = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: statistics.median(run[name] for run in runs) for name in shared}
+
+
+def ratios(before: Seconds, after: Seconds) -> Seconds:
+    """Return after divided by before, of what both have and the earlier one took time for."""
+    return {name: after[name] / before[name] for name in before if before[name] and name in after}
+
+
+def table(before: Seconds, after: Seconds) -> str:
+    """Return the numbers as lines; a stage that only one of the two has is a dash in the other."""
+    ratio, names = ratios(before, after), list(dict.fromkeys([*before, *after]))
+    lines = [f"{'':12}{'before':>9}{'after':>9}{'ratio':>8}"]
+    lines += [f"{name:12}{_s(before, name)}{_s(after, name)}{ratio.get(name, float('nan')):8.2f}" for name in names]
+    return "\n".join(lines).replace("nan", "  –") + "\n"
+
+
+def _s(seconds: Seconds, name: str) -> str:
+    return f"{seconds[name]:8.1f}s" if name in seconds else f"{'–':>9}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
