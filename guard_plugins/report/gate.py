@@ -60,9 +60,11 @@ def learned_nothing(report: Report) -> list[str]:
 
 
 def of_chance(gate: Sequence[Verdicts]) -> list[str]:
-    """Return a sentence that names the kinds of models that are no better than chance; nothing where there are none."""
-    kinds = dict.fromkeys(verdict.kind.lower() for verdict in gate if verdict.at_chance)
-    return [f"No better than chance: {', '.join(kinds)}; such numbers mean nothing."] if kinds else []
+    """Return a sentence that names the models that are no better than chance; nothing where there are none."""
+    several = len({verdict.label for verdict in gate}) > 1
+    below = [verdict for verdict in gate if verdict.at_chance]
+    found = [f"{verdict.label} ({verdict.kind.lower()})" if several else verdict.kind.lower() for verdict in below]
+    return [f"No better than chance: {'; '.join(found)}. Such numbers mean nothing."] if found else []
 
 
 def verdicts(comparison: Comparison) -> list[Verdicts]:

@@ -63,9 +63,11 @@ def test_failed_items_come_first_and_loud(tmp_path: Path) -> None:
 def test_models_that_learned_nothing_are_named_first(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", gate=[item("warning", ABOVE_CHANCE)])
     html = html_of(folder)
-    sentence = "No better than chance: student; such numbers mean nothing."
+    sentence = "No better than chance: student. Such numbers mean nothing."
     assert html.index(sentence) < html.index('id="accuracy"')
     assert sentence not in html_of(write_run(tmp_path / "b", gate=[item("passed", ABOVE_CHANCE), item("warning")]))
+    both = html_of(folder, write_run(tmp_path / "c", guard=GUARD, gate=[item("passed", ABOVE_CHANCE)]))
+    assert "No better than chance: sre2l, no hook (student). Such numbers mean nothing." in both
     report = read_report(folder / "report.json")
     assert learned_nothing(report)[0] == (
         "warning: student: no better than chance, so its numbers mean nothing (a figure)"
