@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from guard_plugins.evaluation.lanczos import largest_eigenvalue
 from guard_plugins.evaluation.predictions import check_pairs
+from guard_plugins.networks.folded import folded
 from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 if TYPE_CHECKING:
@@ -72,11 +73,12 @@ def measure_curvature(
     check_pairs(images, labels)
     device, columns = device_of(model), []
     with borrowed(model):
+        quick = folded(model)
         for index, (x, y) in enumerate(zip(images.split(batch_size), labels.split(batch_size), strict=True)):
             x, y = x.to(device), y.to(device)
             generator = seeds.generator("curvature", index, device=device)
-            loss, rise, norm = step_along_gradient(model, x, y, h=h)
-            eigenvalue = largest_eigenvalue(model, x, y, steps=lanczos_steps, generator=generator)
+            loss, rise, norm = step_along_gradient(quick, x, y, h=h)
+            eigenvalue = largest_eigenvalue(quick, x, y, steps=lanczos_steps, generator=generator)
             columns.append(torch.stack([loss, rise, norm, 2 * (rise - h * norm) / h**2, eigenvalue]).cpu())
     return Curvature(h, *torch.cat(columns, dim=1).unbind())
 

@@ -11,6 +11,7 @@ from guard_plugins.attacks.pgd import PGD
 from guard_plugins.evaluation.curvature import measure_curvature
 from guard_plugins.evaluation.gate.item import judged
 from guard_plugins.evaluation.gate.subject import Subject
+from guard_plugins.networks.folded import folded
 from guard_plugins.runtime.eval_mode import borrowed, device_of
 
 
@@ -57,6 +58,6 @@ def _attacked(subject: Subject, images: torch.Tensor, labels: torch.Tensor) -> t
     generator = subject.seeds.generator("bound", device=device)
     with borrowed(subject.model), torch.no_grad():
         attack = PGD(steps=subject.attack.steps)
-        adversarial = attack.perturb(subject.model, x, y, eps=subject.eps, generator=generator)
+        adversarial = attack.perturb(folded(subject.model), x, y, eps=subject.eps, generator=generator)
         here, there = (F.cross_entropy(subject.model(at), y, reduction="none") for at in (x, adversarial))
     return (there - here).cpu(), (adversarial - x).flatten(1).norm(dim=1).cpu()
