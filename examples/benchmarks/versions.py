@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -27,7 +27,7 @@ from examples.benchmarks.stored import store
 
 HERE: Final = Path(sys.executable).with_name("guard-run")
 Seconds = Mapping[str, float]
-"""``wall``, ``user`` (processor time), and the stages by name."""
+"""``wall``, ``user`` (processor time), the stages by name, and ``rest``: start, imports and pages."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,25 +43,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("run", nargs="+", metavar="ARGUMENT", help="what guard-run is called with, after --")
     options = parser.parse_args(arguments)
-    contenders = {"before": options.before, "after": options.after}
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: one round is the least")
+    contenders = {"before": options.before.absolute(), "after": options.after.absolute()}
     for command in contenders.values():
         if not command.is_file():
             parser.error(f"there is no {command}: name the guard-run of an installation")
     rounds: dict[str, list[Seconds]] = {name: [] for name in contenders}
+    made_by: dict[str, Mapping[str, Any]] = {}
     for number in range(options.rounds):
         for name, command in contenders.items():
-            rounds[name].append(timed(command, options.run))
+            seconds, made_by[name] = timed(command, options.run)
+            rounds[name].append(seconds)
             sys.stderr.write(f"round {number + 1} of {options.rounds}, {name}: {rounds[name][-1]['wall']:.1f} s\n")
     found = {name: medians(known) for name, known in rounds.items()}
     sys.stdout.write(table(found["before"], found["after"]))
     if options.json:
-        results = {"runs": rounds, "medians": found, "ratio": ratios(found["before"], found["after"])}
+        ratio = ratios(found["before"], found["after"])
+        results = {"made_by": made_by, "runs": rounds, "medians": found, "ratio": ratio}
         store(options.json, "examples.benchmarks.versions", arguments, results, device=torch.device("cpu"))
     return 0
 
 
-def timed(command: Path, arguments: Sequence[str]) -> Seconds:
-    """Do a run in a folder that is thrown away and return how long it took.
+def timed(command: Path, arguments: Sequence[str]) -> tuple[Seconds, Mapping[str, Any]]:
+    """Do a run in a folder that is thrown away; return how long it took, and what it says of its versions and machine.
 
     Args:
         command: ``guard-run``.
@@ -82,7 +87,9 @@ def timed(command: Path, arguments: Sequence[str]) -> Seconds:
         if run.returncode:
             raise SystemExit(f"error: {command} ended with {run.returncode}:\n{run.stdout[-2000:]}")
         stages = json.loads((output / "report.json").read_text(encoding="utf-8"))["seconds"]
-    return {"wall": wall, "user": user, **stages}
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    seconds = {"wall": wall, "user": user, **stages, "rest": wall - sum(stages.values())}
+    return seconds, {name: manifest.get(name) for name in ("versions", "machine", "git")}
 
 
 def medians(runs: Sequence[Seconds]) -> Seconds:

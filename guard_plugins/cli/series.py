@@ -69,8 +69,10 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
     from guard_plugins.cli.show import show
     from guard_plugins.pipeline.processes.beside import Beside
     from guard_plugins.pipeline.run import start
-    from guard_plugins.report.write import write_comparison
+    from guard_plugins.report.write import require_free, write_comparison
 
+    page = folder / PAGE
+    require_free(page)
     for number, member in enumerate(members, 1):
         path = folder / member.name
         sys.stderr.write(f"run {number} of {len(members)}: {member.announcement}\n")
@@ -85,7 +87,6 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
         except StoppedError as error:
             given = "" if first.config.output else f" --output {folder}"
             raise StoppedError(error.number, do=f"Continue with the same command{given and ' and'}{given}") from None
-    page = folder / PAGE
     write_comparison([folder / member.name for member in members], page)
     sys.stdout.write(f"comparison: {page}\n")
     return 0

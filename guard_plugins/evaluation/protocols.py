@@ -176,7 +176,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
     for protocol in (
         Protocol(
             "quick",
-            "PGD-20 with up to 5 restarts along the ε curve 0, 1, 2, 4, 8, 16, 32 over 255",
+            "PGD-20 with up to 5 starts along the ε curve 0, 1, 2, 4, 8, 16, 32 over 255",
             (ProtocolAttack("pgd", CURVE, _QUICK),),
             probe=_QUICK,
         ),

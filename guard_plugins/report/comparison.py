@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from guard_plugins.artifacts.report import ModelReport, Report
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, DamagedError
 from guard_plugins.report.runs import StoredRun, settings_of, whole_settings_of
 
 KINDS: Final = {"student": "Student", "teacher": "Teacher", "student_hard": "Student, hard labels"}
@@ -180,17 +180,23 @@ def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[StoredRun]])
     result = []
     for number, label in enumerate(labels):
         equal = [other for other in range(len(labels)) if labels[other] == label]
-        one_teacher = len({groups[other][0].teacher or str(other) for other in equal}) == 1
-        names = [
-            key
-            for key in settings[number]
-            if len({str(settings[other].get(key)) for other in equal}) > 1
-            and not (one_teacher and key.split(".")[0] == "teacher")  # trained in one run, and given to the others
-        ]
+        names = [key for key in settings[number] if len({str(settings[other].get(key)) for other in equal}) > 1]
+        if len(equal) > 1 and _one_teacher([groups[other] for other in equal]):
+            # Trained in one run, and given to the others: that tells them apart only if nothing else does.
+            names = [name for name in names if name.split(".")[0] != "teacher"] or names
         differences = ", ".join(f"{name} {settings[number][name]}" for name in names[:3])
         result.append(label if len(equal) == 1 else f"{label}, {differences or groups[number][0].path.name}")
     taken = [result.count(label) > 1 for label in result]
     return [f"{label} ({number + 1})" if taken[number] else label for number, label in enumerate(result)]
+
+
+def _one_teacher(groups: Sequence[Sequence[StoredRun]]) -> bool:
+    """Return whether the same teachers, by their files, are in all groups."""
+    try:
+        teachers = [{run.teacher for run in group} for group in groups]
+    except DamagedError:  # of a record that names need not be read from
+        return False
+    return None not in teachers[0] and all(known == teachers[0] for known in teachers)
 
 
 def _seeds(group: Sequence[StoredRun]) -> dict[str, str]:

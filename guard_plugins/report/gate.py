@@ -59,12 +59,16 @@ def learned_nothing(report: Report) -> list[str]:
     return found
 
 
-def of_chance(gate: Sequence[Verdicts]) -> list[str]:
-    """Return a sentence that names the models that are no better than chance; nothing where there are none."""
-    several = len({verdict.label for verdict in gate}) > 1
+def of_chance(gate: Sequence[Verdicts], *, several: bool) -> list[str]:
+    """Return a sentence that names the models that are no better than chance; nothing where there are none.
+
+    Args:
+        gate: The items.
+        several: Whether there are several experiments, so that one has to say whose.
+    """
     below = [verdict for verdict in gate if verdict.at_chance]
     found = [f"{verdict.label} ({verdict.kind.lower()})" if several else verdict.kind.lower() for verdict in below]
-    return [f"No better than chance: {'; '.join(found)}. Such numbers mean nothing."] if found else []
+    return [f"No better than chance: {', '.join(found)}. Such numbers mean nothing."] if found else []
 
 
 def verdicts(comparison: Comparison) -> list[Verdicts]:
@@ -116,7 +120,7 @@ def failed_lines(label: str, items: Sequence[GateItem]) -> list[str]:
     """Return a few lines for every failed item of a model; if there are any, its numbers must not be quoted."""
     return [
         f"Do not quote the numbers of the {label} yet. {sentence(item.title)}\n"
-        f"  seen:  {item.name}: {item.figure}\n  means: {item.suggests}"
+        f"  check: {item.name}\n  seen:  {item.figure}\n  means: {item.suggests}"
         for item in items
         if item.verdict == "failed"
     ]

@@ -14,9 +14,10 @@ from guard_plugins.report.scores import Scores, scores
 from guard_plugins.report.tables import Table, tables
 
 
-def as_json(comparison: Comparison) -> str:
-    """Return all numbers of a comparison."""
+def as_json(comparison: Comparison, *, page: str) -> str:
+    """Return all numbers of a comparison, and the name of its page."""
     content = {
+        "page": page,
         "entries": [_entry(entry) for entry in comparison.entries],
         "metrics": [_scores(one) for one in scores(comparison)],
         "gate": [

@@ -12,6 +12,7 @@ from guard_plugins.report.gate import sentence, tally
 from guard_plugins.report.tables import of_report
 
 HARD = "Student, hard labels: trained on the stored PNGs with one class per image, without the teacher."
+NOT_CHECKED = "The release gate, which checks whether attacks were strong enough, was not run."
 KINDS = {"teacher": "teacher", "student": "student", "student_hard": "student, hard labels"}
 
 
@@ -62,6 +63,8 @@ def markdown(report: Report) -> str:
 
 def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
     """Return the release gate on a model as a list: the number of items by verdict, then those that did not pass."""
+    if not items:
+        return []
     unseen = "; ".join(item.name for item in items if item.verdict == "not run")  # last in the tally, so it follows
     loud = [item for item in items if item.verdict in ("failed", "warning")]
     return [
@@ -72,7 +75,7 @@ def gate_lines(label: str, items: Sequence[GateItem]) -> list[str]:
 
 def _gate(report: Report) -> str:
     if not any(report.gate.values()):
-        return "The release gate, which checks whether attacks were strong enough, was not run."
+        return NOT_CHECKED
     return "\n".join(line for kind, items in report.gate.items() for line in gate_lines(KINDS[kind], items))
 
 

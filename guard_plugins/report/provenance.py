@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from guard_plugins.report.runs import StoredRun, whole_settings_of
 
 FEW: Final = 3
 """Experiments that are named one by one."""
+_NUMBER: Final = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?")
 _LEFT_OUT: Final = {
     "method", "ipc", "no_guard", "teacher.training", "student.guard_weight", "student.feature_weight",
     "evaluation.images", "evaluation.gate", "evaluation.batch_size", "distill.validate_every", "keep_students",
@@ -57,12 +59,20 @@ def notes(comparison: Comparison) -> list[str]:
     entries, told = comparison.entries, dict[str, list[tuple[Experiment, StoredRun]]]()
     for entry in entries:
         for run in entry.runs:
-            for note in dict.fromkeys(run.report.notes):
+            for note in dict.fromkeys(_like_the_first(entry, note) for note in run.report.notes):
                 told.setdefault(note, []).append((entry, run))
     every = sum(len(entry.runs) for entry in entries)
     found = [note if len(by) == every else f"{_said_by(by)}: {note}" for note, by in told.items()]
     differing = _differing(entries)
     return [*found, f"The experiments also differ in {'; '.join(differing)}."] if differing else found
+
+
+def _like_the_first(entry: Experiment, note: str) -> str:
+    """Return a note, or that of an experiment's first run which differs from it in numbers alone."""
+    known = {_NUMBER.sub("", other): other for other in reversed(entry.report.notes)}
+    first = known.get(_NUMBER.sub("", note), note)
+    others = {one for run in entry.runs for one in run.report.notes if _NUMBER.sub("", one) == _NUMBER.sub("", first)}
+    return first if others <= {first} else f"{first} (seed {entry.report.seed}; other seeds have other numbers)"
 
 
 def _said_by(told: Sequence[tuple[Experiment, StoredRun]]) -> str:
@@ -71,7 +81,9 @@ def _said_by(told: Sequence[tuple[Experiment, StoredRun]]) -> str:
     for entry, run in told:
         seeds.setdefault(entry, []).append(run.report.seed)
     return " and ".join(
-        entry.label if len(of) == len(entry.runs) else f"{entry.label}, seed {', '.join(map(str, sorted(of)))}"
+        entry.label
+        if len(of) == len(entry.runs)
+        else f"{entry.label}, seed{'s' if len(of) > 1 else ''} {', '.join(map(str, sorted(of)))}"
         for entry, of in seeds.items()
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any, Final
@@ -73,7 +74,7 @@ class StoredRun:
         later = self.manifest.get("resumed")
         return [self.manifest, *(one for one in (later if isinstance(later, list) else ()) if isinstance(one, dict))]
 
-    @property
+    @cached_property
     def teacher(self) -> str | None:
         """Hash of the teacher's file, by which runs that share a teacher are known; None if there is none."""
         return Ledger(self.path / "stages.json").hashes("teacher").get("teacher.safetensors")

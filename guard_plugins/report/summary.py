@@ -10,7 +10,7 @@ from guard_plugins.artifacts.formatting import attack_name, change, counted, dur
 from guard_plugins.artifacts.report import ModelReport
 from guard_plugins.report.comparison import Comparison, Experiment, baseline_of
 from guard_plugins.report.gate import Verdicts, of_chance
-from guard_plugins.report.markdown import HARD
+from guard_plugins.report.markdown import HARD, NOT_CHECKED
 from guard_plugins.report.plots import bars
 from guard_plugins.report.scores import scores
 from guard_plugins.report.tables import CLEAN, Column, Measured, accuracy, curve_attack, noise, unattacked
@@ -97,12 +97,12 @@ def lead(comparison: Comparison, gate: Sequence[Verdicts]) -> str:
     found = _one(comparison.entries[0], comparison) if len(comparison.entries) == 1 else _several(comparison)
     failed = sum(bool(verdict.of("failed")) for verdict in gate)
     if not gate:
-        checked = "The release gate, which checks whether attacks were strong enough, was not run."
+        checked = NOT_CHECKED
     elif failed:
         checked = f"The release gate failed on {failed} of {counted(len(gate), 'model')}, so do not quote them yet."
     else:
         checked = "The release gate, which checks whether attacks were strong enough, found no failure."
-    return " ".join([found, *of_chance(gate), checked])
+    return " ".join([found, *of_chance(gate, several=len(comparison.entries) > 1), checked])
 
 
 def findings(comparison: Comparison) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 from typing import TYPE_CHECKING
 
 from guard_plugins.artifacts.atomic import write_text
-from guard_plugins.errors import ConfigError
-from guard_plugins.files import regular
+from guard_plugins.artifacts.reading import read_json
+from guard_plugins.errors import ConfigError, DamagedError
 from guard_plugins.report.comparison import compare
 from guard_plugins.report.json_export import as_json, as_markdown
 from guard_plugins.report.markdown import markdown
@@ -47,28 +47,41 @@ def write_comparison(runs: Sequence[Path], output: Path) -> None:
     comparison = compare([load_run(path) for path in runs])
     if not output.parent.is_dir():
         raise ConfigError(f"There is no folder {output.parent} (--output)", do="Make it first, or choose another.")
-    _require_free(output)
+    require_free(output)
+    # First what says whose the others are, so that a command that was killed here can be given again.
+    write_text(output.with_suffix(".json"), as_json(comparison, page=output.name))
     write_text(output, page(comparison))
-    write_text(output.with_suffix(".json"), as_json(comparison))
     write_text(output.with_suffix(".md"), as_markdown(comparison))
 
 
-def _require_free(output: Path) -> None:
-    """Refuse to replace anything but an earlier comparison: beside a run's own page lies the report of the run."""
+def require_free(output: Path) -> None:
+    """Refuse a page that would replace anything but an earlier comparison of that name.
+
+    Beside a run's own page lies the report of the run.
+
+    Args:
+        output: The page; its JSON and Markdown have the same name.
+
+    Raises:
+        ConfigError: If one of the three is there and the JSON does not say that it is a comparison's.
+    """
     numbers = output.with_suffix(".json")
-    if _is_comparison(numbers):
+    if _page_of(numbers, output.name) == output.name:
         return
-    taken = next((path for path in (output, numbers, output.with_suffix(".md")) if path.exists()), None)
+    taken = next((path for path in (output, numbers, output.with_suffix(".md")) if os.path.lexists(path)), None)
     if taken is not None:
         raise ConfigError(
-            f"{taken} is there already, and no comparison made it (--output)",
+            f"{taken} is there already, and nothing says that it belongs to a comparison of this name (--output)",
             do="Choose another name, or move that file away.",
         )
 
 
-def _is_comparison(path: Path) -> bool:
+def _page_of(numbers: Path, otherwise: str) -> str | None:
+    """Return the name of the page that a comparison's JSON belongs to, or None if it is no comparison's."""
     try:
-        content = json.loads(regular(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and {"entries", "findings"} <= content.keys()
+        content = read_json(numbers, do="")
+    except DamagedError:
+        return None
+    if not isinstance(content, dict) or not {"entries", "findings"} <= content.keys():
+        return None
+    return str(content.get("page", otherwise))  # earlier ones do not say it

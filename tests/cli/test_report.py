@@ -56,20 +56,37 @@ def test_wrong_input_ends_with_code_2_and_one_message(
     assert not (tmp_path / "x.html").exists()
 
 
-@pytest.mark.parametrize("name", ["a/report.html", "notes.html", "data.html"])
+@pytest.mark.parametrize("name", ["a/report.html", "notes.html", "data.html", "deep.html", "text.html", "compare.htm"])
 def test_only_comparisons_are_replaced(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, output = write_run(tmp_path / "a"), tmp_path / name
+    run = write_run(tmp_path / "a")
+    assert report.main([str(run), "--output", str(tmp_path / "compare.html")]) == 0
     (tmp_path / "notes.html").write_text("mine")
+    (tmp_path / "compare.htm").write_text("mine")
+    (tmp_path / "text.md").write_text("mine")
     (tmp_path / "data.json").write_text('{"entries": "mine"}')
+    (tmp_path / "deep.json").write_text("[" * 200_000)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert report.main([str(run), "--output", str(output)]) == 2
-    assert "is there already, and no comparison made it (--output)" in capsys.readouterr().err
+    capsys.readouterr()
+    assert report.main([str(run), "--output", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().err
+    assert "is there already, and nothing says that it belongs to a comparison of this name (--output)" in said
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    page = tmp_path / "page.html"
+
+
+@pytest.mark.parametrize("lost", [".html", ".md", None])
+def test_a_comparison_is_made_again(lost: str | None, tmp_path: Path) -> None:
+    run, page = write_run(tmp_path / "a"), tmp_path / "page.html"
     assert report.main([str(run), "--output", str(page)]) == 0
-    page.write_text("spoilt")
-    assert report.main([str(run), "--output", str(page)]) == 0
-    assert "sre2l" in page.read_text()
+    numbers = page.with_suffix(".json")
+    of_before = {key: value for key, value in json.loads(numbers.read_text()).items() if key != "page"}
+    for kept in (numbers.read_text(), json.dumps(of_before)):
+        numbers.write_text(kept)
+        page.write_text("spoilt")
+        if lost:  # as by a command that was killed
+            page.with_suffix(lost).unlink()
+        assert report.main([str(run), "--output", str(page)]) == 0
+        assert "sre2l" in page.read_text()
+        assert page.with_suffix(".md").exists()
 
 
 def test_neither_help_nor_a_report_imports_torch(tmp_path: Path) -> None:

@@ -119,3 +119,10 @@ def test_a_series_compares_its_runs_and_goes_on_where_it_stopped(
     assert (output / "compare.html").exists()
     with pytest.raises(ConfigError, match="runs of their own"):
         run_series(["--resume", str(output / "random-seed0")], Extras(seeds=(1,)))
+
+
+def test_a_page_that_is_not_a_comparisons_is_seen_before_the_first_run(tmp_path: Path) -> None:
+    (tmp_path / "compare.html").write_text("mine")
+    with pytest.raises(ConfigError, match=r"compare\.html is there already"):
+        run_series(["noise", *TINY, f"--output={tmp_path}"], Extras(seeds=(0, 1)))
+    assert [path.name for path in tmp_path.iterdir()] == ["compare.html"]

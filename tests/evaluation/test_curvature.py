@@ -151,3 +151,32 @@ def test_attention_has_a_double_backward() -> None:
 def test_refuses_nothing_to_measure(sample: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(DataError, match="at least one image"):
         measure_curvature(smooth_net(), sample[0][:0], sample[1][:0], h=0.1, batch_size=4, seeds=Seeds(0))
+
+
+def test_batchnorm_is_folded_away_and_the_numbers_are_those_of_the_model(sample: tuple[Tensor, Tensor]) -> None:
+    images, labels = sample
+    model = smooth_net()
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    norm.running_mean = torch.linspace(-1, 1, 6, dtype=torch.float64)
+    norm.running_var = torch.linspace(0.5, 2, 6, dtype=torch.float64)
+    model.eval()
+    found = measure_curvature(model, images, labels, h=0.5, batch_size=6, seeds=Seeds(0))
+    loss, rise, length = step_along_gradient(model, images, labels, h=0.5)
+    largest = torch.linalg.eigvalsh(hessians(model, images, labels)).abs().amax(dim=1)
+    for ours, exact in ((found.loss, loss), (found.rise, rise), (found.gradient_norm, length)):
+        torch.testing.assert_close(ours, exact, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.eigenvalue, largest, rtol=1e-3, atol=0)
+
+
+def test_the_copy_without_batchnorm_is_what_runs(
+    sample: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = sample
+    model, passes = smooth_net().eval(), []
+    plain = nn.BatchNorm2d.forward
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda norm, x: passes.append(1) or plain(norm, x))
+    measure_curvature(model, images, labels, h=0.5, batch_size=6, seeds=Seeds(0))
+    assert not passes
+    model(images)
+    assert passes

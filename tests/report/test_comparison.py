@@ -108,26 +108,75 @@ def test_a_note_of_one_seed_names_the_seed(tmp_path: Path) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text()), "notes": [*said, "Both."][: number + 1]}))
     other = write_run(tmp_path / "hook", guard=GUARD)
     assert notes(comparison(*runs, other)) == [
-        "sre2l, no hook, seed 1, 2: Second.",
-        "sre2l, no hook, seed 1, 2: Both.",
+        "sre2l, no hook, seeds 1, 2: Second.",
+        "sre2l, no hook, seeds 1, 2: Both.",
         "sre2l, no hook, seed 2: Third.",
     ]
 
 
-def test_a_teacher_that_one_run_trained_and_another_was_given_tells_them_not_apart(tmp_path: Path) -> None:
-    given = {"teacher": {"path": "t.safetensors"}, "student": {"epochs": 7}}
-    trained = {"teacher": {"path": None, "epochs": 3}, "student": {"epochs": 5}}
-    runs = [write_run(tmp_path / "a", config=trained), write_run(tmp_path / "b", config=given)]
-    labels = [entry.label for entry in comparison(*runs).entries]
-    assert labels == [
-        "sre2l, no hook, student.epochs 5, teacher.epochs 3", "sre2l, no hook, student.epochs 7, teacher given"
+def test_notes_that_differ_in_numbers_alone_are_told_once(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(seed), seed=seed, config={"seed": seed}) for seed in range(3)]
+    for number, run in enumerate(runs):
+        path = run / "report.json"
+        said = [f"A rate of {0.0123 + number}, chosen for {5 + number:,} images.", "The same 7."]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "notes": said}))
+    assert notes(comparison(*runs)) == [
+        "A rate of 0.0123, chosen for 5 images. (seed 0; other seeds have other numbers)", "The same 7."
     ]  # fmt: skip
-    for run in runs:
-        (run / "stages.json").write_text(
-            json.dumps({"teacher": {"inputs": "x", "files": {"teacher.safetensors": "0" * 64}}})  # the same file
-        )
-    labels = [entry.label for entry in comparison(*runs).entries]
-    assert labels == ["sre2l, no hook, student.epochs 5", "sre2l, no hook, student.epochs 7"]
+    other = write_run(tmp_path / "hook", guard=GUARD)
+    assert notes(comparison(other, *runs))[1] == "sre2l, no hook: The same 7."
+
+
+def with_teacher(folder: Path, digest: str) -> Path:
+    record = {"teacher": {"inputs": "x", "files": {"teacher.safetensors": digest * 64}}}
+    (folder / "stages.json").write_text(json.dumps(record))
+    return folder
+
+
+TRAINED = {"path": None, "epochs": 3}
+GIVEN = {"path": "t.safetensors"}
+
+
+def labels(*folders: Path) -> list[str]:
+    return [entry.label for entry in comparison(*folders).entries]
+
+
+def test_a_teacher_that_one_run_trained_and_another_was_given_tells_them_not_apart(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", config={"teacher": TRAINED, "student": {"epochs": 5}})
+    second = write_run(tmp_path / "b", config={"teacher": GIVEN, "student": {"epochs": 7}})
+    apart = ["sre2l, no hook, student.epochs 5, teacher.epochs 3", "sre2l, no hook, student.epochs 7, teacher given"]
+    assert labels(first, second) == apart
+    assert labels(with_teacher(first, "a"), with_teacher(second, "b")) == apart
+    assert labels(first, with_teacher(second, "a")) == [f"sre2l, no hook, student.epochs {n}" for n in (5, 7)]
+    (second / "stages.json").write_text("{")
+    assert labels(first, second) == apart
+    assert labels(second) == ["sre2l, no hook"]
+
+
+def test_nothing_but_the_teacher_tells_apart(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, config={"teacher": said}) for name, said in (("a", TRAINED), ("b", GIVEN))]
+    assert labels(*(with_teacher(run, "a") for run in runs)) == [
+        "sre2l, no hook, teacher.epochs 3", "sre2l, no hook, teacher given"
+    ]  # fmt: skip
+
+
+def test_all_teachers_of_all_seeds_are_compared(tmp_path: Path) -> None:
+    trained, given = (
+        [
+            with_teacher(
+                write_run(
+                    tmp_path / f"{name}{seed}", seed=seed, config={"teacher": said, "student": {"epochs": epochs}}
+                ),
+                "ab"[seed],
+            )
+            for seed in (0, 1)
+        ]
+        for name, said, epochs in (("trained", TRAINED, 5), ("given", GIVEN, 7))
+    )
+    for order in (given, given[::-1]):
+        assert "teacher" not in " ".join(labels(*trained, *order))
+    with_teacher(given[1], "c")
+    assert "teacher given" in labels(*trained, *given)[1]
 
 
 def test_runs_on_different_data_sets_are_not_compared(tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ def test_models_that_learned_nothing_are_named_first(tmp_path: Path) -> None:
     assert html.index(sentence) < html.index('id="accuracy"')
     assert sentence not in html_of(write_run(tmp_path / "b", gate=[item("passed", ABOVE_CHANCE), item("warning")]))
     both = html_of(folder, write_run(tmp_path / "c", guard=GUARD, gate=[item("passed", ABOVE_CHANCE)]))
-    assert "No better than chance: sre2l, no hook (student). Such numbers mean nothing." in both
+    whose = "No better than chance: sre2l, no hook (student). Such numbers mean nothing."
+    assert whose in both
+    assert whose in html_of(folder, write_run(tmp_path / "d", guard=GUARD))  # of which nothing was checked
     report = read_report(folder / "report.json")
     assert learned_nothing(report)[0] == (
         "warning: student: no better than chance, so its numbers mean nothing (a figure)"

@@ -20,6 +20,7 @@ if seconds is None:
 output = Path(sys.argv[-1])
 output.mkdir()
 (output / "report.json").write_text(json.dumps({{"seconds": seconds}}))
+(output / "manifest.json").write_text(json.dumps({{"versions": {{"torch": {name!r}}}, "command": ["private"]}}))
 """
 
 
@@ -55,7 +56,12 @@ def test_ratios_by_stage(tmp_path: Path, calls: Path, capsys: pytest.CaptureFixt
     assert stored["results"]["ratio"]["wall"] == pytest.approx(
         stored["results"]["medians"]["after"]["wall"] / stored["results"]["medians"]["before"]["wall"]
     )
-    assert len(stored["results"]["runs"]["before"]) == 2
+    first, second = stored["results"]["runs"]["before"]
+    assert first["rest"] == pytest.approx(first["wall"] - 15.0)
+    assert second["teacher"] == 4.0
+    made_by = stored["results"]["made_by"]
+    assert [made_by[name]["versions"]["torch"] for name in ("before", "after")] == ["before", "after"]
+    assert "private" not in path.read_text()
 
 
 def test_a_failed_run_is_shown(tmp_path: Path, calls: Path) -> None:
@@ -69,6 +75,19 @@ def test_a_missing_installation_is_named(tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         versions.main(["--before", str(tmp_path / "guard-run"), "--", "--method", "sre2l"])
     assert "name the guard-run of an installation" in capsys.readouterr().err
+
+
+def test_a_command_in_the_folder_at_hand_is_that_one(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(tmp_path, "guard-run", {"teacher": 4.0})
+    monkeypatch.chdir(tmp_path)
+    own = ["--before", "guard-run", "--after", "./guard-run"]
+    assert versions.main([*own, "--rounds", "1", "--", "sre2l"]) == 0
+    assert calls.read_text() == "guard-run sre2l --output\n" * 2
+    with pytest.raises(SystemExit):
+        versions.main([*own, "--rounds", "0", "--", "sre2l"])
+    assert "one round is the least" in capsys.readouterr().err
 
 
 def test_medians_of_what_all_runs_have() -> None:
