@@ -89,7 +89,7 @@ def timed(command: Path, arguments: Sequence[str]) -> tuple[Seconds, Mapping[str
         stages = json.loads((output / "report.json").read_text(encoding="utf-8"))["seconds"]
         manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
     seconds = {"wall": wall, "user": user, **stages, "rest": wall - sum(stages.values())}
-    return seconds, {name: manifest.get(name) for name in ("versions", "machine", "git")}
+    return seconds, {name: manifest.get(name) for name in ("versions", "machine")}
 
 
 def medians(runs: Sequence[Seconds]) -> Seconds:
