@@ -105,14 +105,17 @@ def ratios(before: Seconds, after: Seconds) -> Seconds:
 
 def table(before: Seconds, after: Seconds) -> str:
     """Return the numbers as lines; a stage that only one of the two has is a dash in the other."""
-    ratio, names = ratios(before, after), list(dict.fromkeys([*before, *after]))
-    lines = [f"{'':12}{'before':>9}{'after':>9}{'ratio':>8}"]
-    lines += [f"{name:12}{_s(before, name)}{_s(after, name)}{ratio.get(name, float('nan')):8.2f}" for name in names]
-    return "\n".join(lines).replace("nan", "  –") + "\n"
+    ratio, names = ratios(before, after), dict.fromkeys([*before, *after])
+    lines = [f"{'':12}{'before':>9}{'after':>9}{'ratio':>9}"]
+    lines += [
+        f"{name:12}{_cell(before, name, '.1f', 's')}{_cell(after, name, '.1f', 's')}{_cell(ratio, name, '.2f')}"
+        for name in names
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _s(seconds: Seconds, name: str) -> str:
-    return f"{seconds[name]:8.1f}s" if name in seconds else f"{'–':>9}"
+def _cell(numbers: Seconds, name: str, form: str, unit: str = "") -> str:
+    return f"{format(numbers[name], form) + unit if name in numbers else '–':>9}"
 
 
 if __name__ == "__main__":

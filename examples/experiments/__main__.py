@@ -19,9 +19,10 @@ examples:
   python -m examples.experiments run 'choose-*' 'sre2l/*-0' --data data/cifar10
   python -m examples.experiments results                                      RESULTS.md and figures, from the records
 
-DIR holds train/ and test/ with a folder of images per class. A run with a record in raw/ is skipped; delete the record
-to do it again. Folders of runs (teachers, images) stay below --work; stopped runs go on from there. Rows of RDED, DM
-and matched images need plugins: pip install ./examples/guard-rded ./examples/guard-dm ./examples/guard-features
+DIR holds train/ and test/ with a folder of images per class; for 'tiny-imagenet/*' it is that data set's own folder.
+A run with a record in raw/ is skipped; delete the record to do it again. Folders of runs (teachers, images) stay below
+--work; stopped runs go on from there. Rows of RDED, DM and matched images need plugins: pip install
+./examples/guard-rded ./examples/guard-dm ./examples/guard-features
 """
 
 

@@ -17,6 +17,7 @@ from guard_plugins.report.runs import StoredRun, whole_settings_of
 FEW: Final = 3
 """Experiments that are named one by one."""
 _NUMBER: Final = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?")
+"""What may differ between the same note of two seeds."""
 _LEFT_OUT: Final = {
     "method", "ipc", "no_guard", "teacher.training", "student.guard_weight", "student.feature_weight",
     "evaluation.images", "evaluation.gate", "evaluation.batch_size", "distill.validate_every", "keep_students",

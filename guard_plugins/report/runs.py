@@ -1,4 +1,4 @@
-"""Reads finished runs from their folders; no model is loaded."""
+"""Finished runs read back from their folders, and which settings make each an experiment; no model is loaded."""
 
 from __future__ import annotations
 
