@@ -51,16 +51,17 @@ def taken(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
         path = path_argument(value if equals else words[n + 1])
         rest = words[:n] + words[n + (1 if equals else 2) :]
         given = {other.partition("=")[0] for other in current_spelling(rest)[0]}
-        _refuse_code(path, given)
+        config = _card(path)
+        _refuse_code(path, config, given)
         if flag(("evaluation", "protocol")) in given:
             given.add(flag(("evaluation", "eps")))  # the card's radii are for its own protocol
-        said = {key: value for key, value in _said(path).items() if flag(key) not in given}
+        said = {key: value for key, value in _said(path, config).items() if flag(key) not in given}
         return path, [*(flag(key) + _written(key, value) for key, value in said.items()), *rest]
     return None, words
 
 
-def _said(path: Path) -> dict[tuple[str, ...], Any]:
-    """Return the settings that a run's files amount to."""
+def _card(path: Path) -> Mapping[str, Any]:
+    """Return the configuration of a whole set."""
     folder = RunFolder(path)
     missing = [file.name for file in (folder.config, folder.report, folder.distilled) if not file.exists()]
     if missing:
@@ -69,7 +70,12 @@ def _said(path: Path) -> dict[tuple[str, ...], Any]:
             do="Give the folder of a finished run, or a copy with config.yaml, report.json, distilled/ and, for soft "
             "labels, teacher.safetensors. guard-eval --distilled takes images alone.",
         )  # fmt: skip
-    config = _config(folder)
+    return _config(folder)
+
+
+def _said(path: Path, config: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """Return the settings that a run's files amount to."""
+    folder = RunFolder(path)
     student, teacher, data = (_section(config, name) for name in ("student", "teacher", "data"))
     found: dict[tuple[str, ...], Any] = {
         ("distilled",): path, ("dataset",): config.get("dataset"), ("data_root",): config.get("data_root"),
@@ -109,14 +115,13 @@ def _config(folder: RunFolder) -> Mapping[str, Any]:
     return config
 
 
-def _refuse_code(path: Path, given: Collection[str]) -> None:
+def _refuse_code(path: Path, config: Mapping[str, Any], given: Collection[str]) -> None:
     """Refuse code for the students that only the file of the set names: sets come from anywhere."""
     from guard_plugins.host.own_network import is_own_network
 
     folder, option = RunFolder(path), flag(("student", "network"))
-    if option in given or not folder.config.exists():
+    if option in given:
         return
-    config = _config(folder)
     network = _section(config, "student").get("network") or _section(config, "teacher").get("network")
     if network is not None and (not isinstance(network, str) or is_own_network(network)):
         raise ConfigError(

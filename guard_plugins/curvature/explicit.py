@@ -78,7 +78,9 @@ def explicit_loss(
         if due:
             started = time.perf_counter()
             form = Form(per_sample=per_sample, squared=squared)
-            total, outcome = _Evaluation(options, model, x, loss_fn, form).objective(step)
+            evaluation = _Evaluation(options, model, x, loss_fn, form)
+            _compare(tally, options, evaluation.inputs)
+            total, outcome = evaluation.objective(step)
             tally.add(outcome, time.perf_counter() - started)
         else:
             losses = loss_fn(model(x))
@@ -99,6 +101,13 @@ def _require_functions(model: object, loss_fn: object) -> None:
                 seen=f"{name} is a {type(value).__name__}",
                 do="write hook.loss(model, x, lambda out: criterion(out, y))",
             )
+
+
+def _compare(tally: Tally, options: Options, inputs: Inputs) -> None:
+    """Have a z noticed that will be too long, where x is one tensor with a row for each sample."""
+    tensor, *more = inputs.tensors
+    if not more and inputs.samples == len(tensor) > 0:
+        tally.compare(options.step_length(tensor.numel() // len(tensor), options.ramp), tensor)
 
 
 class _Evaluation:

@@ -131,7 +131,7 @@ def _process(said: Mapping[str, Any], what: str) -> list[str]:
         f"{what} {said['created']}" if "created" in said else "",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         ", ".join(f"{name} {value}" for name, value in machine.items()),
-        f"commit {str(git['commit'])[:12]}{changes}" if git.get("commit") else "",
+        f"working folder at commit {str(git['commit'])[:12]}{changes}" if git.get("commit") else "",
     ]
 
 

@@ -55,11 +55,15 @@ class MetricsTable:
 
 @dataclass(frozen=True)
 class CostTable:
-    """Time per stage: names of the stages, a row of texts per experiment, and a plot."""
+    """Time per stage: names of the stages, a row of texts per experiment, and the seconds themselves."""
 
     stages: Sequence[str]
     rows: Sequence[tuple[str, Sequence[str]]]
-    bars: str | None
+    seconds: Sequence[tuple[str, Mapping[str, float]]]
+
+    def drawn(self) -> str | None:
+        """Return a plot of the seconds, which only the page has; None without stages."""
+        return bars([(label, list(parts.items())) for label, parts in self.seconds]) if self.stages else None
 
 
 def title(comparison: Comparison) -> str:
@@ -163,9 +167,7 @@ def cost(comparison: Comparison) -> CostTable:
         )
         for label, seconds in known
     ]
-    return CostTable(
-        stages, rows, bars([(label, list(seconds.items())) for label, seconds in known]) if stages else None
-    )
+    return CostTable(stages, rows, known)
 
 
 def half_broken(model: ModelReport) -> tuple[str, str, float] | None:

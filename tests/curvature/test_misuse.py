@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +96,28 @@ def test_pixels_in_the_wrong_unit_are_warned_of_once(
     assert len(told) == warned
     if told:
         assert "write h_rms=16/255, not 16" in str(told[0].message)
+
+
+@pytest.mark.parametrize(("h_rms", "warned"), [(16, True), (16 / 255, False)])
+@pytest.mark.parametrize("penalty", ["loss", "gradient"])
+def test_the_explicit_form_warns_of_them_too(
+    h_rms: float, warned: bool, penalty: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    hook = CurvatureHook(h_rms=h_rms, penalty=penalty)
+    for _ in range(2):
+        hook.loss(net, images, lambda logits: F.cross_entropy(logits, torch.arange(12) % 4)).backward()
+    assert len([w for w in recwarn if "h is too long for these data" in str(w.message)]) == warned
+
+
+@pytest.mark.parametrize("x", [[torch.zeros(3)], [torch.zeros(3), torch.ones(3)], torch.zeros(2, 3)])
+def test_the_explicit_form_compares_no_few_or_single_samples(x: Any, recwarn: pytest.WarningsRecorder) -> None:
+    def model(given: Any) -> Tensor:
+        return torch.stack(list(given)).sum()
+
+    CurvatureHook(h=100.0).loss(model, x, lambda value: value.square())
+    assert not [w for w in recwarn if "too long for these" in str(w.message)]
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (4, 3), (12, 3)])
