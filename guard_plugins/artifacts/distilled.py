@@ -19,6 +19,7 @@ from guard_plugins.artifacts.atomic import made, replacing, write_text
 from guard_plugins.artifacts.sets.streamed import write_streamed
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.images.whole import require_whole
+from guard_plugins.data.soft_labels import logits_of
 from guard_plugins.errors import DamagedError, TrainingError
 from guard_plugins.files import regular
 
@@ -78,6 +79,8 @@ def save_distilled(folder: Path, distilled: DistilledSet, classes: Sequence[str]
 def load_distilled(folder: Path) -> DistilledSet:
     """Return the exact distilled set of a folder; its images lie in the file until they are used.
 
+    Soft labels that are probabilities, which this project never writes, become logits.
+
     Raises:
         DistilledSetError: If it is missing, damaged or not a distilled set.
     """
@@ -86,6 +89,8 @@ def load_distilled(folder: Path) -> DistilledSet:
         tensors: dict[str, Any] = load_file(regular(path))
         for name in {"student_lr", "student_steps"} & tensors.keys():
             tensors[name] = tensors[name].item()
+        if isinstance(tensors.get("soft_labels"), Tensor):
+            tensors["soft_labels"] = logits_of(tensors["soft_labels"])
         return DistilledSet(**tensors)
     except (OSError, SafetensorError, TypeError, ValueError, RuntimeError, TrainingError) as error:
         raise DistilledSetError(f"{path} is not a readable distilled set", seen=_reason(error)) from error
@@ -110,6 +115,15 @@ def load_pngs(folder: Path) -> DistilledSet:
         raise DistilledSetError(
             f"{folder} is not a readable folder of distilled images", seen=_reason(error)
         ) from error
+
+
+def class_names(folder: Path) -> dict[int, str]:
+    """Return the names of the classes by label that a folder's ``metadata.jsonl`` gives; none where it gives none."""
+    try:
+        rows = [json.loads(line) for line in regular(folder / METADATA).read_text(encoding="utf-8").splitlines()]
+        return {_label(row): str(row["class"]) for row in rows if "class" in row}
+    except _UNREADABLE:
+        return {}
 
 
 # What damaged or hostile metadata and images raise; a decompression bomb among them.

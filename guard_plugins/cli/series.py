@@ -111,6 +111,11 @@ def _members(arguments: Sequence[str], extras: Extras, first: Request, folder: P
         for name in extras.compare:
             if name not in known:
                 raise near_rival(name, known)
+            if name in OBJECTIVES and not _has_teacher(first.config.method):
+                raise ConfigError(
+                    f"--compare {name} is for a teacher, and the method {first.config.method} has none",
+                    do="Leave it out of --compare; no-guard and other methods can be compared.",
+                )
             member = f"{name}-seed{seed}"
             changed, unread = _changed(arguments, name), frozenset[tuple[str, ...]]()
             if name not in (NO_GUARD, *OBJECTIVES):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from guard_plugins.curvature import input_messages, messages
-from guard_plugins.curvature.graph import Lean, ModuleCall, Unrepeatable
-from guard_plugins.curvature.ledger import TensorLedger
+from guard_plugins.curvature.backward_call import leaves_reached
+from guard_plugins.curvature.graph import Call, Lean, ModuleCall, Unrepeatable
+from guard_plugins.curvature.ledger import TensorLedger, version_of
 from guard_plugins.curvature.replay import Replay
 from guard_plugins.curvature.routes import reject_second_routes
 
@@ -27,12 +30,33 @@ def reject_unfaithful(replay: Replay, ledger: TensorLedger, *, said: bool) -> No
         raise input_messages.half_due()
     for call in replay.calls:
         _reject_changed_model(call, ledger)
+    for node in replay.nodes:
+        if isinstance(node, Call):
+            _reject_changed_tensors(node, ledger)
+    if replay.sources:
+        _reject_attacked(replay, ledger)
     for source in replay.sources:
         if not source.watched and source.leaf._version != source.version:
             raise input_messages.overwritten(source.name)
     if replay.sources and all(source.features for source in replay.sources):
         raise messages.head_on_frozen(replay.sources[0].name, replay.sources[0].features)
     reject_second_routes(replay, ledger, said=said)
+
+
+def _reject_changed_tensors(call: Call, ledger: TensorLedger) -> None:
+    for tensor, stamp in zip(call.plain, call.stamps, strict=False):
+        known = ledger.get(tensor) if ledger.data_written else None
+        if version_of(tensor) != stamp or (known is not None and known.written > call.order):
+            raise messages.written_since(tuple(tensor.shape))
+
+
+def _reject_attacked(replay: Replay, ledger: TensorLedger) -> None:
+    """Refuse a loss beside the regularised one whose model received an input that requires a gradient."""
+    for tensor in replay.attached:
+        reached, _ = leaves_reached([tensor])
+        flagged = [leaf for leaf in reached if (known := ledger.get(leaf)) is not None and known.attacked]
+        if flagged and any(isinstance(leaf, nn.Parameter) for leaf in reached):
+            raise input_messages.still_attacked(tuple(flagged[0].shape))
 
 
 def _reject_changed_model(call: ModuleCall, ledger: TensorLedger) -> None:

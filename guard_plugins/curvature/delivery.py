@@ -32,9 +32,8 @@ def _must_meet(step: Pass) -> bool:
     if step.options.penalty == "gradient" or step.options.norm_stats == "running":
         return True
     calls = step.replay.calls
-    watched = any(
-        p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for c in calls for p in c.parameters
-    )
+    weights = (*(p for c in calls for p in c.parameters), *step.replay.weights())
+    watched = any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in weights)
     shared = bool(step.replay.attached) or parametrize._cache_enabled > 0
     return watched or step.call.create or shared or any(map(is_ddp, step.replay.modules()))
 
@@ -45,10 +44,13 @@ def deliver_apart(step: Pass, group: Any) -> Outcome:
     s = 1 is assumed until it is known, since z points uphill; where it turns out otherwise, what is missing
     (w(1 − s)∇ℓ̄) comes from a second clean pass. So the result is exact, and reading s waits for nothing.
     """
+    checked = _check_early(step)
     gradients = _clean_pass(step)
-    step.check.compare(step.replay, step.keep, gradients)
+    if not checked:
+        step.check.compare(step.replay, step.keep, gradients)
     norms = step.norms(gradients)
     displaced = step.replay.run(step.displaced(gradients, norms), step.keep)
+    step.check.require_weights()
     difference = displaced.detach() - step.replay.value.detach()
     sign = mean_over(group, difference).sign()
     step.call.deliver(displaced, step.options.weight * sign)
@@ -58,6 +60,18 @@ def deliver_apart(step: Pass, group: Any) -> Outcome:
         clean = step.replay.run([x.detach() for x in step.replay.leaves()], step.keep)
         step.call.deliver(clean, step.options.weight * (1 - actual))
     return step.outcome(difference=difference, term=sign * difference, norms=norms)
+
+
+def _check_early(step: Pass) -> bool:
+    """Check the pass before any of it is delivered, and return whether that was done.
+
+    With weight 1 nothing is delivered before the check anyway. Compiled code frees buffers at its first backward, so
+    its graph is used once.
+    """
+    if step.options.weight == 1 or not step.check.due or any(map(is_compiled, step.replay.modules())):
+        return False
+    step.check.compare(step.replay, step.keep, _gradients(step.replay.value, step.replay.leaves(), double=False))
+    return True
 
 
 def _clean_pass(step: Pass) -> list[Tensor]:
@@ -92,6 +106,7 @@ def deliver_in_one_pass(step: Pass, group: Any) -> Outcome:
     norms = step.norms(gradients)
     moved = [x.requires_grad_(double) for x in step.displaced(gradients, norms)]
     displaced = step.replay.run(moved, step.keep, evaluation=running)
+    step.check.require_weights()
     difference = displaced - here
     with _differentiating_twice(double):
         term = _gradient_term(step, displaced, moved, base) if double else absolute(difference, group)

@@ -13,17 +13,11 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature.backward_call import filled
 from guard_plugins.curvature.counters import Paces, Tally
+from guard_plugins.curvature.module_state import Attributes, Before, Buffers, Contents
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.penalty import Outcome, curvature
 from guard_plugins.curvature.processes import absolute, group_of, outcome_over, squared
-from guard_plugins.curvature.snapshots import (
-    Attributes,
-    Buffers,
-    RandomState,
-    called_modules,
-    evaluation_mode,
-    modules_in,
-)
+from guard_plugins.curvature.snapshots import RandomState, called_modules, evaluation_mode, modules_in
 from guard_plugins.curvature.structured import Inputs
 from guard_plugins.curvature.wrappers import is_compiled, without_ddp
 from guard_plugins.errors import ConfigError
@@ -121,11 +115,17 @@ class _Evaluation:
         self.modules = modules_in(model) + modules_in(loss_fn)
         self.modules += [] if options.model is None else [options.model]
         self.random = RandomState.save(self._devices())
+        attributes, self.before = Attributes(self.modules), Before(self.modules)
         with called_modules() as called:
             self.losses = self._checked(loss_fn(model(self.inputs.whole(self.inputs.tensors))))
+        self.before.drop_graphs(self.inputs.tensors if self.inputs.owned else ())
         self.modules += called
         self.group = group_of(self.modules)
-        self.keep = (RandomState.save(self._devices()), Attributes(self.modules), Buffers(self.modules))
+        self.keep = (
+            RandomState.save(self._devices()), Attributes(self.modules), Buffers(self.modules),
+            Contents(attributes.written()),
+        )  # fmt: skip
+        self.attributes = attributes
 
     def _devices(self) -> set[torch.device]:
         return self.inputs.devices | {p.device for m in self.modules for p in m.parameters()}
@@ -146,6 +146,8 @@ class _Evaluation:
         model = without_ddp(self.model) if isinstance(self.model, nn.Module) else self.model
         try:
             self.random.restore()
+            self.attributes.restore()
+            self.before.put()
             with evaluation_mode(self.modules) if running else nullcontext():
                 return self._checked(self.loss_fn(model(self.inputs.whole(tensors))))
         finally:

@@ -57,6 +57,9 @@ DETACHED: Final = frozenset({"__array__", "__deepcopy__", "detach", "detach_", "
 PROPERTIES: Final = frozenset({"H", "T", "imag", "mH", "mT", "real"})
 """Attributes of a tensor that are computed from it."""
 
+STATISTICS: Final = frozenset({"batch_norm", "instance_norm"})
+"""Functions that advance running statistics which they are given, and do not read them when they do."""
+
 WATCHING: Final = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 """Functions that look at, or change, a gradient on its way."""
 
@@ -70,4 +73,5 @@ WRITING: Final = frozenset(
 
 def may_write(name: str, kwargs: dict[str, Any]) -> bool:
     """Return whether a function of this name may write into its arguments."""
-    return name in WRITING or (name.endswith("_") and not name.endswith("__")) or kwargs.get("out") is not None
+    named = name in WRITING or (name.endswith("_") and not name.endswith("__"))
+    return named or kwargs.get("out") is not None or bool(kwargs.get("inplace"))

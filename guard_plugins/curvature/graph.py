@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,12 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
+from guard_plugins.curvature.module_state import Attributes, Before
 from guard_plugins.curvature.pytree import Atom
-from guard_plugins.curvature.snapshots import Attributes, Autocast, RandomState
+from guard_plugins.curvature.snapshots import Autocast, RandomState
 
 _MOMENTS: Final = itertools.count()
+_OURS: Final = 2  # references to a leaf that nobody else has: that of its record, and the one that is asked with
 
 SPENT: Final = "a part of it was differentiated before, without retain_graph=True"
 
@@ -91,8 +94,8 @@ class Source(Node):
     mark: Any = None
 
     def release(self) -> None:
-        """Let go of the batch if no call needs it any more; the graph of a kept loss would hold it for ever."""
-        if not self.users and not self.watched:
+        """Let go of the batch if no call, module or loop needs it; the graph of a kept loss would hold it for ever."""
+        if not self.users and not self.watched and sys.getrefcount(self.leaf) <= _OURS:
             self.leaf.data = self.leaf.data.new_empty(0)
 
 
@@ -102,8 +105,7 @@ class Watched(Node):
 
     Attributes:
         token: Stands for the loop's original tensor.
-        version: The original's version counter then.
-        lineage: What the original was computed from.
+        version, lineage: The original's version counter then, and what it was computed from.
         name, rows, group: As in ``Source``.
         base: What the original is a view of, itself if of none.
     """
@@ -134,11 +136,11 @@ class Call(Node):
     """A call to be made again; nodes stand where recorded tensors stood.
 
     Attributes:
-        args: Positional arguments.
-        kwargs: Keyword arguments.
+        args, kwargs: Its arguments.
         needs: The nodes among the arguments.
         plain: The unrecorded tensors among the arguments, and those the loop set on the module.
         autocast: The settings in force.
+        stamps: Version counters of the former after the call.
     """
 
     args: tuple[Any, ...]
@@ -146,6 +148,7 @@ class Call(Node):
     needs: list[Node]
     plain: list[Tensor]
     autocast: Autocast
+    stamps: list[int] = field(default_factory=list, kw_only=True)
 
     @property
     def parents(self) -> Sequence[Node]:
@@ -163,13 +166,13 @@ class Call(Node):
         for node in self.needs:
             if isinstance(node, Source):
                 node.users.discard(self)
-        self.args, self.kwargs, self.plain = (), {}, []
+        self.args, self.kwargs, self.plain, self.stamps = (), {}, [], []
         self.needs = [Unrepeatable(self.order, SPENT)]
 
 
 @dataclass(eq=False, slots=True)
 class Operation(Call):
-    """A call of a PyTorch function; ``random`` is the state of the streams if the function draws from them."""
+    """A call of a PyTorch function; ``random`` is the state of the streams if it draws from them."""
 
     function: Callable[..., Any]
     random: RandomState | None
@@ -181,12 +184,10 @@ class ModuleCall(Call):
 
     Attributes:
         module: The module.
-        random: The random streams before the call.
-        training: Its training flag.
+        random, training: The random streams before the call, and its training flag.
         parameters: Its parameters.
-        versions: Their version counters.
-        trainable: Their ``requires_grad`` flags.
-        attributes: Its plain attributes before the call.
+        versions, trainable: Their version counters and their ``requires_grad`` flags.
+        attributes, before: Its plain attributes and its buffers before the call.
     """
 
     module: nn.Module
@@ -196,11 +197,12 @@ class ModuleCall(Call):
     versions: list[int]
     trainable: list[bool]
     attributes: Attributes
+    before: Before
 
     def spend(self) -> None:
-        """Forget the arguments and attributes, after a backward pass that freed the graph."""
+        """Forget arguments, attributes and buffers, after a backward pass that freed the graph."""
         Call.spend(self)
-        self.attributes = Attributes([])
+        self.attributes, self.before = Attributes([]), Before([])
 
 
 @dataclass(eq=False, slots=True)

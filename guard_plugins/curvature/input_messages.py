@@ -141,3 +141,35 @@ def half_due() -> HookError:
         seen="every= counts the steps of each model, and theirs differ",
         do="use every=1, or step the models that share a loss together",
     )
+
+
+def about_its_input(module: str, error: Exception) -> HookError | None:
+    """Return the error for a model whose input must have no gradient, by what PyTorch says of it; None of others."""
+    text = str(error)
+    if "leaf Variable that requires grad" in text:
+        return writes_its_input(module, error)
+    if "numpy() on Tensor that requires grad" in text or "one of the arguments requires grad" in text:
+        return HookError(
+            f"{module} uses its input in a way that PyTorch allows only without gradients, and the hook needs one of x",
+            seen=text.splitlines()[0],
+            do="use x.detach() there: x.detach().cpu().numpy(), torch.mul(x.detach(), 2, out=buffer)",
+        )
+    return None
+
+
+def writes_its_input(module: str, error: Exception) -> HookError:
+    """Return the error for a model that changes its input tensor in place."""
+    return HookError(
+        f"{module} writes into its own input, which the hook needs as it was",
+        seen=str(error).splitlines()[0],
+        do="let the model work on a copy (x = x.clone()), or use an operation that is not in place",
+    )
+
+
+def still_attacked(shape: tuple[int, ...]) -> HookError:
+    """Return the error for a loss of an attacked input beside one that is regularised."""
+    return HookError(
+        "a part of this loss would stay unregularised",
+        seen=f"it comes from an input that requires a gradient already ({shape}), which is taken for an attack's",
+        do="give the model the finished adversarial images without that flag: x_adv = x_adv.detach()",
+    )

@@ -157,3 +157,8 @@ def _argument(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
 
 def _title(module: nn.Module) -> str:
     return type(module).__name__
+
+
+def is_matrix(weight: nn.Parameter) -> bool:
+    """Return whether a weight makes features of data, as that of a layer does; means and scales are vectors."""
+    return sum(size > 1 for size in weight.shape) > 1

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature.graph import Node, Token, Unrepeatable, Watched, now
+from guard_plugins.curvature.graph import Call, Node, Source, Token, Unrepeatable, Watched, now
 
 _VIEW_WRITE: Final = "a tensor on the way to the loss was written through a view of it, or without gradients"
 _LABELS: Final = frozenset({torch.int64, torch.bool})
@@ -29,10 +29,14 @@ class Known:
         ancestors: What it was computed from.
         features: Name of the frozen module it comes from, or an empty string.
         shadow: The tensor whose ``.data`` it is.
+        leaf: What ``hook.watch`` made of it.
+        attacked: Whether a model received it, or what was computed from it, while it required a gradient.
         written: Moment of the latest write through its ``.data``.
     """
 
-    __slots__ = ("ancestors", "features", "node", "ref", "shadow", "stamp", "token", "written")
+    __slots__ = (
+        "ancestors", "attacked", "features", "leaf", "node", "ref", "shadow", "stamp", "token", "written"
+    )  # fmt: skip
 
     def __init__(self, ref: weakref.ref[Tensor], tensor: Tensor, step: int) -> None:
         self.ref, self.token = ref, Token(tensor, step)
@@ -41,6 +45,8 @@ class Known:
         self.ancestors: frozenset[Token] = frozenset()
         self.features = ""
         self.shadow: weakref.ref[Tensor] | None = None
+        self.leaf: weakref.ref[Tensor] | None = None
+        self.attacked = False
 
 
 class TensorLedger:
@@ -146,7 +152,8 @@ class TensorLedger:
 def _of_samples(output: Tensor, inputs: Sequence[Tensor], ancestors: frozenset[Token]) -> frozenset[Token]:
     """Return what a choice of samples was made from: not each of several batches that were joined before."""
     rows = output.shape[:1]
-    if not rows or not inputs or rows >= inputs[0].shape[:1]:
+    first = inputs[0].shape if inputs else rows
+    if not rows or rows >= first[:1] or output.shape[1:] != first[1:]:  # another shape: rows were put together
         return ancestors
     return frozenset(token for token in ancestors if token.shape[:1] != rows)
 
@@ -169,3 +176,16 @@ def base_of(tensor: Tensor) -> Tensor:
 def version_of(tensor: Tensor) -> int:
     """Return the version counter of ``tensor``; tensors made under inference_mode have none."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def linked(kept: list[Any]) -> tuple[list[Node], list[Tensor]]:
+    """Return the nodes among the kept leaves of a call, and the plain tensors."""
+    nodes = [leaf for leaf in kept if isinstance(leaf, Node)]
+    return nodes, [leaf for leaf in kept if isinstance(leaf, Tensor)]
+
+
+def register(call: Call) -> None:
+    """Let each recorded input know that ``call`` needs its numbers."""
+    for node in call.needs:
+        if isinstance(node, Source):
+            node.users.add(call)

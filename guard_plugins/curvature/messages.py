@@ -29,12 +29,41 @@ def head_on_frozen(what: str, backbone: str) -> HookError:
     )
 
 
-def writes_its_input(module: str, error: Exception) -> HookError:
-    """Return the error for a model that changes its input tensor in place."""
+def written_since(shape: tuple[int, ...]) -> HookError:
+    """Return the error for a tensor that the loss was computed with and that was written before backward."""
     return HookError(
-        f"{module} writes into its own input, which the hook needs as it was",
-        seen=str(error).splitlines()[0],
-        do="let the model work on a copy (x = x.clone()), or use an operation that is not in place",
+        "this loss cannot be computed again as it was",
+        seen=f"a tensor of shape {shape} that the loss was computed with was written between it and backward",
+        do="write it after backward (a memory of features, class centres), or give the loss a copy of it (t.clone())",
+    )
+
+
+def dropout_in_loop() -> HookError:
+    """Return the error for running statistics beside a dropout that no module of the model does."""
+    return HookError(
+        'norm_stats="running" computes the term in eval mode, and a dropout of the loop knows no mode',
+        seen="the loop calls a dropout itself",
+        do="put the dropout into the model, or leave norm_stats out",
+    )
+
+
+def wants_features() -> HookError:
+    """Return the error for gradients of weights and of tensors inside the loop's graph in one call."""
+    return HookError(
+        "gradients of weights and of features were asked for in one call",
+        seen="torch.autograd.grad with tensors that the loop computed beside weights",
+        do="ask for those of the features first (retain_graph=True), then for those of the weights: only these are "
+        "regularised",
+    )
+
+
+def advances_its_weights(module: str) -> HookError:
+    """Return the error for a model that writes its own weights when it is called."""
+    return HookError(
+        f"{module} writes its own weights when it is called, through .data, so no call can be made again",
+        seen="a weight differed after the same call was made twice",
+        do="update them in the loop after the step. If they are set once, from the first batch, call the model on one "
+        "before training",
     )
 
 

@@ -12,15 +12,16 @@ from torch.nn.parameter import is_lazy
 
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
-from guard_plugins.curvature.inputs import Found, find_x
-from guard_plugins.curvature.ledger import TensorLedger, version_of
+from guard_plugins.curvature.inputs import Found, find_x, is_matrix
+from guard_plugins.curvature.ledger import TensorLedger, linked, register, version_of
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.module_reads import set_on
+from guard_plugins.curvature.module_state import Attributes, Before
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import contents_of, leaves_of, replace_leaves, tensors_of
-from guard_plugins.curvature.snapshots import Attributes, Autocast, RandomState
+from guard_plugins.curvature.snapshots import Autocast, RandomState
 from guard_plugins.curvature.sources import Sources
-from guard_plugins.curvature.tracing import Tracer, linked, without_record
+from guard_plugins.curvature.tracing import Tracer, without_record
 from guard_plugins.curvature.wrappers import is_opaque, unsupported_wrapper, unwrapped
 
 Call = Callable[..., Any]
@@ -126,7 +127,8 @@ class Recorder:
         if self._sources.said_by_watching:
             return Found(reason=messages.NOT_WATCHED)
         found = find_x(module, args, kwargs, self.options)
-        if any(x.requires_grad for x in found.tensors):
+        if flagged := [x for x in found.tensors if x.requires_grad]:
+            self._sources.note_attacked(flagged)
             return Found(reason=messages.INPUT_GRADIENT)
         return found
 
@@ -167,18 +169,23 @@ class Recorder:
         versions: list[tuple[Tensor, int]] | None = None,
         nodes: dict[int, Node | None] | None = None,
     ) -> Any:
+        plain = [(t, version_of(t)) for t in _plain_in(call, args, kwargs)]
         self.depth += 1
         try:
             result = original(module, *args, **kwargs)
         except RuntimeError as error:
-            if "leaf Variable that requires grad" in str(error) and not isinstance(call, Lean):
-                raise messages.writes_its_input(type(module).__name__, error) from error
-            raise
+            told = None if isinstance(call, Lean) else input_messages.about_its_input(type(module).__name__, error)
+            if told is None:
+                raise
+            raise told from error
         finally:
             self.depth -= 1
         self._tracer.mark_written(call, versions or [], nodes or {})
         contents = contents_of(result)
-        self._tracer.mark_results(call, contents)
+        self._tracer.mark_results(call, contents, returned=[t for t, version in plain if version_of(t) == version])
+        if isinstance(call, ModuleCall):
+            call.stamps = [version_of(t) for t, _ in zip(call.plain, call.stamps, strict=False)]
+            call.before.drop_graphs()
         self._note_closed(module, contents)
         return result
 
@@ -194,8 +201,8 @@ class Recorder:
         outputs = [leaf for leaf in contents_of(result) if isinstance(leaf, Tensor)]
         ledger.note_derived(outputs, inputs, [ledger.get(t) for t in inputs], cut=False)
         frozen = not torch.is_grad_enabled() or not any(p.requires_grad for p in module.parameters())
-        # a module of buffers only (a normalisation, say) passes data on, not features
-        if frozen and any(t.is_floating_point() for t in inputs) and next(module.parameters(), None) is not None:
+        # a module of buffers or of vectors only (a normalisation, say) passes data on, not features
+        if frozen and any(t.is_floating_point() for t in inputs) and any(map(is_matrix, module.parameters())):
             for output in outputs:
                 ledger.of(output).features = type(module).__name__
         return result
@@ -207,15 +214,14 @@ class Recorder:
         autocast, random = Autocast.save(like.device.type), RandomState.save(devices)
         args, kwargs = replace_leaves((args, kwargs), kept)
         needs, plain = linked(kept)
+        stamps = [version_of(t) for t in plain]
         plain += set_on(module, self._ledger)
         flags = [p.requires_grad for p in parameters]
         call = ModuleCall(
             now(), args, kwargs, needs, plain, autocast, module, random, module.training, parameters,
-            [p._version for p in parameters], flags, Attributes([module]),
+            [p._version for p in parameters], flags, Attributes([module]), Before([module]), stamps=stamps,
         )  # fmt: skip
-        for node in needs:
-            if isinstance(node, Source):
-                node.users.add(call)
+        register(call)
         return call
 
     def _note_closed(self, module: nn.Module, contents: list[Any]) -> None:
@@ -234,3 +240,8 @@ class Recorder:
             raise messages.unsupported_wrapper(wrapper)
         if any(is_lazy(p) for p in module.parameters()):
             raise messages.without_shapes(type(module).__name__)
+
+
+def _plain_in(call: Node, args: Any, kwargs: Any) -> list[Tensor]:
+    """Return the unrecorded tensors that a module may hand back as they are: arguments that are not x, and weights."""
+    return [*call.plain, *call.parameters] if isinstance(call, ModuleCall) else tensors_of((args, kwargs))

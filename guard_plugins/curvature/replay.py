@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature import messages
 from guard_plugins.curvature.backward_call import BackwardCall, leaves_reached
+from guard_plugins.curvature.functions import STATISTICS
 from guard_plugins.curvature.graph import (
     Call,
     ModuleCall,
@@ -22,14 +23,9 @@ from guard_plugins.curvature.graph import (
     WrittenInto,
 )
 from guard_plugins.curvature.ledger import TensorLedger
+from guard_plugins.curvature.module_state import Attributes, Buffers, Contents
 from guard_plugins.curvature.pytree import contents_of, map_leaves
-from guard_plugins.curvature.snapshots import (
-    Attributes,
-    Buffers,
-    RandomState,
-    evaluation_mode,
-    requiring_gradients,
-)
+from guard_plugins.curvature.snapshots import RandomState, evaluation_mode, requiring_gradients
 from guard_plugins.curvature.wrappers import without_ddp
 from guard_plugins.errors import HookError
 
@@ -124,6 +120,8 @@ class Replay:
         Raises:
             HookError: If a step fails.
         """
+        if evaluation and any(isinstance(node, Operation) and "dropout" in _name(node) for node in self.nodes):
+            raise messages.dropout_in_loop()
         given = dict(zip(map(id, self.sources), inputs, strict=True))
         given |= {id(node): node.leaf.detach() for node in self._data}
         try:
@@ -163,6 +161,10 @@ def ancestry(roots: Sequence[Node]) -> list[Node]:
     return sorted(found.values(), key=lambda node: node.order)
 
 
+def _name(operation: Operation) -> str:
+    return str(getattr(operation.function, "__name__", ""))
+
+
 class Preserved:
     """The random streams, buffers and attributes as they were when a backward call began."""
 
@@ -171,6 +173,7 @@ class Preserved:
         modules = replay.modules()
         self._random = RandomState.save(devices)
         self._buffers, self._attributes = Buffers(modules), Attributes(modules)
+        self._written = Contents(_written(replay))
 
     def restore(self) -> None:
         """Put everything back, after a replay."""
@@ -184,6 +187,16 @@ class Preserved:
         """
         self._random.restore()
         self._buffers.restore()
+        self._written.restore()
+
+
+def _written(replay: Replay) -> list[Tensor]:
+    """Return the tensors outside buffers that the loop's computation wrote, and a replay will: sums, statistics."""
+    found = {id(tensor): tensor for call in replay.calls for tensor in call.attributes.written()}
+    for node in replay.nodes:
+        if isinstance(node, Operation) and _name(node) in STATISTICS:
+            found |= {id(t): t for t in node.plain if not isinstance(t, nn.Parameter)}
+    return list(found.values())
 
 
 def _execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside, *, evaluation: bool) -> dict[int, Any]:
@@ -211,6 +224,7 @@ def _execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside, *, eva
 def _called(call: ModuleCall, args: Any, kwargs: Any, inside: Inside, *, evaluation: bool) -> Any:
     """Call a module again with the attributes it had: the loop may have set others on it since."""
     call.attributes.restore()
+    call.before.put()
     call.random.restore()
     mode = evaluation_mode([call.module]) if evaluation else nullcontext()
     with mode, call.autocast.context(), requiring_gradients(call.parameters, call.trainable), inside(call):

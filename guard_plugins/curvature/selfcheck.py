@@ -21,6 +21,7 @@ PERIOD: Final = 250
 """Regularised backward passes between two checks of a computation seen before."""
 
 _KINDS: Final = 32  # a model with more shapes of losses than this is checked periodically only
+_SAMPLED: Final = 256  # numbers of a weight that are compared
 _REDUCED: Final = (torch.float16, torch.bfloat16)
 
 
@@ -73,6 +74,7 @@ class SelfCheck:
 
     def __init__(self, ledger: TensorLedger, *, due: bool) -> None:
         self._ledger, self.due = ledger, due
+        self._weights: list[_Weights] = []
 
     def compare(self, replay: Replay, keep: Preserved, gradients: Sequence[Tensor] | None) -> None:
         """Replay at the loop's own input and compare.
@@ -88,13 +90,50 @@ class SelfCheck:
         """
         if not self.due:
             return
-        leaves = replay.fresh()
+        leaves, self._weights = replay.fresh(), [_Weights(module) for module in replay.modules()]
         again = replay.run(leaves, keep, inside=Reads(self._ledger, replay.sources).inside)
+        self.require_weights()
         reduced = _is_reduced(replay)
         _compare_values(replay.value, again, reduced=reduced)
         if gradients is not None:
             own = torch.autograd.grad(again, leaves, allow_unused=True) if again.requires_grad else [None] * len(leaves)
             _compare_gradients(gradients, filled(own, leaves), reduced=reduced)
+
+    def require_weights(self) -> None:
+        """Return if no replay since the check began has changed a weight of a model.
+
+        Raises:
+            HookError: If one has.
+        """
+        for known in self._weights:
+            known.require_same()
+
+
+class _Weights:
+    """A look at the weights of a module, dear enough for a check only: writing through .data leaves no other trace."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module, self._seen = module, _look(module)
+        self._frozen = [(p, p.data_ptr()) for p in module.parameters() if not p.requires_grad]
+
+    def require_same(self) -> None:
+        """Return if the weights are as they were.
+
+        Raises:
+            HookError: If one is not.
+        """
+        replaced = any(p.data_ptr() != pointer for p, pointer in self._frozen)
+        if replaced or any(not torch.equal(a, b) for a, b in zip(self._seen, _look(self._module), strict=True)):
+            raise messages.advances_its_weights(type(self._module).__name__)
+
+
+def _look(module: nn.Module) -> list[Tensor]:
+    """Return the sum and the first numbers of every weight; the whole of large ones would need their memory again."""
+    found = []
+    for weight in module.parameters():
+        flat = weight.detach().reshape(-1)
+        found.append(torch.cat([flat.sum().reshape(1).nan_to_num(), flat[:_SAMPLED].nan_to_num()]))
+    return found
 
 
 def _is_reduced(replay: Replay) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from guard_plugins.curvature import messages
 from guard_plugins.curvature.backward_call import BackwardCall
 from guard_plugins.curvature.checks import reject_unfaithful
 from guard_plugins.curvature.counters import Paces, Tally
@@ -103,7 +104,7 @@ class Session:
         self._busy += 1
         self.ledger.step += 1
         try:
-            with self.listening.off():
+            with self.listening.off(), torch.enable_grad():  # the loop may have turned gradients off by now
                 return self._answered(call)
         finally:
             self._busy -= 1
@@ -117,6 +118,8 @@ class Session:
         for_weights = call.accumulates or any(self.recorder.trains(t) for t in call.wanted if isinstance(t, Tensor))
         if not for_weights:
             return call.passed_on()
+        if any(isinstance(tensor, Tensor) and not tensor.is_leaf for tensor in call.wanted):
+            raise messages.wants_features()
         number = self._number(replay)
         # whether to record a call of a model that trains was decided when it was called
         decided = not replay.watched and replay.calls and any(replay.calls[0].trainable)

@@ -1,20 +1,17 @@
-"""What a replay must not change, saved and put back: random streams, buffers, flags, autocast; and whose it is."""
+"""What a replay must not change, saved and put back: random streams, autocast, flags; and which modules are called."""
 
 from __future__ import annotations
 
 import functools
 import random
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-_INTERNAL: Final = frozenset(nn.Module().__dict__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,67 +71,6 @@ class Autocast:
         if Autocast.save(self.device) == self:
             return nullcontext()
         return torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled)
-
-
-class Buffers:
-    """The buffers of some modules at one moment.
-
-    Both the tensors' contents and the tensor objects themselves are put back: a module may write a buffer in place
-    or put another tensor in its stead.
-
-    Args:
-        modules: The modules, sub-modules included by this class.
-    """
-
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        owners = {id(part): part for module in modules for part in module.modules() if part._buffers}
-        self._slots = [
-            (part._buffers, name, buffer)
-            for part in owners.values()
-            for name, buffer in part._buffers.items()
-            if buffer is not None
-        ]
-        # .data: writing through it leaves the version counters alone, so graphs that saved a buffer stay valid
-        self._live = [buffer.data for _, _, buffer in self._slots]
-        self._saved = [buffer.clone() for buffer in self._live]
-
-    def restore(self) -> None:
-        """Put every buffer back."""
-        for holder, name, buffer in self._slots:
-            holder[name] = buffer
-        if self._live:
-            torch._foreach_copy_(self._live, self._saved)
-
-
-class Attributes:
-    """The plain attributes of some modules at one moment: which objects they are, and what their containers hold.
-
-    Args:
-        modules: The modules, sub-modules included by this class.
-    """
-
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        parts = {id(part): part for module in modules for part in module.modules()}
-        self._slots = [(part.__dict__, dict(part.__dict__)) for part in parts.values()]
-        self._containers = [
-            (value, value.copy())
-            for _, saved in self._slots
-            if len(saved) > len(_INTERNAL)
-            for name, value in saved.items()
-            if type(value) in _CONTAINERS and name not in _INTERNAL
-        ]
-
-    def restore(self) -> None:
-        """Put every attribute back."""
-        for live, saved in self._slots:
-            live.clear()
-            live.update(saved)
-        for container, saved in self._containers:
-            container.clear()
-            container.extend(saved) if isinstance(container, (list, deque)) else container.update(saved)
-
-
-_CONTAINERS: Final = (list, dict, set, deque)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.curvature import input_messages
-from guard_plugins.curvature.backward_call import mark_leaf
+from guard_plugins.curvature.backward_call import leaves_reached, mark_leaf
 from guard_plugins.curvature.graph import Source, Watched, now
 from guard_plugins.curvature.ledger import Known, TensorLedger, base_of, is_data
 from guard_plugins.curvature.pytree import leaves_of, map_leaves
@@ -84,20 +84,42 @@ class Sources:
 
         return map_leaves(change, (args, kwargs))
 
+    def note_attacked(self, flagged: list[Tensor]) -> None:
+        """Remember the leaves behind inputs that require a gradient: a loss of theirs is none of a batch."""
+        reached, ours = leaves_reached(flagged)
+        for leaf in () if ours else (*flagged, *reached):
+            if leaf.is_leaf and not isinstance(leaf, nn.Parameter):
+                self._ledger.of(leaf).attacked = True
+
     def _watch(self, x: Tensor, rows: bool, group: int | None) -> Tensor:
         known = self._ledger.of(x)
         if isinstance(known.node, Watched):
             return x
+        earlier = self._watched_before(known, x, rows, group)
+        if earlier is not None:
+            return earlier
         if x.requires_grad or known.node is not None:
             raise input_messages.cannot_watch(f"a tensor of shape {tuple(x.shape)} that requires a gradient already")
         name = f"the watched tensor {tuple(x.shape)}"
         leaf, base = leaf_of(x, name), weakref.ref(base_of(x))
         self._ledger.mark(leaf, Watched(now(), known.token, leaf._version, known.ancestors, name, rows, group, base))
+        known.leaf = weakref.ref(leaf)
         return leaf
+
+    def _watched_before(self, known: Known, x: Tensor, rows: bool, group: int | None) -> Tensor | None:
+        """Return what an earlier call made of the same numbers, so that x watched twice is one input with one z."""
+        leaf = None if known.leaf is None else known.leaf()
+        entry = None if leaf is None else self._ledger.get(leaf)
+        if leaf is None or entry is None or not isinstance(entry.node, Watched) or not _same(leaf, x):
+            return None
+        noted = entry.node
+        same = (noted.version, noted.rows, noted.group) == (leaf._version, rows, group)
+        return leaf if same else None
 
     def _source(self, x: Tensor, known: Known, name: str) -> Source:
         alive = None if known.token.source is None else known.token.source()
-        if alive is not None and alive.version == alive.leaf._version and not alive.watched:
+        unchanged = alive is not None and alive.version == alive.leaf._version and _same(alive.leaf, x)
+        if alive is not None and unchanged and not alive.watched:
             return alive
         leaf = leaf_of(x, name)
         source = Source(now(), leaf, known.token, leaf._version, known.ancestors, name)
@@ -105,6 +127,11 @@ class Sources:
         source.base = weakref.ref(base_of(x))
         known.token.source = weakref.ref(source)
         return source
+
+
+def _same(leaf: Tensor, x: Tensor) -> bool:
+    """Return whether a leaf made of x still shows its numbers: ``x.data = batch`` leaves the counters alone."""
+    return x.is_inference() or (leaf.shape == x.shape and leaf.data_ptr() == x.data_ptr())
 
 
 def leaf_of(x: Tensor, name: str) -> Tensor:

@@ -16,11 +16,12 @@ from guard_plugins.curvature.functions import (
     PROPERTIES,
     RANDOM,
     SHAPE_ONLY,
+    STATISTICS,
     WATCHING,
     may_write,
 )
-from guard_plugins.curvature.graph import Lean, Node, Operation, Output, Source, Unrepeatable, WrittenInto, now, spent
-from guard_plugins.curvature.ledger import Known, TensorLedger, version_of
+from guard_plugins.curvature.graph import Lean, Node, Operation, Output, Unrepeatable, WrittenInto, now, spent
+from guard_plugins.curvature.ledger import Known, TensorLedger, linked, register, version_of
 from guard_plugins.curvature.pytree import leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.snapshots import Autocast, RandomState
 
@@ -112,6 +113,8 @@ class Tracer:
         shadows = [t for t, k in zip(tensors, known, strict=True) if k is not None and k.shadow is not None]
         call = self._operation(function, args, kwargs, tensors, nodes, random)
         result = function(*args, **kwargs)
+        if isinstance(call, Operation) and name not in STATISTICS:
+            call.stamps = [version_of(t) for t in call.plain]
         self.mark_written(call, versions, nodes)
         if versions and shadows:
             self._written_through_data(tensors[0])
@@ -139,11 +142,20 @@ class Tracer:
         register(call)
         return call
 
-    def mark_results(self, call: Node, leaves: list[Any], inputs: Sequence[Tensor] = ()) -> None:
-        """Mark the tensors in the result of ``call``; an input handed back unchanged keeps its own record."""
-        given = {id(tensor) for tensor in inputs}
+    def mark_results(
+        self, call: Node, leaves: list[Any], inputs: Sequence[Tensor] = (), *, returned: Sequence[Tensor] = ()
+    ) -> None:
+        """Mark the tensors in the result of ``call``; an input handed back unchanged keeps its own record.
+
+        Args:
+            call: What made the result.
+            leaves: The tensors and other things in it.
+            inputs: The tensors it was given.
+            returned: Those that are as they were, and stay unrecorded if they are among the results.
+        """
+        given, plain = {id(tensor) for tensor in inputs}, {id(tensor) for tensor in returned}
         for place, leaf in enumerate(leaves):
-            if not isinstance(leaf, Tensor):
+            if not isinstance(leaf, Tensor) or id(leaf) in plain:
                 continue
             if id(leaf) in given and self._ledger.node(leaf) is not None:
                 continue
@@ -172,6 +184,9 @@ class Tracer:
         known: Sequence[Known | None],
     ) -> Any:
         result = function(*args, **kwargs)
+        if name == "__set__" and function == Tensor.data.__set__:  # type: ignore[attr-defined]
+            self._ledger.of(tensors[0]).written = now()
+            self._ledger.data_written = True
         if name in ASKING or name == "__set__":
             return result
         if name in SHAPE_ONLY and name != "new_tensor":
@@ -230,16 +245,3 @@ def without_record(nodes: Any) -> Node | None:
         if (gone := spent(node)) is not None:
             return gone
     return Lean(now()) if all(isinstance(node, Lean) for node in present) else None
-
-
-def linked(kept: list[Any]) -> tuple[list[Node], list[Tensor]]:
-    """Return the nodes among the kept leaves of a call, and the plain tensors."""
-    nodes = [leaf for leaf in kept if isinstance(leaf, Node)]
-    return nodes, [leaf for leaf in kept if isinstance(leaf, Tensor)]
-
-
-def register(call: Operation) -> None:
-    """Let each recorded input know that ``call`` needs its numbers."""
-    for node in call.needs:
-        if isinstance(node, Source):
-            node.users.add(call)

@@ -18,7 +18,7 @@ from guard_plugins.config.layers import Layer
 from guard_plugins.config.schema import OBJECTIVES, OF_PLAIN
 from guard_plugins.config.section import ForeignWeights
 from guard_plugins.data.base import DataSet
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, PluginError
 from guard_plugins.method import Method
 from guard_plugins.runtime.sharing.world import World
 from guard_plugins.training.recipes import Recipe
@@ -100,8 +100,24 @@ def idle_settings(
     yield from _of_hook(config, method)
     yield from _of_validation(config, method)
     yield from _of_students(config, method, recipe)
-    for path, why in method.idle(config).items():
+    for path, why in _said_by(method, config).items():
         yield Idle(tuple(path.split(".")), why)
+
+
+def _said_by(method: type[Method], config: RunConfig) -> dict[str, str]:
+    """Return what a method says of its own options.
+
+    Raises:
+        PluginError: If its code fails.
+    """
+    try:
+        return {str(option): str(reason) for option, reason in method.idle(config).items()}
+    except Exception as error:  # a plugin may raise anything
+        raise PluginError(
+            f"The method {method.name!r} does not say which of its options do nothing (`idle`)",
+            seen=f"{type(error).__name__}: {error}",
+            do=f"Correct {method.__module__}: a classmethod that returns reasons by option.",
+        ) from error
 
 
 def _of_data(config: RunConfig, dataset: type[DataSet]) -> Iterator[Idle]:
@@ -160,6 +176,10 @@ def _of_hook(config: RunConfig, method: type[Method]) -> Iterator[Idle]:
     if why:
         for name in HOOK_TERM:
             yield Idle(("guard", name), why, cause)
+    elif config.guard.weight == 0:
+        for name in HOOK_TERM:
+            if name != "weight":
+                yield Idle(("guard", name), "the term has no weight (--guard.weight 0)", ("guard", "weight"))
 
 
 def _why_no_hook(config: RunConfig, method: type[Method]) -> tuple[str, Path]:

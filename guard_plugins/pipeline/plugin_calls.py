@@ -33,6 +33,8 @@ HOOK_DOES_NOT_APPLY: Final = (
 def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> Iterator[None]:
     """Turn what a plugin's code raises into a PluginError; the project's own errors and exhausted memory pass.
 
+    ``sys.exit`` counts as such. The default dtype and the switch of gradients are put back afterwards.
+
     Args:
         plugin: Whose code is called.
         doing: What it is asked to do, such as ``distill``.
@@ -42,11 +44,12 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
         PluginError: If the code raises anything else; the original is its cause. With ``GUARD_STRICT_PLUGINS=1`` the
             original passes, too.
     """
+    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
     try:
         yield
     except GuardError:
         raise
-    except Exception as error:  # a plugin may raise anything
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
         if out_of_memory(error) or os.environ.get("GUARD_STRICT_PLUGINS") == "1":
             raise
         kept = f" Finished work is kept: `guard-run --resume {run}` goes on from it." if run is not None else ""
@@ -55,6 +58,9 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
             seen="".join(traceback.format_exception(error)).strip(),
             do=f"{whom_to_ask(plugin.origin)}; other methods still work.{kept}",
         ) from error
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
 
 
 def checked_set(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from guard_plugins.config import RunConfig
 from guard_plugins.curvature import CurvatureHook
 from guard_plugins.data.base import Data
@@ -129,7 +132,10 @@ def build_method(config: RunConfig, host: PluginHost) -> tuple[Method, Curvature
 def _load(config: RunConfig, host: PluginHost) -> Data:
     dataset = host.datasets.registered(config.dataset)
     with calling(dataset, "load"):
-        data = with_validation(dataset.value().load(config.data_request()), config.data.validation_per_class)
+        data = dataset.value().load(config.data_request())
+        if not isinstance(data, Data):
+            raise TypeError(f"it must return a Data, not {type(data).__name__}")
+        data = with_validation(data, config.data.validation_per_class)
     idle = {setting.path for setting in idle_settings(config, host.method(config.method), dataset.value)}
     cut = config.teacher.crop_from == "original" and ("teacher", "crop_from") not in idle
     if cut and data.train.originals is None:
@@ -145,11 +151,39 @@ def _try_networks(prepared: Prepared) -> None:
     config = prepared.config
     keeper = Keeper(Checkpoints(None, every=config.checkpoint_every))
     task = prepared.task(Monitor(quiet=True), keeper)
-    task.network(config.student.network, config.student.activation, stage="student")
-    networks = [task_for(task, spec).network(stage="teacher") for spec in prepared.teachers]
+    student = task.network(config.student.network, config.student.activation, stage="student")
+    require_answers(student, prepared, config.student.network or config.teacher.network)
+    networks = []
+    for spec in prepared.teachers:
+        networks.append(task_for(task, spec).network(stage="teacher"))
+        require_answers(networks[-1], prepared, spec.network or config.teacher.network)
     teacher: Normalised | None = next(iter(networks), None)
     require_same_features(task, teacher)
     with calling(prepared.plugin, "check"):
         prepared.method.check(task, teacher)
     if teacher is not None and config.teacher.path:
         load_given_teacher(config, prepared.data, teacher, networks=task.networks)
+
+
+def require_answers(network: Normalised, prepared: Prepared, name: str) -> None:
+    """Return if a network is trainable and answers images with one logit for each class.
+
+    Args:
+        network: As it was built.
+        prepared: Has the data.
+        name: What it is registered as.
+
+    Raises:
+        PluginError: If it does not; the message names whose code it is.
+    """
+    data, registered = prepared.data, prepared.host.networks.registered(name)
+    with calling(registered, "its network"):
+        if not any(p.requires_grad for p in network.parameters()):
+            raise TypeError("it has no weights that can be trained")
+        device = next(network.parameters()).device
+        with torch.no_grad():
+            answer = network.eval()(torch.zeros(2, *data.image_shape, device=device))
+        wanted = (2, len(data.classes))
+        if not isinstance(answer, Tensor) or tuple(answer.shape) != wanted or not answer.is_floating_point():
+            got = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+            raise TypeError(f"it must answer 2 images with logits of shape {wanted}, not with {got}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,37 @@ def test_a_file_that_does_not_say_its_network_is_told_from_its_names(
     torch.save(inner, tmp_path / "x.pt")
     assert command.main([str(tmp_path / "x.pt")]) == 2
     assert "closest by names and shapes: small-resnet (all of " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["--data-root", "."], "--data-root would do nothing: the data set digits does not read it"),
+        (["--download"], "--download would do nothing: the data set digits"),
+        (["--data.cache", "x"], "--data.cache would do nothing: the data set digits"),
+        (["--data.skip-corrupt"], "--data.skip-corrupt would do nothing: the data set digits"),
+        (["--student.temperature", "3"], "--student.temperature would do nothing: the students learn from hard labels"),
+        (
+            ["--student.protocol=gift", "--student.temperature=3", "--teacher=RUN"],
+            "students of the recipe gift compare logits",
+        ),
+        (["--student.mixup=0.5", "--student.cutmix=0.5"], "--student.mixup would do nothing: CutMix takes its place"),
+    ],
+)
+def test_what_would_do_nothing_for_students_is_refused(
+    given: list[str], why: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [word.replace("RUN", str(run)) for word in given]
+    assert command.main(["--distilled", str(run), *FAST, *given]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_set_of_other_classes_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = tmp_path / "set"
+    shutil.copytree(run / "distilled", copied)
+    lines = (copied / "metadata.jsonl").read_text().splitlines()
+    (copied / "metadata.jsonl").write_text("\n".join([lines[0].replace('"class": "0"', '"class": "zero"'), *lines[1:]]))
+    assert command.main(["--distilled", str(copied), *FAST]) == 2
+    said = capsys.readouterr().err
+    assert "has other classes than the data set 'digits'" in said
+    assert "class 0: 'zero' and '0'; 1 differ" in said

@@ -126,3 +126,9 @@ def test_a_page_that_is_not_a_comparisons_is_seen_before_the_first_run(tmp_path:
     with pytest.raises(ConfigError, match=r"compare\.html is there already"):
         run_series(["noise", *TINY, f"--output={tmp_path}"], Extras(seeds=(0, 1)))
     assert [path.name for path in tmp_path.iterdir()] == ["compare.html"]
+
+
+@pytest.mark.parametrize("rival", ["pgd", "fgsm-rs"])
+def test_an_objective_of_teachers_is_no_rival_of_a_method_without_one(rival: str) -> None:
+    with pytest.raises(ConfigError, match=f"--compare {rival} is for a teacher, and the method dc has none"):
+        planned(["dc", "--output", "x"], compare=(rival,))

@@ -74,3 +74,20 @@ def test_a_teacher_of_few_images_takes_as_many_steps_as_one_of_digits(tmp_path: 
     assert parse([*given, "--teacher.batch-size=16"]).config.teacher.epochs == 22
     assert parse([*given, "--teacher.epochs=10"]).config.teacher.epochs == 10
     assert parse([*given, "--preset=fast"]).config.teacher.epochs == 10
+
+
+def test_the_images_that_are_listed_decide(tmp_path: Path) -> None:
+    big = pictures(tmp_path / "big", 96, 96)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for split in ("train", "test"):
+        (linked / split).symlink_to(big / split)
+    assert configure("sre2l", dataset="folder", data_root=linked).preset == "fast"
+    small = pictures(tmp_path / "small", 32, 32)
+    Image.fromarray(np.zeros((400, 400, 3), np.uint8)).save(small / "preview.png")
+    (small / "originals" / "one").mkdir(parents=True)
+    Image.fromarray(np.zeros((400, 400, 3), np.uint8)).save(small / "originals" / "one" / "0.png")
+    config = configure("sre2l", dataset="folder", data_root=small)
+    assert (config.preset, config.data.image_size) == ("fast", None)
+    (small / "train" / "one" / "again").symlink_to(small / "train")  # a circle is walked once
+    assert configure("sre2l", dataset="folder", data_root=small).preset == "fast"

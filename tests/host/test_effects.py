@@ -32,6 +32,7 @@ REFUSED = [
     (["--method", "sre2l", "--teacher.eps", "0.1"], "the objective plain does not read it"),
     (["--method", "sre2l", "--teacher.training", "fgsm-rs", "--teacher.attack-steps", "3"], "--teacher.attack-steps"),
     (["--method", "sre2l", "--teacher.training", "pgd", "--guard.weight", "3"], "takes the hook's place"),
+    (["--method", "sre2l", "--guard.weight", "0", "--guard.every", "3"], "the term has no weight"),
     (["--method", "sre2l", "--no-guard", "--guard.every", "4"], "--no-guard leaves the curvature hook out"),
     (["--method", "sre2l", "--recover.patch-scale", "0.2"], "only --recover.start real"),
     (["--method", "sre2l", "--recover.r-bn", "0", "--recover.first-bn", "2"], "--recover.r-bn 0"),

@@ -229,7 +229,7 @@ def test_guard_eval_refuses_own_labels_that_are_not_there_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = DistilledSet(torch.rand(10, 1, 8, 8), torch.arange(10))
-    save_distilled(tmp_path / "set", images, "abcdefghij")
+    save_distilled(tmp_path / "set", images, "0123456789")
     (tmp_path / "out").mkdir()
     arguments = [
         "--distilled",

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from guard_plugins.artifacts.weights.naming import DEVIATIONS, MEANS, last_part
 from guard_plugins.errors import ConfigError
 
 PLAIN: Final = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights", "model_state")
@@ -17,6 +18,8 @@ PLAIN: Final = ("state_dict", "model_state_dict", "model", "net", "network", "pa
 AVERAGED: Final = ("model_ema", "state_dict_ema", "ema_state_dict", "params_ema", "ema", "swa_model", "model_swa")
 """Keys of averaged weights; they are taken where there are no plain ones."""
 OWN, AVERAGING, UNKNOWN = range(3)
+MOST_CHANNELS: Final = 4
+"""Numbers of a normalisation at most."""
 DEEPEST: Final = 4
 """Containers within containers that are looked into."""
 
@@ -61,7 +64,34 @@ def state_dict_in(content: Any, path: Path) -> StateDict:
     if left_out:
         notes.append(f"left out {', '.join(left_out[:5])}")
     tensors = {str(name): _plain(value, str(name), path) for name, value in outer.items() if isinstance(value, Tensor)}
-    return StateDict(tensors, tuple(notes))
+    beside = {name: value for name, value in _beside(content, paths[0]).items() if name not in tensors}
+    return StateDict(tensors | beside, tuple(notes))
+
+
+def _beside(content: Any, keys: Sequence[str]) -> dict[str, Tensor]:
+    """Return the normalisation beside the weights: rows of numbers called mean and std, or a dict of them."""
+    found: dict[str, Tensor] = {}
+    holder = content
+    for key in (*keys, None):
+        for name, value in holder.items():
+            inside = value if isinstance(value, Mapping) and name != key else {name: value}
+            rows = {str(own): row for own, given in inside.items() if (row := _row(str(own), given)) is not None}
+            if len(rows) == len(inside):
+                found |= {f"{name}.{own}" if inside is value else own: row for own, row in rows.items()}
+        holder = holder[key] if key is not None else holder
+    return found
+
+
+def _row(name: str, value: Any) -> Tensor | None:
+    """Return the numbers of a mean or deviation with one for each channel, or None."""
+    known = any(pattern.fullmatch(last_part(name)) for pattern in (MEANS, DEVIATIONS))
+    if not known or isinstance(value, str | bytes):
+        return None
+    try:
+        row = torch.as_tensor(value).detach().double()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return row if 1 <= row.numel() <= MOST_CHANNELS and row.dim() and bool(row.isfinite().all()) else None
 
 
 def _state_dicts(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:

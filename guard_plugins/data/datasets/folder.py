@@ -35,16 +35,13 @@ class Folder(DataSet):
         """Return that of the first image."""
         from guard_plugins.data.images.listing import first_side
 
-        return first_side(request.root.expanduser()) if request.root is not None else None
+        return None if request.root is None else first_side(_training_part(request.root.expanduser()))
 
     def training_images(self, request: DataRequest, most: int) -> int | None:
         """Return the number of files below ``train/``, or of all where that is missing."""
         from guard_plugins.data.images.listing import count_images
 
-        if request.root is None:
-            return None
-        root = request.root.expanduser()
-        return count_images(root / "train" if (root / "train").is_dir() else root, most)
+        return None if request.root is None else count_images(_training_part(request.root.expanduser()), most)
 
     def load(self, request: DataRequest) -> Data:
         """Read the images below ``request.root``.
@@ -62,6 +59,10 @@ class Folder(DataSet):
             return replace(data, name=f"{self.name}, {request.split:g} held out", notes=(note, *data.notes))
         _require_train(root)
         return assemble(self.name, list_classes(root / "train", _test_folder(root)), request)
+
+
+def _training_part(root: Path) -> Path:
+    return root / "train" if (root / "train").is_dir() else root
 
 
 def _existing(root: Path | None) -> Path:
@@ -84,14 +85,33 @@ def _shared_out(root: Path, share: float) -> Listing:
     """
     from guard_plugins.data.images.listing import class_folders, list_with_share
 
+    found = class_folders(root)
     has_train = (root / "train").is_dir()
-    tests = [name for name in ("test", "val") if (root / name).is_dir() and class_folders(root / name)]
+    if not has_train:
+        _require_classes(root, found)
+    names = ("test", "val", *_OTHER_NAMES["test"])
+    tests = [name for name in found if name.lower() in names and class_folders(root / name)]
     if has_train and tests:
         raise DataError(
             f"{root} has test images of its own, so none are held out (--data.split).",
             seen=f"{root / tests[0]}", do="Leave --data.split out, or use --data.validation-per-class.",
         )  # fmt: skip
     return list_with_share(root / "train" if has_train else root, share)
+
+
+def _require_classes(root: Path, found: tuple[str, ...]) -> None:
+    """Return if folders may be classes: none is a split under another name, or holds runs of this project."""
+    if remedy := _rename(root, found, "train"):
+        raise DataError(
+            f"{root} has no folder train/ but one that may be it, so its folders are no classes (--data.split).",
+            seen=f"folders there: {', '.join(found[:8])}", do=remedy,
+        )  # fmt: skip
+    for name in found:
+        if any(path.with_name("config.yaml").is_file() for path in (root / name).glob("*/manifest.json")):
+            raise DataError(
+                f"The folder {root / name} holds runs, no images of a class.", seen=f"--data-root {root}",
+                do="Move it out of there, and write runs elsewhere (--output).",
+            )  # fmt: skip
 
 
 def _require_train(root: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -152,6 +152,8 @@ def _by_name(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for name in class_folders(folder):
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise DataError(f"{folder} has a class folder whose name is no UTF-8.", seen=f"{name!a}", do="Rename it.")
         same = found.setdefault(unicodedata.normalize("NFC", name), folder / name)
         if same.name != name:
             raise DataError(
@@ -221,8 +223,7 @@ _UNREADABLE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombE
 def count_images(root: Path, most: int) -> int:
     """Return how many images lie below ``root``, hidden ones aside, and ``most`` where there are more."""
     count = 0
-    for _, names, files in os.walk(root):
-        names[:] = [name for name in names if not name.startswith(".")]
+    for _, files in _walked(root):
         count += sum(_is_image(name) for name in files)
         if count >= most:
             return most
@@ -230,11 +231,20 @@ def count_images(root: Path, most: int) -> int:
 
 
 def first_side(root: Path) -> int | None:
-    """Return the shorter side in pixels of the first image below ``root``, hidden folders aside; None without one."""
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in sorted(files):
-            if Path(name).suffix.lower() in EXTENSIONS and not name.startswith("."):
-                with contextlib.suppress(*_UNREADABLE), Image.open(regular(Path(folder, name))) as image:
-                    return min(image.size)
+    """Return the shorter side in pixels of the first image in a class folder of ``root``; None without one."""
+    for folder, files in _walked(root):
+        for name in sorted(filter(_is_image, files)) if folder != root else ():
+            with contextlib.suppress(*_UNREADABLE), Image.open(regular(folder / name)) as image:
+                return min(image.size)
     return None
+
+
+def _walked(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield folders and their files, sorted, hidden ones aside; links are followed, and no folder is entered twice."""
+    entered = set[Identity]()
+    for folder, names, files in os.walk(root, followlinks=True):
+        identity = _identity(folder)
+        names[:] = [] if identity in entered else sorted(name for name in names if not name.startswith("."))
+        if identity not in entered:
+            entered.add(identity)
+            yield Path(folder), files

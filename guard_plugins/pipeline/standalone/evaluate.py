@@ -22,6 +22,7 @@ from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.host import PluginHost
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.standalone.checkpoint import load_checkpoint
+from guard_plugins.pipeline.standalone.idle import refuse_idle
 from guard_plugins.pipeline.standalone.radii import doubtful_radius
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
 from guard_plugins.pipeline.standalone.soft_labels import images_in, stored_beside
@@ -60,6 +61,7 @@ def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluat
         StoppedError: If a signal asked to stop.
     """
     config, host = compose(NoMethod, [Layer("the command line", request.settings())]), PluginHost()
+    refuse_idle(request, config, host)
     protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
     begin, notes = time.perf_counter(), list(protocol.notes)
     with preserved_streams(), repeatable(), kept(keep) as stop:

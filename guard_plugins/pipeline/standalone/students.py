@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from guard_plugins.artifacts.distilled import class_names
 from guard_plugins.artifacts.formats import read_any
 from guard_plugins.data.base import Data
 from guard_plugins.errors import ConfigError
@@ -98,6 +99,14 @@ def _fitting(distilled: DistilledSet, data: Data, path: Path) -> DistilledSet:
         raise ConfigError(
             f"The distilled set {path} does not fit the data set {data.name!r} (--dataset)",
             seen=f"images {shape} of {classes} classes; the data set has {data.image_shape} and {len(data.classes)}",
+            do=f"Give {data_options(images_in(path).parent)}.",
+        )
+    named = class_names(images_in(path))
+    other = [label for label in sorted(named) if label < classes and named[label] != data.classes[label]]
+    if other:
+        raise ConfigError(
+            f"The distilled set {path} has other classes than the data set {data.name!r} (--dataset)",
+            seen=f"class {other[0]}: {named[other[0]]!r} and {data.classes[other[0]]!r}; {len(other)} differ",
             do=f"Give {data_options(images_in(path).parent)}.",
         )
     return distilled

@@ -205,3 +205,21 @@ def test_one_image_as_png_and_jpg_is_not_two(tmp_path: Path) -> None:
     assert "is in" in message
     assert "twice" in message
     assert "class000_id000.jpg and new000/class000_id000.png" in message
+
+
+def test_several_whole_numbers_an_image_are_no_labels(tmp_path: Path) -> None:
+    images = smooth().numpy()
+    np.savez(tmp_path / "two.npz", images=images, labels=np.stack([np.arange(6), np.arange(6) % 2], 1))
+    assert "several whole numbers an image" in refusal(tmp_path / "two.npz")
+    np.savez(tmp_path / "hot.npz", images=images, labels=np.eye(6, dtype=np.int64))
+    assert read(tmp_path / "hot.npz").labels.tolist() == list(range(6))
+
+
+def test_probabilities_in_a_folder_become_logits(tmp_path: Path) -> None:
+    soft = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    for name, stored in (("logits", soft), ("probabilities", soft.softmax(1))):
+        save_distilled(tmp_path / name, DistilledSet(smooth().clamp(0, 1), torch.arange(6) % 4, stored), "abcd")
+        found = load_distilled(tmp_path / name).soft_labels
+        assert found is not None
+        assert torch.allclose(found.softmax(1), soft.softmax(1), atol=1e-5)
+    assert torch.equal(load_distilled(tmp_path / "logits").soft_labels, soft)

@@ -212,6 +212,36 @@ def test_the_file_s_own_normalisation_goes_into_the_model(
         loaded(tmp_path / "x.pt", "resnet18", mean=(0.1,), std=(0.9,))
 
 
+OUTSIDE: dict[str, Callable[[StateDict], Any]] = {
+    "lists": lambda state: {"state_dict": state, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
+    "tuples": lambda state: {"model": state, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "epoch": 3},
+    "tensors": lambda state: {
+        "state_dict": state, "mean": torch.tensor([0.1, 0.2, 0.3]), "std": torch.tensor([0.4, 0.5, 0.6]),
+    },
+    "a dict": lambda state: {"state_dict": state, "normalize": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}},
+    "deeper": lambda state: {"net": {"state_dict": state, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}},
+    "among the weights": lambda state: {**state, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OUTSIDE.values(), ids=OUTSIDE)
+def test_a_normalisation_beside_the_state_dict_goes_into_the_model(case: Callable[..., Any], tmp_path: Path) -> None:
+    net = shaken(CifarResNet18())
+    model, said = loaded(saved(tmp_path / "x.pt", case(net.state_dict())), "resnet18")
+    source = Normalised(net, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    assert torch.allclose(logits(model, normalised=False), logits(source, normalised=False), rtol=1e-4, atol=1e-4)
+    assert "took the normalisation from " in said
+
+
+def test_single_numbers_called_mean_are_no_normalisation(tmp_path: Path) -> None:
+    net = shaken(CifarResNet18())
+    model, said = loaded(
+        saved(tmp_path / "x.pt", {"state_dict": net.state_dict(), "mean": 0.3, "std": 0.1}), "resnet18"
+    )
+    assert torch.allclose(logits(model, normalised=False), logits(net), rtol=1e-4, atol=1e-4)
+    assert "normalisation" not in said
+
+
 @pytest.mark.parametrize(
     ("beside", "said"),
     [

@@ -266,3 +266,33 @@ def test_real_cifar10(real_images):
     assert data.classes[:3] == ("airplane", "automobile", "bird")
     assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.01)
     assert data.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["Train", "training"])
+def test_a_split_under_another_name_is_no_class(tree, name):
+    (tree / "train").rename(tree / name)
+    with pytest.raises(DataError, match="its folders are no classes") as error:
+        load(tree, split=0.5)
+    assert f"Rename {tree / name} to {tree / 'train'}" in str(error.value)
+
+
+def test_images_under_validation_are_not_passed_over(tree):
+    shutil.rmtree(tree / "val", ignore_errors=True)
+    (tree / "test").rename(tree / "validation")
+    with pytest.raises(DataError, match="has test images of its own"):
+        load(tree, split=0.5)
+
+
+def test_a_folder_of_runs_is_no_class(tree):
+    root = tree / "train"
+    (root / "runs" / "mine").mkdir(parents=True)
+    for name in ("config.yaml", "manifest.json"):
+        (root / "runs" / "mine" / name).write_text("{}")
+    with pytest.raises(DataError, match="holds runs, no images of a class"):
+        load(root, split=0.5)
+
+
+def test_a_class_name_that_is_no_text_is_refused(tree):
+    (tree / "train" / "ant").rename(tree / "train" / "a\udcff")
+    with pytest.raises(DataError, match="whose name is no UTF-8"):
+        load(tree)

@@ -1,0 +1,169 @@
+"""What modules hold beside their weights, as it was at one moment: buffers, attributes, what their containers hold."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from guard_plugins.curvature.backward_call import leaves_reached
+
+_INTERNAL: Final = frozenset(nn.Module().__dict__)
+_CONTAINERS: Final = frozenset({list, dict, set, deque, defaultdict, OrderedDict, Counter})
+_HOLD_MODULES: Final = frozenset({list, tuple, dict, OrderedDict})
+_ENTRIES: Final = 32  # of a container, which may be a log of everything
+
+
+class Buffers:
+    """The buffers of some modules at one moment.
+
+    Both the tensors' contents and the tensor objects themselves are put back: a module may write a buffer in place
+    or put another tensor in its stead.
+
+    Args:
+        modules: The modules, sub-modules included by this class.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._slots = [
+            (part._buffers, name, buffer)
+            for part in parts_of(modules)
+            for name, buffer in part._buffers.items()
+            if buffer is not None
+        ]
+        # .data: writing through it leaves the version counters alone, so graphs that saved a buffer stay valid
+        self._live = [buffer.data for _, _, buffer in self._slots]
+        self._saved = [buffer.clone() for buffer in self._live]
+
+    def restore(self) -> None:
+        """Put every buffer back."""
+        for holder, name, buffer in self._slots:
+            holder[name] = buffer
+        if self._live:
+            torch._foreach_copy_(self._live, self._saved)
+
+
+class Contents:
+    """What some tensors hold at one moment.
+
+    Args:
+        tensors: The tensors.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        # .data, as for buffers
+        self._saved = [(tensor.data, tensor.data.clone()) for tensor in tensors]
+
+    def restore(self) -> None:
+        """Write back what they held."""
+        for live, saved in self._saved:
+            live.copy_(saved)
+
+
+class Attributes:
+    """The plain attributes of some modules at one moment: which objects they are, and what their containers hold.
+
+    Args:
+        modules: The modules, sub-modules included by this class.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._slots = [(part.__dict__, dict(part.__dict__)) for part in parts_of(modules)]
+        own = [
+            value
+            for _, saved in self._slots
+            if len(saved) > len(_INTERNAL)
+            for name, value in saved.items()
+            if name not in _INTERNAL
+        ]
+        outer = [value for value in own if type(value) in _CONTAINERS]
+        inner = [value for held in outer for value in _first(held) if type(value) in _CONTAINERS]
+        self._containers = [(value, value.copy()) for value in (*outer, *inner)]
+        self._tensors = [(t, t._version) for t in own if isinstance(t, Tensor) and not t.is_inference()]
+
+    def written(self) -> list[Tensor]:
+        """Return the tensors among the attributes that were written in place since."""
+        return [tensor for tensor, version in self._tensors if tensor._version != version]
+
+    def restore(self) -> None:
+        """Put every attribute back."""
+        for live, saved in self._slots:
+            live.clear()
+            live.update(saved)
+        for container, saved in self._containers:
+            container.clear()
+            container.extend(saved) if isinstance(container, (list, deque)) else container.update(saved)
+
+
+class Before:
+    """The buffers of some modules before a call, from which replays of the call start.
+
+    A queue, a centre or the vectors of a spectral norm are advanced by the call itself. Replays work on copies, which
+    their graphs may keep. The statistics of batch normalisation are left out: what advances them does not read them.
+
+    Args:
+        modules: The modules, sub-modules included by this class.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._slots = [
+            (part._buffers, name, buffer, buffer.detach().clone())
+            for part in parts_of(modules)
+            if part._buffers and not isinstance(part, _NormBase)
+            for name, buffer in part._buffers.items()
+            if buffer is not None
+        ]
+
+    def put(self) -> None:
+        """Put copies of the buffers in the place of those that are there now."""
+        copies: dict[int, Tensor] = {}
+        for holder, name, buffer, saved in self._slots:
+            holder[name] = copies.setdefault(id(buffer), saved.clone())
+
+    def drop_graphs(self, leaves: Sequence[Tensor] = ()) -> None:
+        """Detach the buffers that have a graph for no other reason than that x requires a gradient under the hook.
+
+        Args:
+            leaves: What x became, where the ends of its graphs are not marked.
+        """
+        inputs = {id(leaf) for leaf in leaves}
+        for holder, name, _, _ in self._slots:
+            buffer = holder[name] if name in holder else None  # noqa: SIM401 - a scripted module's is no dict
+            if buffer is not None and buffer.grad_fn is not None:
+                reached, marked = leaves_reached([buffer])
+                ours = marked or any(id(leaf) in inputs for leaf in reached)
+                if ours and not any(isinstance(leaf, nn.Parameter) for leaf in reached):
+                    holder[name] = buffer.detach()
+
+
+def parts_of(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """Return modules and all their parts, those in lists, tuples and dicts among their attributes too."""
+    found: dict[int, nn.Module] = {}
+    waiting = list(modules)
+    while waiting:
+        for part in waiting.pop().modules():
+            if id(part) not in found:
+                found[id(part)] = part
+                waiting += _hidden_in(part)
+    return list(found.values())
+
+
+def _hidden_in(part: nn.Module) -> list[nn.Module]:
+    if len(part.__dict__) <= len(_INTERNAL):
+        return []
+    held = [
+        value
+        for name, value in part.__dict__.items()
+        if type(value) in _HOLD_MODULES and value and name not in _INTERNAL
+    ]
+    return [entry for container in held for entry in _first(container) if isinstance(entry, nn.Module)]
+
+
+def _first(container: Any) -> list[Any]:
+    """Return the first entries of a container, the values of a dict."""
+    return list(itertools.islice(container.values() if isinstance(container, dict) else container, _ENTRIES))
