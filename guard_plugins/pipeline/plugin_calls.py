@@ -33,7 +33,8 @@ HOOK_DOES_NOT_APPLY: Final = (
 def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> Iterator[None]:
     """Turn what a plugin's code raises into a PluginError; the project's own errors and exhausted memory pass.
 
-    ``sys.exit`` counts as such. The default dtype and the switch of gradients are put back afterwards.
+    ``sys.exit`` counts as such. The default dtype, the switch of gradients and the working folder, below which the
+    run's files may be, are put back afterwards.
 
     Args:
         plugin: Whose code is called.
@@ -44,7 +45,7 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
         PluginError: If the code raises anything else; the original is its cause. With ``GUARD_STRICT_PLUGINS=1`` the
             original passes, too.
     """
-    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    dtype, gradients, here = torch.get_default_dtype(), torch.is_grad_enabled(), _here()
     try:
         yield
     except GuardError:
@@ -61,6 +62,16 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
     finally:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
+        if here is not None and _here() != here:
+            os.chdir(here)
+
+
+def _here() -> Path | None:
+    """Return the working folder; None where it was removed."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 def checked_set(

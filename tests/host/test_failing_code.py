@@ -118,3 +118,14 @@ def test_a_data_set_that_loads_nothing_is_named(tmp_path: Path, capsys: pytest.C
     said = capsys.readouterr().err
     assert "'none'" in said
     assert "it must return a Data, not NoneType" in said
+
+
+def test_a_folder_that_distill_enters_is_left_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    path = tmp_path / "own.py"
+    path.write_text(method(last="import os; os.chdir('other')"), encoding="utf-8")
+    assert run.main(["--method=own", "--plugin=own.py", *TINY, "--output=run"]) == 0
+    assert Path.cwd() == tmp_path
+    assert (tmp_path / "run" / "report.json").is_file()
+    assert not list((tmp_path / "other").iterdir())

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from guard_plugins.artifacts.distilled import METADATA, TENSORS, DistilledSetError, load_distilled, load_pngs
+from guard_plugins.artifacts.distilled import (
+    METADATA,
+    TENSORS,
+    DistilledSetError,
+    class_names,
+    load_distilled,
+    load_pngs,
+)
 from guard_plugins.artifacts.formats.dc import read_dc, write_dc
 from guard_plugins.artifacts.formats.dd_ranking import IMAGES, LABELS, read_dd_ranking, write_dd_ranking
 from guard_plugins.artifacts.formats.foreign import require_known_ending
@@ -17,11 +24,12 @@ from guard_plugins.artifacts.formats.sre2l import read_sre2l, sre2l_files, write
 from guard_plugins.artifacts.formats.torch_files import read_torch
 from guard_plugins.artifacts.formats.trajectory import read_trajectory, trajectory_file
 from guard_plugins.data.distilled import DistilledSet
-from guard_plugins.data.images.tables import TABLES, table_files
+from guard_plugins.data.images.tables import TABLES, read_rows, table_files
+from guard_plugins.errors import DataError
 
 __all__ = [
-    "read_any", "read_dc", "read_dd_ranking", "read_npz", "read_parquet", "read_sre2l", "read_trajectory", "write_dc",
-    "write_dd_ranking", "write_parquet", "write_sre2l",
+    "named_classes", "read_any", "read_dc", "read_dd_ranking", "read_npz", "read_parquet", "read_sre2l",
+    "read_trajectory", "write_dc", "write_dd_ranking", "write_parquet", "write_sre2l",
 ]  # fmt: skip
 
 _FORMATS: Final = (
@@ -46,6 +54,21 @@ def read_any(path: Path, *, mean: Sequence[float], std: Sequence[float]) -> Dist
     if (trajectory := trajectory_file(path)) is not None:
         return read_trajectory(trajectory, mean=mean, std=std)
     return _read_file(path, mean, std) if path.is_file() else _read_folder(path)
+
+
+def named_classes(path: Path) -> dict[int, str]:
+    """Return the names of a set's classes by label, where its format has names and they can be read.
+
+    Args:
+        path: As for :func:`read_any`.
+    """
+    files = table_files(path)
+    if not files:
+        return class_names(path)
+    try:
+        return dict(enumerate(read_rows(files).classes or ()))
+    except DataError:
+        return {}
 
 
 def _read_file(path: Path, mean: Sequence[float], std: Sequence[float]) -> DistilledSet:

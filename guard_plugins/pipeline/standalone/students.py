@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guard_plugins.artifacts.distilled import class_names
-from guard_plugins.artifacts.formats import read_any
+from guard_plugins.artifacts.formats import named_classes, read_any
 from guard_plugins.data.base import Data
 from guard_plugins.errors import ConfigError
 from guard_plugins.networks.normalised import Normalised
@@ -101,7 +100,7 @@ def _fitting(distilled: DistilledSet, data: Data, path: Path) -> DistilledSet:
             seen=f"images {shape} of {classes} classes; the data set has {data.image_shape} and {len(data.classes)}",
             do=f"Give {data_options(images_in(path).parent)}.",
         )
-    named = class_names(images_in(path))
+    named = named_classes(images_in(path))
     other = [label for label in sorted(named) if label < classes and named[label] != data.classes[label]]
     if other:
         raise ConfigError(

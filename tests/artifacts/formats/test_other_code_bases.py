@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from guard_plugins.artifacts.distilled import DistilledSetError, load_distilled, save_distilled
-from guard_plugins.artifacts.formats import read_any, write_sre2l
+from guard_plugins.artifacts.formats import named_classes, read_any, write_parquet, write_sre2l
 from guard_plugins.data.distilled import DistilledSet
 from tests.artifacts.formats.conftest import MEAN, STD, smooth
 from tests.artifacts.formats.test_ranges import normalised
@@ -223,3 +223,15 @@ def test_probabilities_in_a_folder_become_logits(tmp_path: Path) -> None:
         assert found is not None
         assert torch.allclose(found.softmax(1), soft.softmax(1), atol=1e-5)
     assert torch.equal(load_distilled(tmp_path / "logits").soft_labels, soft)
+
+
+def test_names_of_classes_are_those_of_the_format(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    distilled = DistilledSet(smooth().clamp(0, 1), torch.arange(6) % 4)
+    write_parquet(tmp_path / "set.parquet", distilled, "dcba")
+    save_distilled(tmp_path / "folder", distilled, "abcd")
+    assert named_classes(tmp_path / "set.parquet") == dict(enumerate("dcba"))
+    assert named_classes(tmp_path / "folder") == dict(enumerate("abcd"))
+    (tmp_path / "set.parquet").write_bytes(b"no table")
+    assert named_classes(tmp_path / "set.parquet") == {}
+    assert named_classes(tmp_path / "nothing") == {}
