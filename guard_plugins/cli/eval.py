@@ -43,7 +43,7 @@ def _eval(arguments: Sequence[str]) -> int:
     from guard_plugins.report.markdown import evaluation_table
 
     unfinished = request.output.with_suffix(".unfinished") if request.output is not None else None
-    found = evaluate(request, keep=unfinished)
+    found = evaluate(request, keep=unfinished, of_card=published is not None)
     sys.stdout.write(evaluation_table(found) + "\n")
     for line in _gate_lines(found):
         sys.stderr.write(line + "\n")

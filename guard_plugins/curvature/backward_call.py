@@ -128,6 +128,12 @@ def mark_leaf(leaf: Tensor) -> Any:
     return node
 
 
+def is_marked(leaf: Tensor) -> bool:
+    """Return whether a graph that starts at a marked leaf is still alive."""
+    node: Any = torch.autograd.graph.get_gradient_edge(leaf).node
+    return _MARK in node.metadata
+
+
 def leaves_reached(roots: Sequence[Any]) -> tuple[list[Tensor], bool]:
     """Return the leaves that the autograd graphs of ``roots`` reach, and whether one of them is a marked one."""
     found: dict[int, Tensor] = {}

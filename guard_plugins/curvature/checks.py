@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from guard_plugins.curvature import input_messages, messages
-from guard_plugins.curvature.backward_call import leaves_reached
 from guard_plugins.curvature.graph import Call, Lean, ModuleCall, Unrepeatable
 from guard_plugins.curvature.ledger import TensorLedger, version_of
 from guard_plugins.curvature.replay import Replay
@@ -33,14 +30,14 @@ def reject_unfaithful(replay: Replay, ledger: TensorLedger, *, said: bool) -> No
     for node in replay.nodes:
         if isinstance(node, Call):
             _reject_changed_tensors(node, ledger)
-    if replay.sources:
-        _reject_attacked(replay, ledger)
     for source in replay.sources:
         if not source.watched and source.leaf._version != source.version:
             raise input_messages.overwritten(source.name)
     if replay.sources and all(source.features for source in replay.sources):
         raise messages.head_on_frozen(replay.sources[0].name, replay.sources[0].features)
     reject_second_routes(replay, ledger, said=said)
+    if replay.sources:
+        _reject_attacked(replay, ledger)
 
 
 def _reject_changed_tensors(call: Call, ledger: TensorLedger) -> None:
@@ -53,10 +50,9 @@ def _reject_changed_tensors(call: Call, ledger: TensorLedger) -> None:
 def _reject_attacked(replay: Replay, ledger: TensorLedger) -> None:
     """Refuse a loss beside the regularised one whose model received an input that requires a gradient."""
     for tensor in replay.attached:
-        reached, _ = leaves_reached([tensor])
-        flagged = [leaf for leaf in reached if (known := ledger.get(leaf)) is not None and known.attacked]
-        if flagged and any(isinstance(leaf, nn.Parameter) for leaf in reached):
-            raise input_messages.still_attacked(tuple(flagged[0].shape))
+        known = ledger.get(tensor)
+        if known is not None and known.attacked:
+            raise input_messages.still_attacked(tuple(tensor.shape))
 
 
 def _reject_changed_model(call: ModuleCall, ledger: TensorLedger) -> None:

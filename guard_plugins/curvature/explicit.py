@@ -115,17 +115,24 @@ class _Evaluation:
         self.modules = modules_in(model) + modules_in(loss_fn)
         self.modules += [] if options.model is None else [options.model]
         self.random = RandomState.save(self._devices())
-        attributes, self.before = Attributes(self.modules), Before(self.modules)
-        with called_modules() as called:
+        self.began: dict[int, tuple[Attributes, Before]] = {}
+        for module in self.modules:
+            self._enter(module)
+        with called_modules(self._enter) as called:
             self.losses = self._checked(loss_fn(model(self.inputs.whole(self.inputs.tensors))))
-        self.before.drop_graphs(self.inputs.tensors if self.inputs.owned else ())
+        for _, before in self.began.values():
+            before.drop_graphs(self.inputs.tensors if self.inputs.owned else ())
         self.modules += called
         self.group = group_of(self.modules)
         self.keep = (
             RandomState.save(self._devices()), Attributes(self.modules), Buffers(self.modules),
-            Contents(attributes.written()),
+            Contents(t for attributes, _ in self.began.values() for t in attributes.written()),
         )  # fmt: skip
-        self.attributes = attributes
+
+    def _enter(self, module: nn.Module) -> None:
+        """Note the state that the first call of a module begins with."""
+        if id(module) not in self.began:
+            self.began[id(module)] = Attributes([module]), Before([module])
 
     def _devices(self) -> set[torch.device]:
         return self.inputs.devices | {p.device for m in self.modules for p in m.parameters()}
@@ -146,8 +153,9 @@ class _Evaluation:
         model = without_ddp(self.model) if isinstance(self.model, nn.Module) else self.model
         try:
             self.random.restore()
-            self.attributes.restore()
-            self.before.put()
+            for attributes, before in self.began.values():
+                attributes.restore()
+                before.put()
             with evaluation_mode(self.modules) if running else nullcontext():
                 return self._checked(self.loss_fn(model(self.inputs.whole(tensors))))
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from guard_plugins.curvature.pytree import Atom
 from guard_plugins.curvature.snapshots import Autocast, RandomState
 
 _MOMENTS: Final = itertools.count()
-_OURS: Final = 2  # references to a leaf that nobody else has: that of its record, and the one that is asked with
 
 SPENT: Final = "a part of it was differentiated before, without retain_graph=True"
 
@@ -92,11 +90,6 @@ class Source(Node):
     base: weakref.ref[Tensor] | None = None
     users: weakref.WeakSet[Call] = field(default_factory=weakref.WeakSet)
     mark: Any = None
-
-    def release(self) -> None:
-        """Let go of the batch if no call, module or loop needs it; the graph of a kept loss would hold it for ever."""
-        if not self.users and not self.watched and sys.getrefcount(self.leaf) <= _OURS:
-            self.leaf.data = self.leaf.data.new_empty(0)
 
 
 @dataclass(eq=False, slots=True)

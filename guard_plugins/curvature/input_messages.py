@@ -167,9 +167,10 @@ def writes_its_input(module: str, error: Exception) -> HookError:
 
 
 def still_attacked(shape: tuple[int, ...]) -> HookError:
-    """Return the error for a loss of an attacked input beside one that is regularised."""
+    """Return the error for a loss of an input that requires a gradient beside one that is regularised."""
     return HookError(
         "a part of this loss would stay unregularised",
-        seen=f"it comes from an input that requires a gradient already ({shape}), which is taken for an attack's",
-        do="give the model the finished adversarial images without that flag: x_adv = x_adv.detach()",
+        seen=f"a tensor of shape {shape} comes from a model whose input requires a gradient already",
+        do="finished adversarial images: x_adv = x_adv.detach(); an input that is trained itself: compute its part in "
+        "`with hook.paused():`, which adds it as it is",
     )

@@ -159,6 +159,10 @@ def _title(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def is_matrix(weight: nn.Parameter) -> bool:
-    """Return whether a weight makes features of data, as that of a layer does; means and scales are vectors."""
-    return sum(size > 1 for size in weight.shape) > 1
+def has_layers(module: nn.Module) -> bool:
+    """Return whether a module makes features of data: it has a layer of PyTorch's with weights, or a matrix.
+
+    A normalisation that holds its means and scales as vectors makes none.
+    """
+    layers = any(part._parameters and type(part).__module__.startswith("torch.nn.") for part in module.modules())
+    return layers or any(sum(size > 1 for size in weight.shape) > 1 for weight in module.parameters())

@@ -30,7 +30,7 @@ class Known:
         features: Name of the frozen module it comes from, or an empty string.
         shadow: The tensor whose ``.data`` it is.
         leaf: What ``hook.watch`` made of it.
-        attacked: Whether a model received it, or what was computed from it, while it required a gradient.
+        attacked: Whether it comes from a model whose input required a gradient already.
         written: Moment of the latest write through its ``.data``.
     """
 
@@ -123,6 +123,12 @@ class TensorLedger:
             if is_data(output):
                 self.of(output).token.constant = True
 
+    def note_attacked(self, outputs: Iterable[Any]) -> None:
+        """Note that a model made ``outputs`` of an input that requires a gradient: a loss of theirs is no batch's."""
+        for output in outputs:
+            if isinstance(output, Tensor) and output.grad_fn is not None:
+                self.of(output).attacked = True
+
     def note_derived(
         self, outputs: list[Tensor], inputs: Sequence[Tensor], known: Sequence[Known | None], *, cut: bool
     ) -> None:
@@ -136,12 +142,14 @@ class TensorLedger:
         """
         features = next((entry.features for entry in known if entry is not None and entry.features), "")
         derived = not cut and torch.is_grad_enabled()
+        attacked = derived and any(entry is not None and entry.attacked for entry in known)
         ancestors = self.lineage(inputs) if derived and outputs else frozenset()
         constant = all(token.constant for token in ancestors) if ancestors else _are_labels(inputs)
         for output in outputs:
             # one with a graph is noted even if it comes from weights alone: the loop may set it on a module
             if ancestors or features or (derived and output.requires_grad):
                 entry = self.of(output)
+                entry.attacked |= attacked
                 entry.token.constant |= constant and not entry.ancestors
                 entry.ancestors |= _of_samples(output, inputs, ancestors) - {entry.token}
                 entry.features = entry.features or features

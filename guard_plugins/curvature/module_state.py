@@ -116,7 +116,7 @@ class Before:
             for part in parts_of(modules)
             if part._buffers and not isinstance(part, _NormBase)
             for name, buffer in part._buffers.items()
-            if buffer is not None
+            if buffer is not None and not buffer.requires_grad  # others are part of a graph
         ]
 
     def put(self) -> None:

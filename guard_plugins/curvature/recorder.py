@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
-from guard_plugins.curvature.inputs import Found, find_x, is_matrix
+from guard_plugins.curvature.inputs import Found, find_x, has_layers
 from guard_plugins.curvature.ledger import TensorLedger, linked, register, version_of
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.module_reads import set_on
@@ -101,7 +101,10 @@ class Recorder:
         found = self._found(module, parameters, args, kwargs)
         if found.reason:
             self.skipped[type(module).__name__] = found.reason
-            return self._call_plain(original, module, args, kwargs)
+            result = self._call_plain(original, module, args, kwargs)
+            if found.reason == messages.INPUT_GRADIENT:
+                self._ledger.note_attacked(contents_of(result))
+            return result
         if found.error is not None:
             raise found.error
         self._reject_wrappers(module)
@@ -127,8 +130,7 @@ class Recorder:
         if self._sources.said_by_watching:
             return Found(reason=messages.NOT_WATCHED)
         found = find_x(module, args, kwargs, self.options)
-        if flagged := [x for x in found.tensors if x.requires_grad]:
-            self._sources.note_attacked(flagged)
+        if any(x.requires_grad for x in found.tensors):
             return Found(reason=messages.INPUT_GRADIENT)
         return found
 
@@ -202,7 +204,7 @@ class Recorder:
         ledger.note_derived(outputs, inputs, [ledger.get(t) for t in inputs], cut=False)
         frozen = not torch.is_grad_enabled() or not any(p.requires_grad for p in module.parameters())
         # a module of buffers or of vectors only (a normalisation, say) passes data on, not features
-        if frozen and any(t.is_floating_point() for t in inputs) and any(map(is_matrix, module.parameters())):
+        if frozen and any(t.is_floating_point() for t in inputs) and has_layers(module):
             for output in outputs:
                 ledger.of(output).features = type(module).__name__
         return result

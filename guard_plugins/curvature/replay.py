@@ -26,6 +26,7 @@ from guard_plugins.curvature.ledger import TensorLedger
 from guard_plugins.curvature.module_state import Attributes, Buffers, Contents
 from guard_plugins.curvature.pytree import contents_of, map_leaves
 from guard_plugins.curvature.snapshots import RandomState, evaluation_mode, requiring_gradients
+from guard_plugins.curvature.sources import release
 from guard_plugins.curvature.wrappers import without_ddp
 from guard_plugins.errors import HookError
 
@@ -146,7 +147,7 @@ class Replay:
             if isinstance(node, Call):
                 node.spend()
         for source in (*self.sources, *self._data):
-            source.release()
+            release(source)
 
 
 def ancestry(roots: Sequence[Node]) -> list[Node]:

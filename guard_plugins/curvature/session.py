@@ -118,12 +118,12 @@ class Session:
         for_weights = call.accumulates or any(self.recorder.trains(t) for t in call.wanted if isinstance(t, Tensor))
         if not for_weights:
             return call.passed_on()
-        if any(isinstance(tensor, Tensor) and not tensor.is_leaf for tensor in call.wanted):
-            raise messages.wants_features()
         number = self._number(replay)
         # whether to record a call of a model that trains was decided when it was called
         decided = not replay.watched and replay.calls and any(replay.calls[0].trainable)
         due = replay.regularised and (bool(decided) or self.options.due(number))
+        if due and any(isinstance(tensor, Tensor) and not tensor.is_leaf for tensor in call.wanted):
+            raise messages.wants_features()
         self.watchdog.reached(regularised=due)
         result = self._regularised(call, replay, number) if due else _passed_on(call, replay)
         self.watchdog.answered()

@@ -100,8 +100,8 @@ def evaluation_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def called_modules() -> Iterator[list[nn.Module]]:
-    """Collect the outermost modules called in the body."""
+def called_modules(entered: Callable[[nn.Module], None]) -> Iterator[list[nn.Module]]:
+    """Collect the outermost modules called in the body; ``entered`` hears of each call before it is made."""
     original, found, depth = nn.Module.__call__, [], 0  # type: ignore[var-annotated]
 
     @functools.wraps(original)
@@ -109,6 +109,7 @@ def called_modules() -> Iterator[list[nn.Module]]:
         nonlocal depth
         if torch.compiler.is_compiling() or depth:
             return original(module, *args, **kwargs)
+        entered(module)
         found.append(module)
         depth += 1
         try:

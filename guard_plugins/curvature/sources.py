@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import sys
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from guard_plugins.curvature import input_messages
-from guard_plugins.curvature.backward_call import leaves_reached, mark_leaf
+from guard_plugins.curvature.backward_call import is_marked, mark_leaf
 from guard_plugins.curvature.graph import Source, Watched, now
 from guard_plugins.curvature.ledger import Known, TensorLedger, base_of, is_data
 from guard_plugins.curvature.pytree import leaves_of, map_leaves
@@ -84,13 +87,6 @@ class Sources:
 
         return map_leaves(change, (args, kwargs))
 
-    def note_attacked(self, flagged: list[Tensor]) -> None:
-        """Remember the leaves behind inputs that require a gradient: a loss of theirs is none of a batch."""
-        reached, ours = leaves_reached(flagged)
-        for leaf in () if ours else (*flagged, *reached):
-            if leaf.is_leaf and not isinstance(leaf, nn.Parameter):
-                self._ledger.of(leaf).attacked = True
-
     def _watch(self, x: Tensor, rows: bool, group: int | None) -> Tensor:
         known = self._ledger.of(x)
         if isinstance(known.node, Watched):
@@ -158,3 +154,23 @@ def unusable(x: Tensor, name: str) -> HookError | None:
 def unbatched(tensors: list[Tensor]) -> bool:
     """Return whether the tensors of a list look like samples: of one or three dimensions, or of unequal length."""
     return all(t.dim() in (1, 3) for t in tensors) or len({len(t) for t in tensors}) > 1
+
+
+def release(source: Source) -> None:
+    """Let go of a batch that no call, module or loop needs; the graph of a kept loss would hold it for ever."""
+    source.mark = None
+    if not source.users and not source.watched and is_marked(source.leaf) and sys.getrefcount(source.leaf) <= _alone():
+        source.leaf.data = source.leaf.data.new_empty(0)
+
+
+@functools.cache
+def _alone() -> int:
+    """Return the references to a leaf that nobody has but its record, the caller who asks, and its graph."""
+    held = _Held(torch.zeros(1, requires_grad=True))
+    graph = held.leaf * 1
+    return sys.getrefcount(held.leaf) if graph.requires_grad else 0
+
+
+@dataclass(slots=True)
+class _Held:
+    leaf: Tensor

@@ -63,7 +63,8 @@ def calling(plugin: Registered[Any], doing: str, *, run: Path | None = None) -> 
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
         if here is not None and _here() != here:
-            os.chdir(here)
+            with contextlib.suppress(OSError):  # it may be gone
+                os.chdir(here)
 
 
 def _here() -> Path | None:

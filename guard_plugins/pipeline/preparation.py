@@ -156,7 +156,9 @@ def _try_networks(prepared: Prepared) -> None:
     networks = []
     for spec in prepared.teachers:
         networks.append(task_for(task, spec).network(stage="teacher"))
-        require_answers(networks[-1], prepared, spec.network or config.teacher.network)
+        require_answers(
+            networks[-1], prepared, spec.network or config.teacher.network, given=config.teacher.path is not None
+        )
     teacher: Normalised | None = next(iter(networks), None)
     require_same_features(task, teacher)
     with calling(prepared.plugin, "check"):
@@ -165,24 +167,26 @@ def _try_networks(prepared: Prepared) -> None:
         load_given_teacher(config, prepared.data, teacher, networks=task.networks)
 
 
-def require_answers(network: Normalised, prepared: Prepared, name: str) -> None:
+def require_answers(network: Normalised, prepared: Prepared, name: str, *, given: bool = False) -> None:
     """Return if a network is trainable and answers images with one logit for each class.
 
     Args:
         network: As it was built.
         prepared: Has the data.
         name: What it is registered as.
+        given: Whether its weights are given, so that none must be trainable.
 
     Raises:
         PluginError: If it does not; the message names whose code it is.
     """
     data, registered = prepared.data, prepared.host.networks.registered(name)
     with calling(registered, "its network"):
-        if not any(p.requires_grad for p in network.parameters()):
+        if not any(p.requires_grad for p in network.parameters()) and not given:
             raise TypeError("it has no weights that can be trained")
-        device = next(network.parameters()).device
+        device = next(iter(network.parameters()), torch.empty(0)).device
+        images = torch.rand(2, *data.image_shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            answer = network.eval()(torch.zeros(2, *data.image_shape, device=device))
+            answer = network.eval()(images.to(device))
         wanted = (2, len(data.classes))
         if not isinstance(answer, Tensor) or tuple(answer.shape) != wanted or not answer.is_floating_point():
             got = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__

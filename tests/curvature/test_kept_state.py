@@ -567,3 +567,87 @@ def test_a_model_that_needs_x_without_a_gradient_is_told_what_to_write(kind: Cal
     with pytest.raises(HookError, match="only without gradients") as error, CurvatureHook(h=H):
         seeded(kind)(X.clone())
     assert "x.detach()" in str(error.value)
+
+
+# --- what a review found -------------------------------------------------------------------------------------------
+
+
+class Learned(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(4, dtype=torch.float64, requires_grad=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) * self.scale
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("weight", [1.0, 2.0, 0.5])
+def test_a_buffer_that_learns_gets_its_gradient(weight: float, explicit: bool) -> None:
+    net, hook = seeded(Learned), CurvatureHook(h=1e-9, weight=weight)
+    (expected,) = torch.autograd.grad(CE(net(X), Y), net.scale)
+    if explicit:
+        hook.loss(net, X.clone(), lambda out: CE(out, Y)).backward()
+    else:
+        with hook:
+            CE(net(X.clone()), Y).backward()
+    assert torch.allclose(net.scale.grad, expected, atol=1e-6)
+
+
+def test_the_explicit_form_of_a_function_starts_from_the_state_before_the_call() -> None:
+    found = []
+    for wrapped in (False, True):
+        net, hook = seeded(Centre), CurvatureHook(h=H)
+        for x, y in BATCHES:
+            call = (lambda x, net=net: net(x)) if wrapped else net
+            hook.loss(call, x.clone(), lambda out, y=y: CE(out, y)).backward()
+        found.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert torch.equal(*found)
+
+
+class Normal(Base):
+    """CosFace's: the weights are put on the sphere at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.data = F.normalize(self.weight.data, dim=1)
+        return F.linear(F.normalize(x), self.weight)
+
+
+def test_weights_that_are_normalised_at_every_call_are_fine() -> None:
+    net = seeded(Normal).float()
+    with CurvatureHook(h=H):
+        for x, y in BATCHES:
+            CE(net(x.float()), y).backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.uint16, torch.int8, torch.bool, torch.complex64])
+def test_frozen_weights_of_any_type(dtype: torch.dtype) -> None:
+    net = seeded(mlp)
+    net.register_parameter("scale", nn.Parameter(torch.zeros(4).to(dtype), requires_grad=False))
+    with CurvatureHook(h=H):
+        CE(net(X.clone()), Y).backward()
+    assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
+
+
+def test_features_and_weights_are_fine_in_a_step_that_is_not_regularised() -> None:
+    net = seeded(mlp)
+    optimiser = torch.optim.SGD(net.parameters(), 0.1)
+    with CurvatureHook(h=H, every=2):
+        CE(net[2](net[0](X.clone())), Y).backward()
+        optimiser.step()
+        features = net[0](X.clone())
+        assert len(torch.autograd.grad(CE(net[2](features), Y), [features, *net[2].parameters()])) == 3
+
+
+def test_a_penalty_of_an_input_that_was_attacked_before_passes_when_paused() -> None:
+    net, xi = seeded(mlp), X.clone().requires_grad_()
+    with CurvatureHook(h=H) as hook:
+        torch.autograd.grad(CE(net(xi), Y), xi)
+        with hook.paused():
+            (g,) = torch.autograd.grad(CE(net(xi), Y), xi, create_graph=True)
+            penalty = g.square().sum()
+        (CE(net(X.clone()), Y) + penalty).backward()

@@ -75,7 +75,8 @@ def load_any_teacher(
             )
         return Loaded(load_teacher(path, model, expected))
     wanted = Wanted(expected.network, expected.image_shape, len(expected.classes), networks, mean, std)
-    notes = fill(model, state_dict_in(read_content(path), path), wanted, path)
+    beside = mean is None and std is None  # what is given by option counts
+    notes = fill(model, state_dict_in(read_content(path), path, beside=beside), wanted, path)
     if classes is not None:
         reorder(model, read_order(classes, expected.classes), expected.image_shape)
         notes.append(f"put the outputs from the order of {classes} into the data set's")

@@ -10,7 +10,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from guard_plugins.artifacts.weights.naming import DEVIATIONS, MEANS, last_part
 from guard_plugins.errors import ConfigError
 
 PLAIN: Final = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights", "model_state")
@@ -20,6 +19,8 @@ AVERAGED: Final = ("model_ema", "state_dict_ema", "ema_state_dict", "params_ema"
 OWN, AVERAGING, UNKNOWN = range(3)
 MOST_CHANNELS: Final = 4
 """Numbers of a normalisation at most."""
+SMALLEST_DEVIATION: Final = 0.05
+"""Of pixels in [0, 1]: those of the data sets in use lie above 0.1."""
 DEEPEST: Final = 4
 """Containers within containers that are looked into."""
 
@@ -37,12 +38,13 @@ class StateDict:
     notes: tuple[str, ...] = ()
 
 
-def state_dict_in(content: Any, path: Path) -> StateDict:
+def state_dict_in(content: Any, path: Path, *, beside: bool = True) -> StateDict:
     """Return the state dict that a file's content is or contains.
 
     Args:
         content: What the file holds.
         path: The file, for messages.
+        beside: Whether a normalisation that stands beside it is taken as well.
 
     Raises:
         ConfigError: If there is no state dict, or several and none is plainly the model's.
@@ -64,34 +66,42 @@ def state_dict_in(content: Any, path: Path) -> StateDict:
     if left_out:
         notes.append(f"left out {', '.join(left_out[:5])}")
     tensors = {str(name): _plain(value, str(name), path) for name, value in outer.items() if isinstance(value, Tensor)}
-    beside = {name: value for name, value in _beside(content, paths[0]).items() if name not in tensors}
-    return StateDict(tensors | beside, tuple(notes))
+    constants = _beside(content, paths[0]) if beside and not {"mean", "std"} & tensors.keys() else {}
+    return StateDict(tensors | constants, tuple(notes))
 
 
 def _beside(content: Any, keys: Sequence[str]) -> dict[str, Tensor]:
-    """Return the normalisation beside the weights: rows of numbers called mean and std, or a dict of them."""
-    found: dict[str, Tensor] = {}
+    """Return the normalisation beside the weights: rows called mean and std, or a dict of these called normalize.
+
+    Where several differ, none is plainly the network's, and none is taken.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
     holder = content
     for key in (*keys, None):
-        for name, value in holder.items():
-            inside = value if isinstance(value, Mapping) and name != key else {name: value}
-            rows = {str(own): row for own, given in inside.items() if (row := _row(str(own), given)) is not None}
-            if len(rows) == len(inside):
-                found |= {f"{name}.{own}" if inside is value else own: row for own, row in rows.items()}
+        inner = [value for name, value in holder.items() if isinstance(value, Mapping) and "norm" in name.lower()]
+        found += [pair for place in (holder, *inner) if (pair := _pair(place)) is not None]
         holder = holder[key] if key is not None else holder
-    return found
+    same = all(torch.equal(mean, found[0][0]) and torch.equal(std, found[0][1]) for mean, std in found[1:])
+    return {"mean": found[0][0], "std": found[0][1]} if found and same else {}
 
 
-def _row(name: str, value: Any) -> Tensor | None:
-    """Return the numbers of a mean or deviation with one for each channel, or None."""
-    known = any(pattern.fullmatch(last_part(name)) for pattern in (MEANS, DEVIATIONS))
-    if not known or isinstance(value, str | bytes):
+def _pair(place: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
+    """Return mean and deviation of pixels, one number a channel; results of several seeds deviate by less."""
+    mean, std = (_row(place.get(name)) for name in ("mean", "std"))
+    if mean is None or std is None or len(mean) != len(std) or bool((mean < 0).any()):
+        return None
+    return (mean, std) if float(std.min()) >= SMALLEST_DEVIATION * (255 if float(mean.max()) > 1 else 1) else None
+
+
+def _row(value: Any) -> Tensor | None:
+    """Return a row of numbers, or None."""
+    if not isinstance(value, list | tuple | Tensor):
         return None
     try:
         row = torch.as_tensor(value).detach().double()
     except (TypeError, ValueError, RuntimeError):
         return None
-    return row if 1 <= row.numel() <= MOST_CHANNELS and row.dim() and bool(row.isfinite().all()) else None
+    return row.flatten() if row.dim() and 1 <= row.numel() <= MOST_CHANNELS and bool(row.isfinite().all()) else None
 
 
 def _state_dicts(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:

@@ -94,14 +94,19 @@ def _shared_out(root: Path, share: float) -> Listing:
     if has_train and tests:
         raise DataError(
             f"{root} has test images of its own, so none are held out (--data.split).",
-            seen=f"{root / tests[0]}", do="Leave --data.split out, or use --data.validation-per-class.",
+            seen=f"{root / tests[0]}", do=_rename(root, found, "test")
+            or "Leave --data.split out, or use --data.validation-per-class.",
         )  # fmt: skip
     return list_with_share(root / "train" if has_train else root, share)
 
 
 def _require_classes(root: Path, found: tuple[str, ...]) -> None:
     """Return if folders may be classes: none is a split under another name, or holds runs of this project."""
-    if remedy := _rename(root, found, "train"):
+    from guard_plugins.data.images.listing import class_folders
+
+    remedy = _rename(root, found, "train")
+    other = next((name for name in found if name.lower() in ("train", *_OTHER_NAMES["train"])), None)
+    if remedy and other is not None and class_folders(root / other):  # a class of this name holds images, no folders
         raise DataError(
             f"{root} has no folder train/ but one that may be it, so its folders are no classes (--data.split).",
             seen=f"folders there: {', '.join(found[:8])}", do=remedy,

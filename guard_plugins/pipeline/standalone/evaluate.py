@@ -48,20 +48,22 @@ class NoMethod:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
 
-def evaluate(request: EvaluationRequest, *, keep: Path | None = None) -> Evaluation:
+def evaluate(request: EvaluationRequest, *, keep: Path | None = None, of_card: bool = False) -> Evaluation:
     """Attack the models asked for, and put them through the gate.
 
     Args:
         request: What to evaluate.
         keep: Folder for the state of the evaluation while it is not finished, with which the same request goes on. It
             stays until the caller removes it, who knows when the result is safe. None keeps nothing.
+        of_card: Whether a published set's card gave options, of which some may do nothing here.
 
     Raises:
         GuardError: If a file, name or number does not fit; or logits are not finite.
         StoppedError: If a signal asked to stop.
     """
     config, host = compose(NoMethod, [Layer("the command line", request.settings())]), PluginHost()
-    refuse_idle(request, config, host)
+    if not of_card:
+        refuse_idle(request, config, host)
     protocol = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
     begin, notes = time.perf_counter(), list(protocol.notes)
     with preserved_streams(), repeatable(), kept(keep) as stop:

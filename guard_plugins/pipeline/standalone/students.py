@@ -62,7 +62,8 @@ def students_of(task: Task, path: Path, request: EvaluationRequest) -> Trained:
     settled = labels == "stored" and stored_beside(path) is not None  # the passes are those that were stored
     learned = replace(distilled, student_steps=None) if settled else distilled
     config = task.config
-    said = [*said_of_hook(config), *said_of_features(config), *said_of_learned(task, learned, given=given)]
+    said = _said_of_classes(path, task.data)
+    said += [*said_of_hook(config), *said_of_features(config), *said_of_learned(task, learned, given=given)]
     for line in said:
         task.monitor.say(f"note: {line}")
     task = with_learned(task, learned, given=given)
@@ -100,12 +101,23 @@ def _fitting(distilled: DistilledSet, data: Data, path: Path) -> DistilledSet:
             seen=f"images {shape} of {classes} classes; the data set has {data.image_shape} and {len(data.classes)}",
             do=f"Give {data_options(images_in(path).parent)}.",
         )
-    named = named_classes(images_in(path))
-    other = [label for label in sorted(named) if label < classes and named[label] != data.classes[label]]
-    if other:
-        raise ConfigError(
-            f"The distilled set {path} has other classes than the data set {data.name!r} (--dataset)",
-            seen=f"class {other[0]}: {named[other[0]]!r} and {data.classes[other[0]]!r}; {len(other)} differ",
-            do=f"Give {data_options(images_in(path).parent)}.",
-        )
     return distilled
+
+
+def _said_of_classes(path: Path, data: Data) -> list[str]:
+    """Return a sentence where a set's classes have other names than the data's.
+
+    Raises:
+        ConfigError: If some have the same names, and a label means another class: then the order differs.
+    """
+    named = named_classes(images_in(path))
+    other = [label for label, name in named.items() if label < len(data.classes) and name != data.classes[label]]
+    if not other:
+        return []
+    first = f"class {other[0]}: {named[other[0]]!r} in the set, {data.classes[other[0]]!r} in the data"
+    if set(named.values()).isdisjoint(data.classes):
+        return [f"the classes of {path} have other names than those of {data.name!r} ({first}): their order is trusted"]
+    raise ConfigError(
+        f"The distilled set {path} has other classes than the data set {data.name!r} (--dataset)",
+        seen=f"{first}; {len(other)} differ", do=f"Give {data_options(images_in(path).parent)}.",
+    )  # fmt: skip

@@ -233,13 +233,31 @@ def test_a_normalisation_beside_the_state_dict_goes_into_the_model(case: Callabl
     assert "took the normalisation from " in said
 
 
-def test_single_numbers_called_mean_are_no_normalisation(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"mean": 0.3, "std": 0.1},
+        {"mean": [0.91, 0.9, 0.92], "std": [0.01, 0.02, 0.01]},
+        {"test_acc": {"mean": [0.93], "std": [0.31]}},
+        {"mu": [0.9]},
+        {"sigmas": [0.1, 0.2, 0.3]},
+        {"norm_a": {"mean": [0.1] * 3, "std": [0.4] * 3}, "norm_b": {"mean": [0.2] * 3, "std": [0.4] * 3}},
+        {"mean": [-1.0] * 3, "std": [2.0] * 3},
+    ],
+)
+def test_other_numbers_beside_the_weights_are_no_normalisation(beside: dict[str, Any], tmp_path: Path) -> None:
     net = shaken(CifarResNet18())
-    model, said = loaded(
-        saved(tmp_path / "x.pt", {"state_dict": net.state_dict(), "mean": 0.3, "std": 0.1}), "resnet18"
-    )
+    model, said = loaded(saved(tmp_path / "x.pt", {"state_dict": net.state_dict(), **beside}), "resnet18")
     assert torch.allclose(logits(model, normalised=False), logits(net), rtol=1e-4, atol=1e-4)
     assert "normalisation" not in said
+
+
+def test_a_normalisation_given_by_option_counts_over_one_beside_the_weights(tmp_path: Path) -> None:
+    net = shaken(CifarResNet18())
+    path = saved(tmp_path / "x.pt", {"state_dict": net.state_dict(), "mean": [0.1] * 3, "std": [0.4] * 3})
+    model, _ = loaded(path, "resnet18", mean=(0.2,), std=(0.5,))
+    source = Normalised(net, mean=(0.2,) * 3, std=(0.5,) * 3)
+    assert torch.allclose(logits(model, normalised=False), logits(source, normalised=False), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -296,3 +296,9 @@ def test_a_class_name_that_is_no_text_is_refused(tree):
     (tree / "train" / "ant").rename(tree / "train" / "a\udcff")
     with pytest.raises(DataError, match="whose name is no UTF-8"):
         load(tree)
+
+
+def test_a_class_may_be_called_train(tree):
+    root = tree / "train"
+    (root / "ant").rename(root / "Train")
+    assert load(root, split=0.5).classes == ("Train", "bee", "cat")
