@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
+from torch.autograd import Function, Variable
 from torch.optim import Optimizer
 
-from guard_plugins.curvature.autograd_engine import AutogradEngine
+from guard_plugins.curvature.backward_call import BackwardCall
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.session import Session
 
@@ -47,6 +47,52 @@ class Patch:
             Tensor.as_subclass = self._own_cast  # type: ignore[method-assign]
         self._engine.remove()
         self._listening.stop()
+
+
+class AutogradEngine:
+    """Stands before autograd's engine: ``backward``, ``autograd.backward`` and ``autograd.grad`` all end here.
+
+    Args:
+        answer: Runs a backward call of the loop.
+        quiet: Tells whether a call is none of the hook's business.
+    """
+
+    def __init__(self, answer: Callable[[BackwardCall], Any], quiet: Callable[[], bool]) -> None:
+        self._engine: Any = Variable._execution_engine
+        self._answer, self._quiet = answer, quiet
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def install(self) -> None:
+        """Take the engine's place."""
+        Variable._execution_engine = self  # type: ignore[assignment]
+
+    def remove(self) -> None:
+        """Put the engine back."""
+        Variable._execution_engine = self._engine
+
+    def run_backward(
+        self,
+        tensors: tuple[Any, ...],
+        grad_tensors: tuple[Any, ...],
+        keep_graph: bool,
+        create_graph: bool,
+        inputs: tuple[Any, ...] = (),
+        allow_unreachable: bool = False,
+        accumulate_grad: bool = False,
+    ) -> Any:
+        """Answer one call; the parameters are those of PyTorch's own engine."""
+        if self._quiet():
+            return self._engine.run_backward(
+                tensors, grad_tensors, keep_graph, create_graph, inputs,
+                allow_unreachable=allow_unreachable, accumulate_grad=accumulate_grad,
+            )  # fmt: skip
+        call = BackwardCall(
+            self._engine, tuple(tensors), tuple(grad_tensors), bool(keep_graph), bool(create_graph), tuple(inputs),
+            allow_unreachable, accumulate_grad,
+        )  # fmt: skip
+        return self._answer(call)
 
 
 def _calling(original: Callable[..., Any], session: Session) -> Callable[..., Any]:

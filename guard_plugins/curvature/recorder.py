@@ -216,7 +216,7 @@ class Recorder:
         autocast, random = Autocast.save(like.device.type), RandomState.save(devices)
         args, kwargs = replace_leaves((args, kwargs), kept)
         needs, plain = linked(kept)
-        stamps = [version_of(t) for t in plain]
+        stamps = [version_of(t) for t in plain]  # as many as there are arguments; noted again after the call
         plain += set_on(module, self._ledger)
         flags = [p.requires_grad for p in parameters]
         call = ModuleCall(

@@ -95,7 +95,7 @@ def idle_settings(
         dataset: The data set's class.
         recipe: The students' recipe as it was registered.
     """
-    yield from _of_data(config, dataset)
+    yield from of_data(config, dataset)
     yield from _of_teacher(config, method)
     yield from _of_hook(config, method)
     yield from _of_validation(config, method)
@@ -105,11 +105,7 @@ def idle_settings(
 
 
 def _said_by(method: type[Method], config: RunConfig) -> dict[str, str]:
-    """Return what a method says of its own options.
-
-    Raises:
-        PluginError: If its code fails.
-    """
+    """Return what a method says of its own options; a PluginError names one whose code fails."""
     try:
         return {str(option): str(reason) for option, reason in method.idle(config).items()}
     except Exception as error:  # a plugin may raise anything
@@ -120,7 +116,8 @@ def _said_by(method: type[Method], config: RunConfig) -> dict[str, str]:
         ) from error
 
 
-def _of_data(config: RunConfig, dataset: type[DataSet]) -> Iterator[Idle]:
+def of_data(config: RunConfig, dataset: type[DataSet]) -> Iterator[Idle]:
+    """Yield the settings of the data that have no effect, whether given or not."""
     if config.data.cache is not None:
         yield Idle(("data", "memory"), "images come from the file in --data.cache", ("data", "cache"))
     for name in dataset.ignores:

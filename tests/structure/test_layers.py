@@ -116,7 +116,7 @@ def test_few_loose_modules_at_the_top() -> None:
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in modules().values()}), ids=lambda path: path.name)
 def test_folders_are_small(folder: Path) -> None:
-    most = 37 if folder.name == "curvature" else 16
+    most = 36 if folder.name == "curvature" else 16
     assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= most
 
 

@@ -8,6 +8,7 @@ from guard_plugins.artifacts.weights.published import is_published
 from guard_plugins.config.explain import flag
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost
+from guard_plugins.host.effects import of_data
 
 if TYPE_CHECKING:
     from guard_plugins.config import RunConfig
@@ -25,13 +26,10 @@ def refuse_idle(request: EvaluationRequest, config: RunConfig, host: PluginHost)
     Raises:
         ConfigError: If an option would do nothing.
     """
-    for name in host.datasets[config.dataset].ignores:
-        path = tuple(name.split("."))
-        if _given(request, path) and not (name == "download" and _downloads_weights(request)):
-            raise ConfigError(
-                f"{flag(path)} would do nothing: the data set {config.dataset} does not read it (--dataset)",
-                do="Leave it out, or name the data set whose files these are, such as --dataset folder.",
-            )
+    for idle in of_data(config, host.datasets[config.dataset]):
+        weights = idle.path == ("download",) and _downloads_weights(request)
+        if _given(request, idle.path) and not weights:
+            raise ConfigError(f"{flag(idle.path)} would do nothing: {idle.why}", do=idle.do)
     if request.distilled is None:
         return
     if request.student.temperature is not None and (why := _no_temperature(request, config, host)):
