@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,12 +15,32 @@ STAGES: Final[Mapping[str, str]] = {"distill": "distill", "relabel": "relabel", 
 """What --stage takes, and the name of the stage: those whose items processes may share."""
 
 
+class _Once(argparse.Action):
+    """Takes a value, and refuses a second one, where both might be expected to count."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        """Keep the value.
+
+        Raises:
+            ConfigError: If there is one already.
+        """
+        first = getattr(namespace, self.dest)
+        if first is not None and first != values:
+            raise ConfigError(
+                f"{option} is given twice: {first} and {values}", do="Give one file; flags win over what it says."
+            )
+        setattr(namespace, self.dest, values)
+
+
 def command_options(parser: Parser) -> None:
     """Add the options to a parser."""
     group = parser.add_argument_group("command")
     group.add_argument(
-        "--config", type=path_argument, metavar="FILE", help="YAML file of settings, such as a run's config.yaml"
-    )
+        "--config", action=_Once, type=path_argument, metavar="FILE",
+        help="YAML file of settings, such as a run's config.yaml",
+    )  # fmt: skip
     group.add_argument(
         "--resume",
         type=path_argument,

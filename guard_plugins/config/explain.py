@@ -16,8 +16,11 @@ GUARD_RUN_HELP: Final = "guard-run --method NAME --help"
 
 
 def flag(path: Sequence[str | int]) -> str:
-    """Return the command-line flag of a field, such as ``--guard.h-rms`` for ``("guard", "h_rms")``."""
-    return "--" + ".".join(str(part).replace("_", "-") for part in path)
+    """Return the command-line flag of a field, such as ``--guard.h-rms`` for ``("guard", "h_rms")``.
+
+    A number's place in a list is left out.
+    """
+    return "--" + ".".join(part.replace("_", "-") for part in path if isinstance(part, str))
 
 
 def explain(
@@ -44,7 +47,9 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], layers: Sequence[Laye
     where = f" (from {_origin(path, layers)})" if _origin(path, layers) else ""
     if detail["type"] == "extra_forbidden":
         return f"Unknown key {'.'.join(map(str, path))!r}{where}{_nearest(path, model)}"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
+    if detail["type"] == "missing" and isinstance(path[-1], int):
+        return f"{flag(path)} takes more values than {_short(detail['input'])}{where}"
     if detail["type"] == "missing":
         return f"{flag(path)} is required"
     return f"{flag(path)}: {message}, got {_short(detail['input'])}{where}" if path else message

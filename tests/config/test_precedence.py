@@ -103,6 +103,14 @@ def test_teacher_path_has_a_short_form() -> None:
             "--teacher.eps: the unit is pixels in [0, 1], where 8/255 is 0.03137",
             "",
         ),
+        (
+            ["--method", "sre2l", "--config", "a.yaml", "--config=b.yaml"],
+            "--config is given twice: a.yaml and b.yaml",
+            "",
+        ),
+        (["--method", "sre2l", "--data.range", "0"], "--data.range takes more values than [0]", "describes every"),
+        (["--method", "sre2l", "--data.range", "0", "many"], "--data.range: Input should be a valid number, got", ""),
+        (["--method", "sre2l", "--teacher.batch", "3"], "Unknown option", "Did you mean --teacher.batch-size?"),
         (["cda", "--method", "sre2l"], "The method is given twice: 'cda' and --method", "Give one"),
         (
             ["--method", "dc", "--match.network", "ConvNet-3"],
