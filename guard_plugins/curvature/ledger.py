@@ -32,10 +32,13 @@ class Known:
         leaf: What ``hook.watch`` made of it.
         attacked: Whether it comes from a model whose input required a gradient already.
         written: Moment of the latest write through its ``.data``.
+        transformed: Whether it was made by functions that nobody saw, or of such a tensor, beside a transform of
+            ``torch.func``.
     """
 
     __slots__ = (
-        "ancestors", "attacked", "features", "leaf", "node", "ref", "shadow", "stamp", "token", "written"
+        "ancestors", "attacked", "features", "leaf", "node", "ref", "shadow", "stamp", "token", "transformed",
+        "written",
     )  # fmt: skip
 
     def __init__(self, ref: weakref.ref[Tensor], tensor: Tensor, step: int) -> None:
@@ -46,7 +49,7 @@ class Known:
         self.features = ""
         self.shadow: weakref.ref[Tensor] | None = None
         self.leaf: weakref.ref[Tensor] | None = None
-        self.attacked = False
+        self.attacked = self.transformed = False
 
 
 class TensorLedger:
@@ -55,12 +58,14 @@ class TensorLedger:
     Attributes:
         data_written: Whether the loop ever wrote through ``.data``.
         step: Backward calls answered so far.
+        in_transforms: Of the data that a transform of ``torch.func`` was given, and of what they were made from.
     """
 
     def __init__(self) -> None:
         self._known: dict[int, Known] = {}
         self.data_written = False
         self.step = 0
+        self.in_transforms: frozenset[Token] = frozenset()
 
     def get(self, tensor: Tensor) -> Known | None:
         """Return what is known of ``tensor``, or None."""
@@ -129,6 +134,29 @@ class TensorLedger:
             if isinstance(output, Tensor) and output.grad_fn is not None:
                 self.of(output).attacked = True
 
+    def note_in_transform(self, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
+        """Note that a transform of ``torch.func`` computes ``outputs`` with ``inputs``.
+
+        What ``vmap`` gives back is the last of such outputs; what ``grad`` gives back is seen by nobody.
+        """
+        found = self.lineage(_bare(tensor) for tensor in inputs)
+        for output in map(_bare, outputs):
+            if found and is_data(output):
+                entry = self.of(output)
+                entry.ancestors |= found - {entry.token}
+                entry.transformed = True
+        if not found <= self.in_transforms:
+            kept = (token for token in self.in_transforms if token.step >= self.step - 1 or token.alive())
+            self.in_transforms = found.union(kept)
+
+    def is_transformed(self, tensor: Tensor) -> bool:
+        """Return whether ``tensor`` may come from a transform: functions made it that nobody saw."""
+        known = self.get(tensor)
+        if known is None and self.in_transforms and tensor.grad_fn is not None:
+            known = self.of(tensor)
+            known.transformed = True
+        return known is not None and known.transformed
+
     def note_derived(
         self, outputs: list[Tensor], inputs: Sequence[Tensor], known: Sequence[Known | None], *, cut: bool
     ) -> None:
@@ -143,6 +171,7 @@ class TensorLedger:
         features = next((entry.features for entry in known if entry is not None and entry.features), "")
         derived = not cut and torch.is_grad_enabled()
         attacked = derived and any(entry is not None and entry.attacked for entry in known)
+        transformed = derived and bool(self.in_transforms) and any(self.is_transformed(tensor) for tensor in inputs)
         ancestors = self.lineage(inputs) if derived and outputs else frozenset()
         constant = all(token.constant for token in ancestors) if ancestors else _are_labels(inputs)
         for output in outputs:
@@ -150,6 +179,7 @@ class TensorLedger:
             if ancestors or features or (derived and output.requires_grad):
                 entry = self.of(output)
                 entry.attacked |= attacked
+                entry.transformed |= transformed
                 entry.token.constant |= constant and not entry.ancestors
                 entry.ancestors |= _of_samples(output, inputs, ancestors) - {entry.token}
                 entry.features = entry.features or features
@@ -169,6 +199,13 @@ def _of_samples(output: Tensor, inputs: Sequence[Tensor], ancestors: frozenset[T
 def _are_labels(tensors: Sequence[Tensor]) -> bool:
     """Return whether ``tensors`` are integers that are no pixels."""
     return bool(tensors) and all(t.dtype in _LABELS for t in tensors)
+
+
+def _bare(tensor: Tensor) -> Tensor:
+    """Return the ordinary tensor within the wrappers of ``torch.func``."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def is_data(tensor: Tensor) -> bool:

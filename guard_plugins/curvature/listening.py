@@ -10,6 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 
 Run = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+Aside = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
 
 
 class Listening(TorchFunctionMode):
@@ -18,15 +19,20 @@ class Listening(TorchFunctionMode):
     Args:
         run: Runs one function.
         quiet: Tells whether this is no moment to listen.
+        aside: Told of a function's arguments and result at such moments.
     """
 
-    def __init__(self, run: Run, quiet: Callable[[], bool]) -> None:
+    def __init__(self, run: Run, quiet: Callable[[], bool], aside: Aside) -> None:
         super().__init__()
-        self._run, self._quiet, self._entered = run, quiet, False
+        self._run, self._quiet, self._aside, self._entered = run, quiet, aside, False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.compiler.is_compiling() or self._quiet():
+        if torch.compiler.is_compiling():
             return func(*args, **(kwargs or {}))
+        if self._quiet():
+            result = func(*args, **(kwargs or {}))
+            self._aside(args, kwargs or {}, result)
+            return result
         return self._run(func, args, kwargs or {})
 
     def start(self) -> None:

@@ -69,6 +69,8 @@ def _reject_dependent(tensor: Tensor, source: Source, ledger: TensorLedger, *, t
     view = source.base is not None and source.base() is base_of(tensor)
     if view and _overlap(tensor, source.leaf):
         raise input_messages.alias(shown, source.name)
+    if ledger.is_transformed(tensor) and _of_source(ledger.in_transforms, source):
+        raise input_messages.transformed(shown, source.name)
     if known is None:
         return
     if known.token is source.token:
@@ -84,8 +86,11 @@ def _reject_dependent(tensor: Tensor, source: Source, ledger: TensorLedger, *, t
 
 def is_dependent(known: Known, source: Source) -> bool:
     """Return whether a tensor is x, was computed from it, or from the data that x was made from."""
-    own = known.ancestors | {known.token}
-    return source.token in own or (not source.watched and _from_one(own, source.lineage, source.leaf))
+    return _of_source(known.ancestors | {known.token}, source)
+
+
+def _of_source(tokens: frozenset[Token], source: Source) -> bool:
+    return source.token in tokens or (not source.watched and _from_one(tokens, source.lineage, source.leaf))
 
 
 def _from_one(a: frozenset[Token], b: frozenset[Token], x: Tensor) -> bool:

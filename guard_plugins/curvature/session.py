@@ -21,12 +21,13 @@ from guard_plugins.curvature.ledger import TensorLedger
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.penalty import Outcome
+from guard_plugins.curvature.pytree import tensors_of
 from guard_plugins.curvature.recorder import Recorder
 from guard_plugins.curvature.regularised_pass import Pass
 from guard_plugins.curvature.replay import Preserved, Replay
 from guard_plugins.curvature.selfcheck import CheckSchedule, SelfCheck
 from guard_plugins.curvature.sources import Sources
-from guard_plugins.curvature.tracing import Tracer
+from guard_plugins.curvature.tracing import Tracer, tensors_in
 from guard_plugins.curvature.watchdog import Watchdog
 
 
@@ -45,7 +46,7 @@ class Session:
         self.ledger = TensorLedger()
         self.tracer = Tracer(self.ledger)
         self.sources = Sources(self.ledger)
-        self.listening = Listening(self.tracer.run, self.quiet)
+        self.listening = Listening(self.tracer.run, self.quiet, self._note_transform)
         self.recorder = Recorder(options, self.ledger, self.tracer, self.sources, self.listening, self._due)
         self.watchdog = Watchdog(options, tally, paces, self.recorder, self.listening, self.paused)
         self.pauses = self._busy = 0
@@ -53,13 +54,21 @@ class Session:
 
     def quiet(self) -> bool:
         """Return whether this is no moment to record."""
+        return self._elsewhere() or torch._C._functorch.peek_interpreter_stack() is not None
+
+    def _elsewhere(self) -> bool:
+        """Return whether what runs now is no part of the loop's step as it is written."""
         return (
             bool(self.pauses or self._busy)
             or threading.get_ident() != self._thread
             or torch._C._current_graph_task_id() != -1  # a checkpoint computing its forward pass again
-            or torch._C._functorch.peek_interpreter_stack() is not None
             or torch._C._get_tracing_state() is not None
         )
+
+    def _note_transform(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Note the data that a transform of ``torch.func`` computes with; its steps are not recorded."""
+        if torch.is_grad_enabled() and not self._elsewhere():
+            self.ledger.note_in_transform(tensors_in(args, kwargs), tensors_of(result))
 
     def recomputing(self) -> bool:
         """Return whether a checkpoint of the loop computes its forward pass again."""
