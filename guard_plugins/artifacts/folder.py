@@ -35,10 +35,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             # A process that was killed at once leaves half of its first file.
             if any(entry.name != CONFIG + PART for entry in path.iterdir()):
-                raise ConfigError(
-                    f"The output folder {path} is not empty (--output)",
-                    do="Choose another folder, or move the old run away; nothing is overwritten.",
-                )
+                raise _taken(path)
             probe = path / ".writable"
             probe.touch()
             probe.unlink()
@@ -117,3 +114,20 @@ class RunFolder:
     def report(self) -> Path:
         """The results as JSON; the Markdown lies beside it."""
         return self.path / "report.json"
+
+
+def _taken(path: Path) -> ConfigError:
+    """Return the error for a new run's folder that holds something: a run that may go on, or other files."""
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        return ConfigError(
+            f"The output folder {path} is not empty (--output)",
+            do="Choose another folder, or move its files away; nothing is overwritten.",
+        )
+    done = folder.report.is_file()
+    return ConfigError(
+        f"The output folder {path} holds a {'finished' if done else 'stopped'} run (--output)",
+        do=("" if done else f"Go on with it: guard-run --resume {path}. Or choose ")
+        + ("Choose " if done else "")
+        + "another folder; nothing is overwritten.",
+    )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
 
 from guard_plugins.errors import ConfigError
 
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
 
 Penalty = Literal["loss", "gradient"]
 NormStats = Literal["batch", "running"]
+
+_CHOICES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "penalty": {"loss": "is the default", "gradient": "is CURE's"},
+        "norm_stats": {"batch": "is the default", "running": "is for the term in eval mode"},
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +61,19 @@ class Options:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name} must be an integer ≥ {least}", seen=f"{name}={value!r}")
-        for name, allowed in (("penalty", ("loss", "gradient")), ("norm_stats", ("batch", "running"))):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} must be one of {allowed}", seen=f"{name}={getattr(self, name)!r}")
+        for name, meanings in _CHOICES.items():
+            if getattr(self, name) not in tuple(meanings):  # what is asked for may be unhashable
+                choices = "; ".join(f"{name}={value!r} {meaning}" for value, meaning in meanings.items())
+                raise ConfigError(
+                    f"{name} must be one of {tuple(meanings)}", seen=f"{name}={getattr(self, name)!r}", do=choices
+                )
+        if self.model is not None and not callable(getattr(self.model, "named_parameters", None)):
+            raise ConfigError("model must be a torch module", seen=f"model={self.model!r}", do="pass the model itself")
+        if isinstance(self.input, bool) or not isinstance(self.input, (str, int, type(None))):
+            raise ConfigError(
+                "input must be the name, the place or the key of an argument", seen=f"input={self.input!r}",
+                do='write input="pixels", or input=1 for the second argument; x itself is told by hook.watch(x)',
+            )  # fmt: skip
 
     def step_length(self, elements: int, step: int) -> float:
         """Return h, the L2 length of z, for inputs of ``elements`` numbers at optimiser step ``step`` (from 0)."""

@@ -67,7 +67,8 @@ def announce_estimate(run: RunContext) -> None:
     estimate = estimate_run(run.task, method)
     estimate.require_room(run.folder.path)
     if sum(estimate.seconds.values()) > LONG:
-        run.task.monitor.say(estimate.sentence())
+        for line in filter(None, (estimate.sentence(), estimate.shorter())):
+            run.task.monitor.say(line)
     every = run.config.distill.validate_every
     if every is not None:
         one = estimate.seconds.get("students", 0.0) / (2 * run.config.student.count)
@@ -81,12 +82,10 @@ def conclude(run: RunContext) -> None:
     """Say what the gate found, what is missing from the data, what the checkpoints cost, and where the report is."""
     report, say = run.results.report, run.task.monitor.say
     failed = failures(report)
-    for line in failed:
+    for line in [*failed, next_step(run)] if failed else []:
         say(line, at="quiet")
     for line in learned_nothing(report):
         say(line)
-    if failed:
-        say(next_step(run), at="quiet")
     if run.config.evaluation.gate == "off":
         say("release gate: not run (--evaluation.gate off), so the numbers are not checked")
     for kind, items in report.gate.items() if any(report.gate.values()) else ():
@@ -105,4 +104,5 @@ def next_step(run: RunContext) -> str:
     command = stronger_command(run.folder.path, protocol, teacher=teacher)
     if not command:
         return "  do:    find the cause before you quote the numbers: docs/evaluation.md, The release gate"
-    return f"  do:    attack the same run more strongly (minutes on digits): {command}"
+    takes = " (minutes on digits)" if run.config.dataset == "digits" else ""
+    return f"  do:    attack the same run more strongly{takes}: {command}"

@@ -33,6 +33,8 @@ from guard_plugins.runtime.work import volume
 
 LONG: Final = 120.0
 """Estimated seconds from which a run is worth a line about it."""
+VERY_LONG: Final = 900.0
+"""Estimated seconds from which it is said what would take less."""
 
 
 @dataclass
@@ -62,6 +64,18 @@ class Estimate:
         return (
             f"estimate{'' if self.complete else ' (at least)'}, from a few timed steps: {stages}, then the attacks; "
             f"memory {memory}; disk {self.disk / 1e6:.0f} MB"
+        )
+
+    def shorter(self) -> str:
+        """Return what would take less time, where the run takes long; else nothing."""
+        if sum(self.seconds.values()) < VERY_LONG:
+            return ""
+        options = {"teacher": "--teacher.epochs", "teachers": "--teacher.epochs", "students": "--student.epochs"}
+        longest = max(self.seconds, key=self.seconds.__getitem__)
+        fewer = options.get(longest, "the method's steps (guard-run METHOD --help)")
+        return (
+            f"less time: fewer of {fewer}, or smaller images (--data.image-size); "
+            "--stop-after distill makes the images alone; --plan tries settings without running them"
         )
 
     def require_room(self, folder: Path) -> None:

@@ -23,9 +23,9 @@ def table(report: Report) -> str:
 
 
 def evaluation_table(found: Evaluation) -> str:
-    """Return the accuracies ``guard-eval`` found as a Markdown table, in percent."""
+    """Return the accuracies ``guard-eval`` found as a Markdown table, in percent, and what to know of them."""
     label = found.kind if found.model.models == 1 else f"{found.model.models} {found.kind}s"
-    return model_table([(label, found.model)], found.model)
+    return "\n\n".join([model_table([(label, found.model)], found.model), *found.notes])
 
 
 def model_table(models: Sequence[tuple[str, ModelReport]], leading: ModelReport) -> str:

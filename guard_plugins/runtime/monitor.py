@@ -36,7 +36,8 @@ class Tracker:
     """
 
     def __init__(self, label: str, total: int, done: int, console: Console, bar: Progress | None) -> None:
-        self.label, self.total, self.done, self._begun = label, total, done, done
+        self.label = label = label.removeprefix("item/")
+        self.total, self.done, self._begun = total, done, done
         self.metrics: dict[str, float] = {}
         self._console, self._bar = console, bar
         self._task: TaskID | None = bar.add_task(label, total=total, numbers="") if bar else None

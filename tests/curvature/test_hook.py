@@ -47,6 +47,10 @@ def _fresh() -> World:
         ({"h": 1.0, "ramp": -1}, "ramp must be an integer"),
         ({"h": 1.0, "penalty": "square"}, "penalty must be one of"),
         ({"h": 1.0, "norm_stats": "mean"}, "norm_stats must be one of"),
+        ({"h": 1.0, "penalty": []}, "penalty must be one of"),
+        ({"h": 1.0, "model": "net"}, "model must be a torch module"),
+        ({"h": 1.0, "input": torch.zeros(2)}, "input must be the name, the place or the key"),
+        ({"h": 1.0, "input": True}, "input must be the name, the place or the key"),
     ],
 )
 def test_bad_options(options: dict, word: str) -> None:

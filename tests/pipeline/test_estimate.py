@@ -249,3 +249,18 @@ def test_a_stage_that_could_not_be_timed_is_not_said_to_take_no_time() -> None:
     estimate = Estimate(seconds={"teacher": 60.0, "students": 0.0}, complete=False)
     assert "teacher 1 min, students not timed, then" in estimate.sentence()
     assert "students 0 s, then" in Estimate(seconds={"students": 0.0}).sentence()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ({"teacher": 300.0, "distill": 100.0, "students": 200.0}, ""),
+        ({"teacher": 800.0, "distill": 100.0, "students": 200.0}, "fewer of --teacher.epochs, or smaller images"),
+        ({"teacher": 300.0, "distill": 100.0, "students": 900.0}, "fewer of --student.epochs"),
+        ({"distill": 900.0, "students": 200.0}, "fewer of the method's steps (guard-run METHOD --help)"),
+    ],
+)
+def test_a_long_run_is_told_what_takes_less(seconds: dict[str, float], said: str) -> None:
+    line = Estimate(seconds).shorter()
+    assert said in line
+    assert bool(line) == bool(said)
