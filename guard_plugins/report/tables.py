@@ -165,13 +165,19 @@ def _table(
 
 
 def _best(column: Sequence[Measured | None], images: int) -> list[bool]:
-    """Return which cells noise alone may separate from the highest; none if that holds for all of them."""
+    """Return which cells noise alone may separate from the highest; none if that holds for all of them.
+
+    One that only a large sd of its own brings so near, below others that are clearly behind, is not among them.
+    """
     top = max((found for found in column if found), key=lambda found: found.mean, default=None)
     near = [
         top is not None and found is not None and top.mean - found.mean <= noise(top, found, images) for found in column
     ]
-    known = [found is not None for found in column]
-    return near if near != known else [False] * len(near)
+    behind = [found.mean for found, close in zip(column, near, strict=True) if found and not close]
+    if not behind:
+        return [False] * len(near)
+    least = max(behind)
+    return [close and found is not None and found.mean > least for found, close in zip(column, near, strict=True)]
 
 
 def noise(one: Measured, other: Measured, images: int) -> float:

@@ -82,6 +82,10 @@ def test_all_that_noise_may_separate_from_the_best_are_marked() -> None:
     assert marked(model(0.88, 0, 0, 0), model(0.82, 0, 0, 0)) == [False, False]
     spread = model(0.9, 0, 0, 0).model_copy(update={"sd": 0.2, "models": 3})
     assert marked(spread, model(0.6, 0, 0, 0)) == [False, False]
+    seeds = {"models": 2}
+    rows = [(0.763, 0.053), (0.487, 0.053), (0.325, 0.141)]  # the last is as far as noise reaches, the second is not
+    found = [model(mean, 0, 0, 0).model_copy(update={"sd": sd, **seeds}) for mean, sd in rows]
+    assert marked(*found) == [True, False, False]
 
 
 def test_noise_of_seeds_is_the_one_of_students_t_test() -> None:
