@@ -28,6 +28,8 @@ PRECISION: Final[Mapping[str, str]] = {
     "parquet": f"A Parquet file for `datasets.load_dataset`. {_EIGHT_BITS} (PNG); soft labels are kept as logits.",
 }
 """Formats, and what each rounds or leaves out."""
+SOFT: Final = frozenset({"dd-ranking", "parquet"})
+"""Those that keep soft labels."""
 
 PARQUET_FILE: Final = "data/train-00000-of-00001.parquet"
 
@@ -74,7 +76,7 @@ def export(run: Path, name: str, output: Path) -> int:
     precision = PRECISION[name].format(mean=_listed(mean), std=_listed(std))
     exported = Exported(
         distilled=distilled, classes=classes, config=run_config, report=_report(folder), teacher=teacher,
-        format=name, precision=precision,
+        format=name, precision=precision, soft=name in SOFT,
     )  # fmt: skip
     card = dataset_card(exported)
     _write(name, output, distilled.decoded(), classes, mean, std)

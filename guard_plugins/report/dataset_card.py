@@ -32,6 +32,7 @@ class Exported:
         teacher: What the teacher's file says of itself, or None where the method uses none.
         format: Name of the format.
         precision: A sentence on what the format rounds or leaves out.
+        soft: Whether the format keeps soft labels.
     """
 
     distilled: DistilledSet
@@ -41,6 +42,7 @@ class Exported:
     teacher: TeacherCard | None
     format: str
     precision: str
+    soft: bool
 
 
 def dataset_card(exported: Exported) -> str:
@@ -68,7 +70,7 @@ def _budget(exported: Exported) -> str:
     ]
     if exported.distilled.views is not None:
         lines.append(f"- exported as the {len(exported.distilled)} training images that are read from them")
-    if soft is not None:
+    if soft is not None and exported.soft:
         lines.append(
             f"- soft labels: {soft.numel():,} further numbers, one row per {'image' if soft.dim() == 2 else 'view'}"
         )
@@ -100,9 +102,10 @@ def _teacher(exported: Exported) -> str:
     settings = config.get("teacher")
     path = settings.get("path") if isinstance(settings, Mapping) else None
     origin = f"; taken from `{path}`" if path else ""
+    kept = "labels" if exported.soft else "classes"
     asked = (
         "Students of methods with soft labels ask it for labels on augmented views; without it they learn from the "
-        "labels in this export."
+        f"{kept} in this export."
     )
     if own:
         asked = "Students do not ask it: they learn from the soft labels that the method returned with the images."

@@ -113,10 +113,11 @@ def examples(comparison: Comparison) -> Examples | None:
         for image, label in zip(first.arrays["clean"], first.arrays["labels"], strict=True)
     ]
     attack = attack_name(first.about.attack, comparison.attack_names)
+    coloured = first.arrays["clean"].shape[1] == 3
     caption = (
         f"The students attacked by {attack} at ε = {radius(eps)}. The upper row of a student has the attacked images, "
         "each with the class it is taken for: ✓ where that is right, with and without attack. The lower row shows what "
-        "the attack changed: grey is nothing, black −ε, white +ε."
+        f"the attack changed: grey is nothing, black −ε, white +ε{', in each colour' if coloured else ''}."
     )
     groups = [_attacked(entry.label, found, eps) for entry, found in shown]
     return Examples(caption, [Group("Test images", [clean]), *groups])

@@ -55,7 +55,7 @@ def test_what_was_exported_is_read_back(run: Path, name: str, most: float, capsy
 
 
 def test_the_card_states_recipe_budget_teacher_and_results(run: Path) -> None:
-    main(["export", str(run), "--format", "sre2l", "--output", str(run.parent / "out")])
+    main(["export", str(run), "--format", "parquet", "--output", str(run.parent / "out")])
     text = (run.parent / "out" / "README.md").read_text()
     front = yaml.safe_load(text.split("---")[1])
     assert front["pretty_name"] == "digits distilled with random"
@@ -66,6 +66,13 @@ def test_the_card_states_recipe_budget_teacher_and_results(run: Path) -> None:
     assert "uses no teacher" in text
     assert "nothing was measured yet" in text
     assert "rounded to 8 bits" in text
+
+
+def test_the_card_counts_no_labels_that_the_format_leaves_out(run: Path) -> None:
+    main(["export", str(run), "--format", "sre2l", "--output", str(run.parent / "out")])
+    text = (run.parent / "out" / "README.md").read_text()
+    assert "soft labels are left out" in text
+    assert "further numbers" not in text
 
 
 @pytest.mark.parametrize(("labels", "words"), [("own", "the soft labels that the method returned"), ("hard", "hard ")])
