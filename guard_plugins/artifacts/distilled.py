@@ -104,13 +104,16 @@ def load_pngs(folder: Path) -> DistilledSet:
     """Return the distilled set as its PNGs hold it, in bytes and in the order of ``metadata.jsonl``.
 
     Raises:
-        DistilledSetError: If the metadata or an image is missing or damaged, or a file name leaves the folder.
+        DistilledSetError: If the metadata or an image is missing or damaged, or a file name leaves the folder, is there
+            twice or not at all.
     """
     try:
         rows = [json.loads(line) for line in regular(folder / METADATA).read_text(encoding="utf-8").splitlines()]
-        images = _read_pngs([_inside(folder, row) for row in rows])
+        paths = [_inside(folder, row) for row in rows]
+        images, labels = _read_pngs(paths), torch.tensor([_label(row) for row in rows])
+        _require_all(folder, paths)
         views = torch.tensor([row["views"] for row in rows]) if any("views" in row for row in rows) else None
-        return DistilledSet(images, torch.tensor([_label(row) for row in rows]), views=views)
+        return DistilledSet(images, labels, views=views)
     except (*_UNREADABLE, TrainingError) as error:
         raise DistilledSetError(
             f"{folder} is not a readable folder of distilled images", seen=_reason(error)
@@ -138,6 +141,15 @@ def _inside(folder: Path, row: dict[str, Any]) -> Path:
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"the file name {row['file_name']!r} leaves the folder")
     return path
+
+
+def _require_all(folder: Path, paths: Sequence[Path]) -> None:
+    """Refuse metadata that was cut off at the end of a line, or joined with itself."""
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"{METADATA} has {len(paths)} lines for {len(set(paths))} images")
+    there = {path.resolve() for path in folder.glob("*/*.png") if not path.name.startswith(".")}
+    if left := sorted(there - set(paths)):
+        raise ValueError(f"{len(left)} of {len(there)} images are not in {METADATA}, such as {left[0].name}")
 
 
 def _label(row: dict[str, Any]) -> int:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
@@ -33,6 +33,8 @@ EPILOG = (
     "then the preset, then the method's defaults. The method's own options, and the defaults of its preset, are listed "
     "by: guard-run --method NAME --dataset NAME --help"
 )
+ANEW: Final = ("--checkpoint-every", "--plugin", "--log", "--teacher.cache", "--data.cache", "--data.memory")
+"""What a resumed run may be given anew; it changes no number."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,7 @@ def _resumed(early: Any, rest: Sequence[str]) -> Request:
             f"There is no run to resume in {path} (--resume)", seen=f"{config} is missing",
             do="Give the folder of an earlier run, such as runs/sre2l-digits-...",
         )  # fmt: skip
-    allowed = ("--checkpoint-every", "--plugin=", "--log", "--teacher.cache", "--data.cache", "--data.memory")
-    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith(allowed)]
+    other = [flag for flag in rest if flag.startswith("-") and not flag.startswith(ANEW)]
     if other:
         raise ConfigError(
             f"A resumed run keeps its configuration: {other[0]} cannot be given with --resume",

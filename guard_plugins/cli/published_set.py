@@ -51,8 +51,11 @@ def taken(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
         path = path_argument(value if equals else words[n + 1])
         rest = words[:n] + words[n + (1 if equals else 2) :]
         given = {other.partition("=")[0] for other in current_spelling(rest)[0]}
+        if FLAG in {other.partition("=")[0] for other in rest}:
+            raise ConfigError(f"{FLAG} is given twice", do="Validate one set at a time.")
         config = _card(path)
         _refuse_code(path, config, given)
+        _require_teacher(path, given)
         if flag(("evaluation", "protocol")) in given:
             given.add(flag(("evaluation", "eps")))  # the card's radii are for its own protocol
         said = {key: value for key, value in _said(path, config).items() if flag(key) not in given}
@@ -71,6 +74,23 @@ def _card(path: Path) -> Mapping[str, Any]:
             "labels, teacher.safetensors. guard-eval --distilled takes images alone.",
         )  # fmt: skip
     return _config(folder)
+
+
+def _require_teacher(path: Path, given: Collection[str]) -> None:
+    """Refuse a set whose students learned from a teacher that did not come along: others would be compared with them.
+
+    The report is read here, so that a damaged one is said before the students are trained.
+    """
+    from guard_plugins.artifacts.report import read_report
+
+    folder = RunFolder(path)
+    soft = read_report(folder.report).learned_from == "soft" and "soft_labels" not in _brought(folder)
+    if soft and not folder.teacher.exists() and flag(("teacher", "path")) not in given:
+        raise ConfigError(
+            f"The students of {path} learned from a teacher that is not there (--set)",
+            seen=f"missing: {folder.teacher.name}",
+            do="Put it back, or say where it is: --teacher.path FILE. guard-eval --distilled takes images alone.",
+        )
 
 
 def _said(path: Path, config: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from guard_plugins.cli.arguments import Request, parse
+from guard_plugins.cli.arguments import ANEW, Request, parse
 from guard_plugins.cli.extras import HELPER, Extras, near_rival
 from guard_plugins.config.explain import flag
 from guard_plugins.config.schema import OBJECTIVES, RunConfig
@@ -65,6 +65,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
         )
     folder = first.config.output or _default(first)
     members = list(_members(arguments, extras, first, folder))
+    begun = {member.name: found for member in members if (found := _begun(folder / member.name, member))}
     keep_freed_memory()
     from guard_plugins.cli.show import show
     from guard_plugins.pipeline.processes.beside import Beside
@@ -74,15 +75,12 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
     page = folder / PAGE
     require_free(page)
     for number, member in enumerate(members, 1):
-        path = folder / member.name
         sys.stderr.write(f"run {number} of {len(members)}: {member.announcement}\n")
-        begun = (path / "config.yaml").is_file()
-        request = parse([f"--resume={path}"]) if begun else member.request
+        request = begun.get(member.name, member.request)
         try:
             done = start(
-                request.config, resumed=path if begun else None, level=extras.level,
-                beside=Beside(extras.processes, HELPER),
-            )  # fmt: skip
+                request.config, resumed=request.resume, level=extras.level, beside=Beside(extras.processes, HELPER)
+            )
             show(done, request.config, level=extras.level)
         except StoppedError as error:
             given = "" if first.config.output else f" --output {folder}"
@@ -90,6 +88,42 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
     write_comparison([folder / member.name for member in members], page)
     sys.stdout.write(f"comparison: {page}\n")
     return 0
+
+
+def _begun(path: Path, member: Member) -> Request | None:
+    """Return how to go on with a run that has begun, or None.
+
+    Raises:
+        ConfigError: If it has other settings than are asked for now: it would keep them in silence.
+    """
+    if not (path / "config.yaml").is_file():
+        return None
+    request = parse([f"--resume={path}"])
+    there, here = (_settings(one.config) for one in (request, member.request))
+    other = [name for name in there | here if there.get(name) != here.get(name)]
+    if other:
+        more = f", and {len(other) - 3} more" if len(other) > 3 else ""
+        raise ConfigError(
+            f"The run in {path} began with other settings than this command gives it",
+            seen="; ".join(f"{flag(name)}: {there.get(name)} there, {here.get(name)} here" for name in other[:3])
+            + more,
+            do="Give the command that the series began with, or choose another --output.",
+        )
+    return request
+
+
+def _settings(config: RunConfig) -> dict[tuple[str, ...], Any]:
+    """Return a run's settings by path, but for those that a resumed run may be given anew."""
+    found = {key: value for key, value in _flat(config.model_dump(), ()) if flag(key) not in (*ANEW, "--output")}
+    return {key: value.absolute() if isinstance(value, Path) else value for key, value in found.items()}
+
+
+def _flat(values: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, (*above, name))
+        else:
+            yield (*above, name), value
 
 
 def _default(request: Request) -> Path:
@@ -109,6 +143,8 @@ def _members(arguments: Sequence[str], extras: Extras, first: Request, folder: P
         own = f"{first.config.method}-seed{seed}"
         yield Member(own, _request(arguments, seed, folder / own))
         for name in extras.compare:
+            if name == first.config.method:
+                raise ConfigError(f"{name} is the method itself (--compare)", do="Name what to compare it with.")
             if name not in known:
                 raise near_rival(name, known)
             if name in OBJECTIVES and not _has_teacher(first.config.method):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport
 from guard_plugins.attacks.pgd import PGD
+from guard_plugins.evaluation.attached import attached
 from guard_plugins.evaluation.curvature import Curvature, measure_curvature
 from guard_plugins.evaluation.gate.examine import Subject, examine, review
 from guard_plugins.evaluation.measure import Measured, attack_batch, attacked_images, averaged, measure
@@ -89,6 +90,7 @@ def assess(
         TrainingError: If a model's logits are not finite.
         StoppedError: If the run was asked to stop.
     """
+    models = [attached(model, attacked_images(task, 2)[0]) for model in models]
     apart = task if kept is None else replace(task, keeper=replace(task.keeper, checkpoints=kept))
     measured = measure(apart, models, protocol, attacks, name=name)
     report = averaged([found.report() for found in measured])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from guard_plugins.artifacts.figures import About, Array, Figures
 from guard_plugins.attacks.pgd import PGD
+from guard_plugins.evaluation.attached import attached
 from guard_plugins.runtime.eval_mode import borrowed
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def collect(
     about = About(task.data.classes, tuple(radii) or DEFAULT_RADII, attack.label, h)
     arrays = {"clean": _halves(images), "labels": labels.numpy()}
     x, y, seeds = images.to(task.device), labels.to(task.device), task.seeds.child("figures")
-    for kind, model in models.items():
+    for kind, given in models.items():
+        model = attached(given, images)
         with borrowed(model):
             slices = [
                 loss_slice(model, x[n], y[n], reach=2 * h, direction=seeds.generator("slice", n))

@@ -25,9 +25,12 @@ from guard_plugins.networks.normalised import Normalised
 from guard_plugins.report.comparison import shown_kinds
 from guard_plugins.report.gate import failures
 from guard_plugins.report.markdown import KINDS
+from guard_plugins.runtime.engine import ordinary
 
 LARGEST: Final = 2**20
 """Bytes of the largest contact sheet that is shown in a notebook."""
+GONE: Final = "It was moved or deleted since; put it back."
+"""What to do where a file that the run had written is missing."""
 
 
 class Run(Report):
@@ -39,12 +42,12 @@ class Run(Report):
     def of(cls, report: Report, folder: Path) -> Run:
         """Return the run with this report in this folder."""
         made = cls.model_construct(**{name: getattr(report, name) for name in Report.model_fields})
-        made._folder = folder
+        made._folder = folder.absolute()  # the program may enter another one
         return made
 
     @property
     def folder(self) -> Path:
-        """Where the run's files are."""
+        """Where the run's files are, an absolute path."""
         return self._folder
 
     @property
@@ -65,7 +68,8 @@ class Run(Report):
         """
         path = RunFolder(self._folder).teacher
         if not path.is_file():
-            raise ConfigError(f"The run in {self._folder} has no teacher", do=f"The method {self.method} trains none.")
+            do = f"The method {self.method} trains none." if self.models.teacher is None else GONE
+            raise ConfigError(f"The run in {self._folder} has no teacher", do=do)
         return _model(path, self._folder)
 
     def student(self, number: int = 0, *, hard: bool = False) -> Normalised:
@@ -82,7 +86,9 @@ class Run(Report):
         if not path.is_file():
             raise ConfigError(
                 f"The run in {self._folder} kept no {path.name}",
-                do="Run it with keep_students=True (--keep-students); --student.count says how many there are.",
+                do="Run it with keep_students=True (--keep-students); --student.count says how many there are."
+                if self._folder.is_dir()
+                else GONE,
             )
         return _model(path, self._folder)
 
@@ -128,6 +134,7 @@ def _model(path: Path, folder: Path) -> Normalised:
     channels = card.image_shape[0]
     files = files_of([yaml_file(RunFolder(folder).config)])
     network = PluginHost(only=[], files=files).networks[card.network]()
-    model = Normalised(network.build(request), mean=[0.0] * channels, std=[1.0] * channels)
-    load_teacher(path, model, card)
+    with ordinary():
+        model = Normalised(network.build(request), mean=[0.0] * channels, std=[1.0] * channels)
+        load_teacher(path, model, card)
     return model.eval()

@@ -18,6 +18,7 @@ from guard_plugins.artifacts.lock import locked
 from guard_plugins.artifacts.report import Report
 from guard_plugins.config import RunConfig
 from guard_plugins.config.schema import Level
+from guard_plugins.errors import ConfigError
 from guard_plugins.host.configure import configure, host_of
 from guard_plugins.method import Method
 from guard_plugins.pipeline.console import announce_estimate, conclude, introduce
@@ -30,7 +31,7 @@ from guard_plugins.pipeline.runner import do_stages, restored
 from guard_plugins.pipeline.stages import STAGES
 from guard_plugins.pipeline.students.validation import require_one_process
 from guard_plugins.pipeline.teachers.training import require_team
-from guard_plugins.runtime.engine import repeatable
+from guard_plugins.runtime.engine import alone, ordinary, repeatable
 from guard_plugins.runtime.monitor import Callback
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.sharing.claims import STALE
@@ -44,18 +45,19 @@ LEAVES: Final = 3.0
 
 
 def run(
-    config: RunConfig | Mapping[str, Any] | type[Method], *, callback: Callback | None = None, **settings: Any
+    config: RunConfig | Mapping[str, Any] | str | type[Method], *, callback: Callback | None = None, **settings: Any
 ) -> Run:
     """Do the whole job and leave its artifacts in ``config.output``.
 
-    The caller's random streams are left as found.
+    The caller's random streams, default dtype and device, and ``no_grad`` or autocast neither change the numbers nor
+    are changed. One thread of a process does a run at a time.
 
     Args:
         config: From :func:`guard_plugins.configure`, or a mapping of its arguments (``{"method": "sre2l"}``), or a
-            method's class.
+            method's name or class.
         callback: Called with every event of ``events.jsonl``, and with the numbers of every step. One that raises is
             not called again.
-        **settings: Of a class: its run's options, as for :func:`guard_plugins.configure`.
+        **settings: Options of the run, as for :func:`guard_plugins.configure`; none beside a whole configuration.
 
     Returns:
         What ``report.json`` holds, with the run's folder, images and models.
@@ -63,13 +65,30 @@ def run(
     Raises:
         GuardError: If anything is wrong; the message says what, what was seen, and what to do.
     """
-    if isinstance(config, type):
-        config = configure(config, **settings)
-    elif not isinstance(config, RunConfig):
-        config = configure(**config, **settings)
-    done = start(config, callback=callback)
+    done = start(_configured(config, settings), callback=callback)
     assert done.report is not None  # no stage was named to stop after
     return Run.of(done.report, done.folder)
+
+
+def _configured(config: Any, settings: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that :func:`run` was given."""
+    if isinstance(config, RunConfig):
+        if settings:
+            raise ConfigError(
+                "A whole configuration takes no further settings", seen=", ".join(settings),
+                do="Give them to guard_plugins.configure(), or give run() the method's name: run('sre2l', ipc=10).",
+            )  # fmt: skip
+        return config
+    if isinstance(config, str | type):
+        return configure(config, **settings)
+    if not isinstance(config, Mapping) or "method" not in config:
+        seen = f"keys: {', '.join(map(str, config)) or 'none'}" if isinstance(config, Mapping) else repr(config)[:80]
+        raise ConfigError(
+            "run() needs a method", seen=seen, do="Give its name: guard_plugins.run('sre2l', ipc=10).",
+        )  # fmt: skip
+    if twice := config.keys() & settings.keys():
+        raise ConfigError(f"A setting is given twice: {', '.join(sorted(twice))}", do="Give it once.")
+    return configure(**config, **settings)
 
 
 def resume(path: str | Path, config: RunConfig) -> Run:
@@ -127,7 +146,7 @@ def start(
     if ranks is not None:
         require_one_process(config)
     callbacks = [] if callback is None else [callback]
-    with preserved_streams(), repeatable():
+    with alone(), ordinary(), preserved_streams(), repeatable():
         prepared = prepare(config, host_of(config))
         if ranks is not None:
             require_team(prepared, ranks.size)

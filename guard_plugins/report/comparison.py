@@ -154,6 +154,23 @@ def _require_one_dataset(runs: Sequence[StoredRun]) -> None:
             seen="; ".join(f"{dataset}: {', '.join(names)}" for dataset, names in folders.items()),
             do="Give the runs of one data set at a time.",
         )
+    # Own images all have the data set 'folder', and its place may change.
+    known = [(run, run.figures.about.classes) for run in runs if run.figures is not None]
+    for run, classes in known[1:]:
+        first, others = known[0]
+        if sorted(classes) != sorted(others):
+            raise ConfigError(
+                "The runs are on images of different classes, whose numbers cannot be compared",
+                seen="; ".join(
+                    f"{one.path.name}: {_listed(names)}" for one, names in ((first, others), (run, classes))
+                ),
+                do="Give the runs of one data set at a time.",
+            )
+
+
+def _listed(classes: Sequence[str]) -> str:
+    more = f" and {len(classes) - 3} more" if len(classes) > 3 else ""
+    return ", ".join(name if name.isprintable() else ascii(name) for name in classes[:3]) + more
 
 
 def _labels(runs: Sequence[StoredRun]) -> list[str]:

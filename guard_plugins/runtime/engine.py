@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +18,9 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.runtime.sharing.world import require_one_process
 
 M = TypeVar("M", bound=nn.Module)
+
+_AT_WORK: Final = threading.RLock()
+"""Held by the thread that draws from the global random streams."""
 
 
 class Engine:
@@ -95,6 +99,45 @@ def repeatable() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(known, warn_only=lenient)
         memory.fill_uninitialized_memory, torch.backends.cudnn.benchmark = filled, chosen
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keep other threads of the process from starting a run or an evaluation while open.
+
+    Raises:
+        ConfigError: If another thread is at work.
+    """
+    if not _AT_WORK.acquire(blocking=False):
+        raise ConfigError(
+            "Another thread of this process is at work on a run or an evaluation, and both would draw from the same "
+            "random streams",
+            do="Wait for it, or start each in a process of its own.",
+        )
+    try:
+        yield
+    finally:
+        _AT_WORK.release()
+
+
+@contextlib.contextmanager
+def ordinary() -> Iterator[None]:
+    """Compute in float32 with gradients, and on the CPU where no device is named, whatever the caller has set.
+
+    The default dtype and device, ``no_grad``, inference mode and autocast of the program around a run would change its
+    numbers or end it. They are put back on leaving.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 def _device(name: str, known: torch.device) -> torch.device:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +28,18 @@ PLAIN_EVERY: Final = 20.0
 
 LEVELS: Final[tuple[Level, ...]] = ("quiet", "normal", "verbose")
 """How much is said, least first."""
+
+
+class _Terminal(Console):
+    """A console that says of a reader who has gone what everything else that writes says; rich would end the process.
+
+    So a command ends with the exit code of a closed pipe, and a program that calls ``guard_plugins.run`` can go on.
+    """
+
+    def on_broken_pipe(self) -> None:
+        """Raise what was raised."""
+        self.quiet = True
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Tracker:
@@ -85,7 +99,7 @@ class Monitor:
         self.seconds: dict[str, float] = {}
         self._callbacks = list(callbacks)
         self._events, self._before = events, _seconds(events)
-        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = _Terminal(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
     def event(self, kind: str, **values: Any) -> None:
         """Append one event with its time stamp.

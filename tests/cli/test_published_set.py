@@ -14,7 +14,7 @@ from guard_plugins.cli import eval as command
 from guard_plugins.cli.eval_arguments import parse
 from guard_plugins.cli.published_set import taken, verdict
 from guard_plugins.config.presets import PRESETS
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, DamagedError
 from tests.pipeline.conftest import do_tiny_run
 from tests.report.folders import model, write_run
 
@@ -32,6 +32,29 @@ def test_what_the_files_say_becomes_options_and_what_is_given_stays(tmp_path: Pa
     with pytest.raises(ConfigError, match="is not a whole published set") as caught:
         taken([f"--set={tmp_path}"])
     assert "config.yaml" in caught.value.seen
+
+
+def test_students_of_a_teacher_that_did_not_come_along_are_not_compared_with_others(tmp_path: Path) -> None:
+    for learned, there in (("soft", False), ("soft", True), ("hard", False)):
+        run = write_run(tmp_path / f"{learned}{there}", config={"dataset": "digits"}, learned_from=learned)  # type: ignore[arg-type]
+        (run / "distilled").mkdir(exist_ok=True)
+        if there:
+            (run / "teacher.safetensors").touch()
+    with pytest.raises(ConfigError, match="learned from a teacher that is not there") as caught:
+        taken(["--set", str(tmp_path / "softFalse")])
+    assert caught.value.seen == "missing: teacher.safetensors"
+    for given in (["softTrue"], ["hardFalse"], ["softFalse", "--teacher", "other.safetensors"]):
+        assert taken(["--set", str(tmp_path / given[0]), *given[1:]])[0] == tmp_path / given[0]
+    with pytest.raises(ConfigError, match="given twice"):
+        taken(["--set", str(tmp_path / "softTrue"), f"--set={tmp_path / 'hardFalse'}"])
+
+
+def test_a_damaged_report_is_said_before_students_are_trained(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", config={"dataset": "digits"})
+    (run / "distilled").mkdir(exist_ok=True)
+    (run / "report.json").write_text("{")
+    with pytest.raises(DamagedError, match=r"report\.json is damaged"):
+        taken(["--set", str(run)])
 
 
 def test_students_under_the_hook_are_trained_so_again(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from guard_plugins.artifacts.report import read_report
 from guard_plugins.cli import run
 from guard_plugins.cli.arguments import parse
 from guard_plugins.cli.extras import Extras, take
-from guard_plugins.cli.series import Member, _members, run_series
+from guard_plugins.cli.series import Member, _begun, _members, run_series
 from guard_plugins.errors import ConfigError
 
 TINY = ["--ipc=1", "--teacher.epochs", "1", "--student.epochs=2", "--evaluation.images=20", "--evaluation.gate=off"]
@@ -132,3 +133,41 @@ def test_a_page_that_is_not_a_comparisons_is_seen_before_the_first_run(tmp_path:
 def test_an_objective_of_teachers_is_no_rival_of_a_method_without_one(rival: str) -> None:
     with pytest.raises(ConfigError, match=f"--compare {rival} is for a teacher, and the method dc has none"):
         planned(["dc", "--output", "x"], compare=(rival,))
+
+
+@pytest.mark.parametrize(("other", "said"), [("--ipc=2", "--ipc: 1 there, 2 here"), ("--no-guard", "--no-guard")])
+def test_a_series_given_again_with_other_settings_does_not_show_the_old_runs_as_theirs(
+    other: str, said: str, tmp_path: Path
+) -> None:
+    given = ["random", *TINY, f"--output={tmp_path}"]
+    begun = tmp_path / "random-seed1"
+    begun.mkdir()
+    config = _members(given, Extras(seeds=(1,)), parse(given), tmp_path)
+    text = yaml.safe_dump(next(iter(config)).request.config.model_dump(mode="json"))
+    (begun / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="random-seed1 began with other settings") as caught:
+        run_series([*(word for word in given if word != "--ipc=1"), other], Extras(seeds=(0, 1)))
+    assert said in caught.value.seen
+    assert "another --output" in caught.value.do
+    assert [path.name for path in tmp_path.iterdir()] == ["random-seed1"]
+
+
+def test_a_series_goes_on_from_another_spelling_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["sre2l", "--output=all", "--teacher.cache=one"]
+    for member in _members(given, Extras(compare=("random",)), parse(given), Path("all")):
+        path = Path("all") / member.name
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text(yaml.safe_dump(member.request.config.model_dump(mode="json")))
+    again = [f"--output={tmp_path}/all", "--method=sre2l", "--teacher.cache", "two"]
+    for member in _members(again, Extras(compare=("random",)), parse(again), tmp_path / "all"):
+        found = _begun(tmp_path / "all" / member.name, member)
+        assert found is not None
+        assert found.resume == tmp_path / "all" / member.name
+    fresh = Member("fresh", parse(given))
+    assert _begun(tmp_path / "all/fresh", fresh) is None
+
+
+def test_the_method_itself_is_no_rival(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sre2l is the method itself"):
+        planned(["sre2l", f"--output={tmp_path}"], compare=("sre2l",))

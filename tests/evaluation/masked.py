@@ -51,3 +51,27 @@ class Purifying(Confident):
             (grad,) = torch.autograd.grad(self.model(leaf).logsumexp(1).sum(), leaf)
         logits: Tensor = self.model(images + 0.01 * grad.sign())
         return logits
+
+
+class Reversed(Confident):
+    """The model's own logits, with a gradient of the opposite sign."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(2 * images.detach() - images)
+        return logits
+
+
+class Severed(Confident):
+    """A forward pass that autograd does not see."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.model(images)
+        return logits
+
+
+class Constant(Confident):
+    """The same class for every image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.eye(10)[3].repeat(len(images), 1)

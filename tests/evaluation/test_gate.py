@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from guard_plugins import evaluate
 from guard_plugins.artifacts.report import GateItem
 from guard_plugins.attacks.ascent import few_sizes
 from guard_plugins.attacks.pgd import PGD
@@ -17,7 +18,7 @@ from guard_plugins.evaluation.gate.examine import Subject, examine, probe
 from guard_plugins.evaluation.gate.subject import clearly_more
 from guard_plugins.runtime.seeds import Seeds
 from tests.attacks.oracle import train_digits
-from tests.evaluation.masked import Confident, Noisy, Probabilities, Purifying, Quantised
+from tests.evaluation.masked import Confident, Constant, Noisy, Probabilities, Purifying, Quantised, Reversed, Severed
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,29 @@ def test_a_quantised_input_layer_is_caught_by_its_zero_gradients(
     found = names(probe(subject(Quantised(digits_net), digits, source), h=0.5))
     assert "input gradients are not zero" in found
     assert {"random noise weaker than white-box", "transfer weaker than white-box"} <= found
+
+
+def test_gradients_that_point_the_other_way_are_caught(digits_net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    item = eligibility.gradients_are_not_zero(subject(Reversed(digits_net), digits))
+    assert item.verdict == "failed"
+    assert item.finding.startswith("the input gradient points downhill on ")
+    assert "own gradient" in item.suggests
+    assert eligibility.gradients_are_not_zero(subject(digits_net, digits)).verdict == "passed"
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 30.0])
+def test_rounding_does_not_turn_an_honest_gradient(
+    scale: float, digits_net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    item = eligibility.gradients_are_not_zero(subject(probes.Rescaled(digits_net, scale), digits))
+    assert "downhill" not in item.finding
+
+
+def test_a_forward_pass_that_autograd_does_not_see_is_a_finding_and_no_traceback(digits_net: nn.Module) -> None:
+    for network in (Severed(digits_net), Constant(digits_net)):
+        found = evaluate(network, "digits", protocol="fgsm", images=20)
+        failed = [item for item in found.gate if item.name == "input gradients are not zero"]
+        assert [item.finding for item in failed] == ["no gradient reaches the pixels of 20 of 20 images"]
 
 
 def test_noise_in_the_forward_pass_is_caught_by_repeating_it(

@@ -75,6 +75,28 @@ def test_a_set_is_found_below_its_run_and_by_its_pictures_alone(tmp_path: Path) 
         guard_plugins.load_distilled(tmp_path)
 
 
+def test_a_set_is_named_by_its_file_too_and_half_of_one_is_refused(tmp_path: Path) -> None:
+    from guard_plugins.artifacts.distilled import DistilledSetError, save_distilled
+    from guard_plugins.data.distilled import DistilledSet
+
+    made = DistilledSet(torch.rand(4, 1, 5, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1]))
+    save_distilled(tmp_path / "distilled", made, ("one", "two"))
+    tensors, metadata = tmp_path / "distilled/distilled.safetensors", tmp_path / "distilled/metadata.jsonl"
+    assert torch.equal(guard_plugins.load_distilled(tensors).images, made.images)
+    assert torch.equal(guard_plugins.load_distilled(str(metadata)).images, made.as_stored().images)
+    tensors.unlink()
+    lines = metadata.read_text().splitlines(keepends=True)
+    metadata.write_text("".join(lines[:3]))
+    with pytest.raises(DistilledSetError, match=r"1 of 4 images are not in metadata\.jsonl"):
+        guard_plugins.load_distilled(tmp_path)
+    metadata.write_text("".join([*lines, *lines]))
+    with pytest.raises(DistilledSetError, match="8 lines for 4 images"):
+        guard_plugins.load_distilled(tmp_path)
+    for name in ("~nobody-of-that-name/x", "x" * 300, "a\0b"):
+        with pytest.raises(ConfigError, match="no distilled set"):
+            guard_plugins.load_distilled(name)
+
+
 def test_a_hook_s_summary_prints_as_a_table() -> None:
     summary = HookSummary(
         steps=20, regularised_steps=5, backwards=5, mean_loss=1.25, mean_term=0.001234567, mean_gradient_norm=2.0,

@@ -377,3 +377,15 @@ def test_a_teacher_that_runs_share_is_one_model(tmp_path: Path) -> None:
     assert both.models["teacher"].clean == pytest.approx(0.8)
     assert (shared.models["teacher"].models, shared.models["teacher"].sd) == (1, None)
     assert shared.models["student"].models == 2
+
+
+def test_runs_on_own_images_of_other_classes_are_not_compared(tmp_path: Path) -> None:
+    named = {"a": ("cat", "dog"), "b": ("dog", "cat"), "c": ("car", "bus", "tram", "bike")}
+    cats, dogs, cars = (
+        load_run(write_run(tmp_path / name, dataset="folder", seed=n, classes=classes))
+        for n, (name, classes) in enumerate(named.items())
+    )
+    assert len(compare([cats, dogs]).entries) == 1
+    with pytest.raises(ConfigError, match="different classes") as caught:
+        compare([cats, dogs, cars])
+    assert caught.value.seen == "a: cat, dog; c: car, bus, tram and 1 more"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +34,29 @@ def test_a_stage_that_is_stopped_is_timed_and_one_that_fails_is_not(tmp_path: Pa
         raise ValueError("no")
     assert list(monitor.seconds) == ["teacher"]
     assert '"stage stopped", "stage": "teacher"' in (tmp_path / "events.jsonl").read_text()
+
+
+def test_a_reader_who_has_gone_is_a_broken_pipe_and_no_end_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with monkeypatch.context() as patched, os.fdopen(writer, "w", buffering=1, closefd=False) as gone:
+        patched.setattr("sys.stderr", gone)
+        with pytest.raises(BrokenPipeError), contextlib.suppress(SystemExit):
+            Monitor().say("hello")
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, writer)
+    os.close(null)
+    os.close(writer)
+
+
+def test_a_run_whose_reader_has_gone_ends_with_the_code_of_a_closed_pipe() -> None:
+    script = "from guard_plugins.cli.exit_codes import exit_code\nfrom guard_plugins.runtime.monitor import Monitor\n"
+    script += "import sys, time\nsys.stdin.readline()\nsys.exit(exit_code(lambda: Monitor().say('x')))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stderr.close()
+    process.stdin.close()
+    assert process.wait(60) == 141

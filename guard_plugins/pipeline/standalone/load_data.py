@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from guard_plugins.data.base import DataRequest
 from guard_plugins.host import PluginHost
+from guard_plugins.runtime.engine import ordinary
 
 if TYPE_CHECKING:
     from guard_plugins.data.base import Data
@@ -30,4 +31,5 @@ def load_data(
     known = PluginHost(only=[]).datasets
     datasets = known if name in known else PluginHost().datasets
     request = DataRequest(root=Path(root).expanduser() if root else None, download=download, image_size=image_size)
-    return datasets[name]().load(request)
+    with ordinary():
+        return datasets[name]().load(request)

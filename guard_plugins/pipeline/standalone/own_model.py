@@ -19,7 +19,7 @@ from guard_plugins.pipeline.standalone.evaluate import NoMethod
 from guard_plugins.pipeline.standalone.in_memory import data_of, require_fitting
 from guard_plugins.pipeline.standalone.radii import doubtful_radius
 from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.engine import Engine, repeatable
+from guard_plugins.runtime.engine import Engine, alone, ordinary, repeatable
 from guard_plugins.runtime.loop import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds, preserved_streams
@@ -45,7 +45,7 @@ def evaluate(
     """Attack a model in memory and put it through the release gate, as ``guard-eval`` does with one in a file.
 
     The model's training flags, the caller's random streams and the weights are left as found; the model is moved to
-    the device.
+    the device. It works in float32 with gradients, also inside ``no_grad``, inference mode or autocast.
 
     Args:
         model: Takes pixels in [0, 1] (B, C, H, W) and returns logits; put normalisation inside
@@ -73,7 +73,7 @@ def evaluate(
     )
     chosen = find_protocol(config.evaluation.protocol, host.attacks, eps=config.evaluation.eps)
     data = data_of(data)
-    with preserved_streams(), repeatable():
+    with alone(), ordinary(), preserved_streams(), repeatable():
         require_fitting(model, data, data.test.images(torch.arange(min(2, len(data.test)))))
         keeper = Keeper(Checkpoints(None, every=config.checkpoint_every))
         task = Task(config, data, Engine(device), Seeds(seed), Monitor(), host.networks, keeper)
