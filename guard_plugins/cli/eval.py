@@ -53,8 +53,16 @@ def _eval(arguments: Sequence[str]) -> int:
     if published is None:
         return 0
     good, lines = verdict(published, found.model)
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join([*lines, _conclusion(published, lines)]) + "\n")
     return 0 if good else 1
+
+
+def _conclusion(published: Path, lines: Sequence[str]) -> str:
+    compared = [line for line in lines if line.startswith(("agrees", "DIFFERS"))]
+    other = sum(line.startswith("DIFFERS") for line in compared)
+    if not other:
+        return f"The report of {published} holds: no number differs by more than chance explains."
+    return f"The report of {published} does not hold: {other} of {len(compared)} numbers differ by more than chance."
 
 
 def _gate_lines(found: Evaluation) -> list[str]:

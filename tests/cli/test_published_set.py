@@ -162,10 +162,14 @@ def test_a_run_is_what_it_says_and_a_changed_report_is_found_out(
 ) -> None:
     run = do_tiny_run(tmp_path / "run", "random", evaluation={"gate": "off", "images": 50}, student={"epochs": 30})[1]
     assert command.main(["--set", str(run), "--evaluation.gate=off"]) == 0
-    assert "DIFFERS" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "DIFFERS" not in said
+    assert "holds: no number differs by more than chance explains." in said
     shutil.copytree(run, tmp_path / "forged")
     report = json.loads((tmp_path / "forged/report.json").read_text())
     report["models"]["student"]["clean"] = 0.02
     (tmp_path / "forged/report.json").write_text(json.dumps(report))
     assert command.main(["--set", str(tmp_path / "forged"), "--evaluation.gate=off"]) == 1
-    assert "DIFFERS clean: card 2.0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "DIFFERS clean: card 2.0" in said
+    assert "does not hold: 1 of " in said
