@@ -46,6 +46,19 @@ class RunFolder:
             ) from error  # fmt: skip
         return cls(path)
 
+    def require_finished(self) -> None:
+        """Return if the run is finished.
+
+        Raises:
+            ConfigError: If it is not, or there is none.
+        """
+        if not self.report.is_file():
+            raise ConfigError(
+                f"There is no finished run in {self.path}", seen=f"{self.report} is missing",
+                do=f"Give the folder of a finished run; guard-run --resume {self.path} goes on with a stopped one."
+                if self.config.is_file() else "Give the folder of a run, such as runs/sre2l-digits-...",
+            )  # fmt: skip
+
     @staticmethod
     def default(method: str, dataset: str) -> Path:
         """Return ``runs/<method>-<dataset>-<time>`` in the working folder."""

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.formatting import percent, radius
-from guard_plugins.artifacts.report import Report
+from guard_plugins.artifacts.report import Report, read_report
 from guard_plugins.artifacts.sets.open_set import load_distilled
 from guard_plugins.artifacts.teacher import load_teacher, read_card
 from guard_plugins.config.layers import files_of
+from guard_plugins.config.paths import usable_path
 from guard_plugins.config.sources import yaml_file
 from guard_plugins.errors import ConfigError
 from guard_plugins.files import regular
@@ -44,6 +45,21 @@ class Run(Report):
         made = cls.model_construct(**{name: getattr(report, name) for name in Report.model_fields})
         made._folder = folder.absolute()  # the program may enter another one
         return made
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Return the finished run in a folder.
+
+        Args:
+            path: Its folder, such as ``runs/digits``.
+
+        Raises:
+            ConfigError: If there is no finished run.
+            DamagedError: If its report is damaged.
+        """
+        folder = RunFolder(usable_path(Path(path)))
+        folder.require_finished()
+        return cls.of(read_report(folder.report), folder.path)
 
     @property
     def folder(self) -> Path:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from guard_plugins.artifacts.figures import FIGURES, Figures, load_figures
+from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import Ledger
 from guard_plugins.artifacts.reading import read_json
 from guard_plugins.artifacts.report import Report, read_report
@@ -94,12 +95,7 @@ def load_run(path: Path) -> StoredRun:
         ConfigError: If the folder holds no finished run, or its configuration is damaged.
         DamagedError: If another file of it is damaged.
     """
-    if not (path / "report.json").is_file():
-        raise ConfigError(
-            f"There is no finished run in {path}", seen=f"{path / 'report.json'} is missing",
-            do=f"Give the folder of a finished run; guard-run --resume {path} goes on with a stopped one."
-            if (path / "config.yaml").is_file() else "Give the folder of a run, such as runs/sre2l-digits-...",
-        )  # fmt: skip
+    RunFolder(path).require_finished()
     report = read_report(path / "report.json")
     try:
         config = read_yaml(path / "config.yaml")

@@ -29,6 +29,19 @@ def test_a_run_has_every_field_of_its_report_and_what_is_in_its_folder(done: Run
     assert done.model_dump() == stored.model_dump()
     assert (done.images.shape, done.labels.tolist()) == ((10, 1, 8, 8), list(range(10)))
     assert torch.equal(guard_plugins.load_distilled(str(done.folder)).images, done.images)
+    again = Run.open(str(done.folder))
+    assert (again.model_dump(), again.folder) == (done.model_dump(), done.folder)
+    assert torch.equal(again.images, done.images)
+
+
+def test_only_a_finished_run_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no finished run") as caught:
+        Run.open(tmp_path / "none")
+    assert "such as runs/" in caught.value.do
+    (tmp_path / "config.yaml").write_text("method: random")
+    with pytest.raises(ConfigError, match="There is no finished run") as caught:
+        Run.open(tmp_path)
+    assert f"guard-run --resume {tmp_path}" in caught.value.do
 
 
 @pytest.mark.slow
