@@ -73,7 +73,7 @@ class DistilledSet:
 
     def as_floats(self) -> DistilledSet:
         """Return the set with float32 images in [0, 1]."""
-        if self.images.dtype != torch.uint8:
+        if self.images.dtype == torch.float32:
             return self
         return replace(self, images=floats_of(self.images))
 
@@ -125,7 +125,7 @@ class DistilledSet:
 def floats_of(images: Tensor) -> Tensor:
     """Return images as float32 in [0, 1], from floats in [0, 1] or bytes in 0..255; of any shape, on any device."""
     if images.dtype != torch.uint8:
-        return images
+        return images.float()
     # By a tensor: CUDA multiplies with the inverse of a number, which rounds otherwise than the CPU.
     return images.float() / torch.tensor(255.0, device=images.device)
 
