@@ -108,7 +108,10 @@ class TeacherConfig(ForeignWeights):
         "in one process. local: those of each process's part of it, which is another network",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of each label that is spread over all classes, of the objective plain"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of each label that is spread over all classes (with --teacher.training plain)",
     )
     ema: float = Field(
         0.0,
@@ -172,8 +175,8 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
     preset: str | None = Field(
         None,
-        description=f"named settings under your own: {', '.join(PRESETS)}, or one of the method's (default: the one "
-        "named like the data set, if there is one)",
+        description=f"named settings, over which your own win: {', '.join(PRESETS)}, or one of the method's (default: "
+        "the one named like the data set, if there is one)",
     )
     no_guard: CliToggleFlag[bool] = Field(
         False, description="train the teacher without the curvature hook (the plain method)"

@@ -62,7 +62,9 @@ def chosen_note(config: RunConfig) -> str:
     resized = f", images resized to {size} pixels a side (--data.image-size)" if size else ""
     limits = config.data.train_per_class, config.data.test_per_class
     usual = PRESETS[config.preset or "fast"]["teacher"]["epochs"]
-    few = f", few images: {config.teacher.epochs} epochs for the teacher" if config.teacher.epochs > usual else ""
+    few = ""
+    if config.teacher.epochs > usual:
+        few = f", and {config.teacher.epochs} epochs for the teacher, since there are few images"
     most = f", at most {limits[0]} training and {limits[1]} test images per class" if all(limits) else ""
     return (
         f"note: there is no preset for the data set {config.dataset!r}, so the size of its images decides: --preset "

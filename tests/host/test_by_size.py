@@ -70,7 +70,7 @@ def test_a_teacher_of_few_images_takes_as_many_steps_as_one_of_digits(tmp_path: 
     given = ["sre2l", "--dataset=folder", f"--data-root={root}"]
     request = parse(given)
     assert request.config.teacher.epochs == 110  # of 160 // 64 steps
-    assert "few images: 110 epochs for the teacher" in request.notes[0]
+    assert "110 epochs for the teacher, since there are few images" in request.notes[0]
     assert parse([*given, "--teacher.batch-size=16"]).config.teacher.epochs == 22
     assert parse([*given, "--teacher.epochs=10"]).config.teacher.epochs == 10
     assert parse([*given, "--preset=fast"]).config.teacher.epochs == 10

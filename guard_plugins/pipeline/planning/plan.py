@@ -25,9 +25,9 @@ from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of
 
 ASSUMED: Final = (
-    "every device and host is like this one, and shares cost nothing but their items",
+    "all devices and hosts are taken to be like this one, and dividing the work to cost nothing",
     "sums over the processes that train a teacher together take no time; gates are counted as work of one process",
-    "no attack breaks an image, so none ends early: an upper bound for attacks in several parts",
+    "attacks take the longest they can, as if no image were ever broken",
 )
 """What every plan takes for granted."""
 
