@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import torch
+from torch import Tensor
+
 RANDOM: Final = frozenset(
     {
         "alpha_dropout", "alpha_dropout_", "bernoulli", "bernoulli_", "cauchy_", "dropout", "dropout1d", "dropout2d",
@@ -75,3 +78,17 @@ def may_write(name: str, kwargs: dict[str, Any]) -> bool:
     """Return whether a function of this name may write into its arguments."""
     named = name in WRITING or (name.endswith("_") and not name.endswith("__"))
     return named or kwargs.get("out") is not None or bool(kwargs.get("inplace"))
+
+
+def bare(tensor: Tensor) -> Tensor:
+    """Return the ordinary tensor within the wrappers of ``torch.func``."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def in_gradient_transform() -> bool:
+    """Return whether a transform at work is one of gradients."""
+    functorch = torch._C._functorch
+    kinds = (functorch.TransformType.Grad, functorch.TransformType.Jvp)
+    return any(one.key() in kinds for one in functorch.get_interpreter_stack() or ())

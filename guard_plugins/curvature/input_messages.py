@@ -81,7 +81,7 @@ def transformed(tensor: str, source: str) -> HookError:
     """Return the error for a part of the loss that a transform of torch.func may have computed from x."""
     return HookError(
         "the data reach the loss through a transform of torch.func (vmap, grad, jvp ...), which the hook cannot follow",
-        seen=f"{tensor} is part of the loss, and x, {source}, was given to a transform in this step",
+        seen=f"{tensor} is part of the loss, and may come from a transform that was given x, {source}",
         do="compute this part without torch.func; or, if it is fixed, under torch.no_grad() or with .detach()",
     )
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from guard_plugins.curvature.functions import bare, in_gradient_transform
 from guard_plugins.curvature.graph import Call, Node, Source, Token, Unrepeatable, Watched, now
 
 _VIEW_WRITE: Final = "a tensor on the way to the loss was written through a view of it, or without gradients"
@@ -32,13 +33,13 @@ class Known:
         leaf: What ``hook.watch`` made of it.
         attacked: Whether it comes from a model whose input required a gradient already.
         written: Moment of the latest write through its ``.data``.
-        transformed: Whether it was made by functions that nobody saw, or of such a tensor, beside a transform of
-            ``torch.func``.
+        transformed: Whether it comes from within a transform of ``torch.func``.
+        unseen: Whether such a transform may have given it without being seen, as ``torch.func.grad`` does.
     """
 
     __slots__ = (
         "ancestors", "attacked", "features", "leaf", "node", "ref", "shadow", "stamp", "token", "transformed",
-        "written",
+        "unseen", "written",
     )  # fmt: skip
 
     def __init__(self, ref: weakref.ref[Tensor], tensor: Tensor, step: int) -> None:
@@ -49,7 +50,7 @@ class Known:
         self.features = ""
         self.shadow: weakref.ref[Tensor] | None = None
         self.leaf: weakref.ref[Tensor] | None = None
-        self.attacked = self.transformed = False
+        self.attacked = self.transformed = self.unseen = False
 
 
 class TensorLedger:
@@ -58,14 +59,15 @@ class TensorLedger:
     Attributes:
         data_written: Whether the loop ever wrote through ``.data``.
         step: Backward calls answered so far.
-        in_transforms: Of the data that a transform of ``torch.func`` was given, and of what they were made from.
+        in_gradients: What transforms that give gradients were given lately, and what that was made from; with the step.
     """
 
     def __init__(self) -> None:
         self._known: dict[int, Known] = {}
         self.data_written = False
         self.step = 0
-        self.in_transforms: frozenset[Token] = frozenset()
+        self._transforming = self._attached = -2  # the latest steps with a transform, and with one of weights
+        self.in_gradients: dict[Token, int] = {}
 
     def get(self, tensor: Tensor) -> Known | None:
         """Return what is known of ``tensor``, or None."""
@@ -134,28 +136,42 @@ class TensorLedger:
             if isinstance(output, Tensor) and output.grad_fn is not None:
                 self.of(output).attacked = True
 
-    def note_in_transform(self, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
+    def note_in_transform(self, inputs: Sequence[Tensor], outputs: Iterable[Tensor]) -> None:
         """Note that a transform of ``torch.func`` computes ``outputs`` with ``inputs``.
 
-        What ``vmap`` gives back is the last of such outputs; what ``grad`` gives back is seen by nobody.
+        What ``vmap`` gives back is the last of them, or a view of it; what ``grad`` gives back is seen by nobody.
         """
-        found = self.lineage(_bare(tensor) for tensor in inputs)
-        for output in map(_bare, outputs):
-            if found and is_data(output):
-                entry = self.of(output)
-                entry.ancestors |= found - {entry.token}
-                entry.transformed = True
-        if not found <= self.in_transforms:
-            kept = (token for token in self.in_transforms if token.step >= self.step - 1 or token.alive())
-            self.in_transforms = found.union(kept)
+        self._transforming = self.step
+        ordinary = [bare(tensor) for tensor in inputs]
+        known, given = [self.get(tensor) for tensor in ordinary], {id(tensor) for tensor in ordinary}
+        if in_gradient_transform():
+            outer = self.lineage(t for t, k in zip(ordinary, known, strict=True) if k is None or not k.transformed)
+            self.in_gradients.update(dict.fromkeys(outer, self.step))
+            self._attached = self.step if any(tensor.requires_grad for tensor in ordinary) else self._attached
+        made = [tensor for tensor in map(bare, outputs) if id(tensor) not in given]
+        self.note_derived(made, ordinary, known, cut=False)
+        for entry in filter(None, map(self.get, made)):
+            entry.transformed = True
 
-    def is_transformed(self, tensor: Tensor) -> bool:
-        """Return whether ``tensor`` may come from a transform: functions made it that nobody saw."""
+    def is_unseen(self, tensor: Tensor) -> bool:
+        """Return whether a transform may have given ``tensor``, or what it is made from, and nobody saw it."""
         known = self.get(tensor)
-        if known is None and self.in_transforms and tensor.grad_fn is not None:
-            known = self.of(tensor)
-            known.transformed = True
-        return known is not None and known.transformed
+        if known is None and self._transforming >= self.step - 1:
+            inner = None if tensor._base is None else self.get(tensor._base)
+            if inner is not None and inner.transformed:  # vmap has moved the dimension of the batch
+                known = self.of(tensor)
+                known.transformed, known.ancestors = True, inner.ancestors | {inner.token}
+                known.token.constant = inner.token.constant
+            elif tensor.grad_fn is not None and self._attached >= self.step - 1:
+                known = self.of(tensor)
+                known.unseen = True
+        return known is not None and known.unseen
+
+    def next_step(self) -> None:
+        """Begin a backward call; what transforms were given before the one that has just ended is forgotten."""
+        self.step += 1
+        if self.in_gradients:
+            self.in_gradients = {token: step for token, step in self.in_gradients.items() if step >= self.step - 1}
 
     def note_derived(
         self, outputs: list[Tensor], inputs: Sequence[Tensor], known: Sequence[Known | None], *, cut: bool
@@ -171,7 +187,10 @@ class TensorLedger:
         features = next((entry.features for entry in known if entry is not None and entry.features), "")
         derived = not cut and torch.is_grad_enabled()
         attacked = derived and any(entry is not None and entry.attacked for entry in known)
-        transformed = derived and bool(self.in_transforms) and any(self.is_transformed(tensor) for tensor in inputs)
+        unseen = transformed = False
+        if derived and self._transforming >= self.step - 1:
+            unseen = sum(map(self.is_unseen, inputs)) > 0  # asks for all
+            transformed = any(entry is not None and entry.transformed for entry in map(self.get, inputs))
         ancestors = self.lineage(inputs) if derived and outputs else frozenset()
         constant = all(token.constant for token in ancestors) if ancestors else _are_labels(inputs)
         for output in outputs:
@@ -180,6 +199,7 @@ class TensorLedger:
                 entry = self.of(output)
                 entry.attacked |= attacked
                 entry.transformed |= transformed
+                entry.unseen |= unseen
                 entry.token.constant |= constant and not entry.ancestors
                 entry.ancestors |= _of_samples(output, inputs, ancestors) - {entry.token}
                 entry.features = entry.features or features
@@ -199,13 +219,6 @@ def _of_samples(output: Tensor, inputs: Sequence[Tensor], ancestors: frozenset[T
 def _are_labels(tensors: Sequence[Tensor]) -> bool:
     """Return whether ``tensors`` are integers that are no pixels."""
     return bool(tensors) and all(t.dtype in _LABELS for t in tensors)
-
-
-def _bare(tensor: Tensor) -> Tensor:
-    """Return the ordinary tensor within the wrappers of ``torch.func``."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor
 
 
 def is_data(tensor: Tensor) -> bool:

@@ -64,15 +64,17 @@ def _reject_related_inputs(a: Source, b: Source, *, said: bool) -> None:
 
 
 def _reject_dependent(tensor: Tensor, source: Source, ledger: TensorLedger, *, target: bool) -> None:
+    unseen = ledger.is_unseen(tensor)
     known = ledger.get(tensor)
     shown = f"a tensor of shape {tuple(tensor.shape)}"
     view = source.base is not None and source.base() is base_of(tensor)
     if view and _overlap(tensor, source.leaf):
         raise input_messages.alias(shown, source.name)
-    if ledger.is_transformed(tensor) and _of_source(ledger.in_transforms, source):
-        raise input_messages.transformed(shown, source.name)
     if known is None:
         return
+    unseen = unseen and _of_source(frozenset(ledger.in_gradients), source)
+    if unseen or (known.transformed and source.token in known.ancestors):
+        raise input_messages.transformed(shown, source.name)
     if known.token is source.token:
         raise input_messages.alias(shown, source.name)
     if source.token in known.ancestors:

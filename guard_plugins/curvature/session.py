@@ -111,7 +111,7 @@ class Session:
             HookError: If the objective cannot be regularised faithfully.
         """
         self._busy += 1
-        self.ledger.step += 1
+        self.ledger.next_step()
         try:
             with self.listening.off(), torch.enable_grad():  # the loop may have turned gradients off by now
                 return self._answered(call)

@@ -26,7 +26,7 @@ class RandomState:
     @classmethod
     def save(cls, devices: Iterable[torch.device] = ()) -> RandomState:
         """Return the present states of the CPU's stream and of those of ``devices``."""
-        others = sorted({d for d in devices if d.type != "cpu"}, key=str)
+        others = sorted({d for d in devices if d.type not in ("cpu", "meta")}, key=str)  # meta tensors draw nothing
         arrays = _numpy_random()
         numpy = None if arrays is None else arrays.get_state(legacy=False)
         return cls(random.getstate(), numpy, torch.get_rng_state(), tuple((d, _device_state(d)) for d in others))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import functional_call, grad, jvp, linearize, vmap
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
@@ -39,11 +39,11 @@ def trained(loss: Loss, hook: CurvatureHook) -> Tensor:
     return torch.cat([p.detach().flatten() for p in net.parameters()])
 
 
-def twin(loss: Loss) -> Tensor:
+def twin(loss: Loss, batches: list[tuple[Tensor, Tensor]] = BATCHES) -> Tensor:
     """Return the weights that the objective, written by hand, trains."""
     net = fresh()
     optimiser = torch.optim.SGD(net.parameters(), 0.05)
-    for x, y in BATCHES:
+    for x, y in batches:
         optimiser.zero_grad()
         x = x.clone().requires_grad_()
         clean = loss(net, x, y)
@@ -96,7 +96,13 @@ def ensemble(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return plain(net, x, y) + 0.1 * members.pow(2).mean()
 
 
-REFUSED = [per_sample, scalar_grad, forward_mode, linear_route, of_a_scaled_batch, ensemble]
+def norms(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    weight = net[0].weight.detach()  # type: ignore[index]
+    factors = vmap(lambda a: weight @ a, out_dims=1)(x).norm(dim=0)
+    return (F.cross_entropy(net(x), y, reduction="none") * factors).mean()
+
+
+REFUSED = [per_sample, scalar_grad, forward_mode, linear_route, of_a_scaled_batch, ensemble, norms]
 
 
 @pytest.mark.parametrize("loss", REFUSED, ids=lambda loss: loss.__name__)
@@ -131,6 +137,31 @@ def weight_penalty(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return plain(net, x, y) + 0.01 * vmap(lambda row: row.pow(2).sum())(net[0].weight).sum()  # type: ignore[index]
 
 
+def logged_beside(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return logged(net, x, y) + 0.01 * vmap(lambda row: row.pow(2).sum())(net[0].weight).sum()  # type: ignore[index]
+
+
+def smoothed(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    x, targets = vmap(lambda a: a + 0.1)(x), vmap(lambda row: 0.9 * row + 0.025)(F.one_hot(y, 4).double())
+    return F.cross_entropy(net(x), targets)
+
+
+def smoothed_by_hand(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(net(x + 0.1), 0.9 * F.one_hot(y, 4).double() + 0.025)
+
+
+def mixed(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    mix = vmap(lambda a, b, share: a.lerp(b, share), in_dims=(0, 0, None))
+    share, targets = torch.tensor(0.3, dtype=torch.float64), F.one_hot(y, 4).double()
+    return F.cross_entropy(net(mix(x, x.flip(0), share)), mix(targets, targets.flip(0), share))
+
+
+def mixed_by_hand(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return the loss where x is what the model is given: the twin moves the mixed batch, as the hook does."""
+    targets = F.one_hot(y, 4).double()
+    return F.cross_entropy(net(x), targets.lerp(targets.flip(0), torch.tensor(0.3, dtype=torch.float64)))
+
+
 def made_before(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return plain(net, vmap(lambda a: a + 0.1)(x), y)
 
@@ -150,10 +181,39 @@ def fixed_by_hand(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     ("loss", "by_hand"),
     [
         (logged, plain), (logged_weights, plain), (weight_penalty, weight_penalty), (made_before, made_before),
-        (fixed_part, fixed_by_hand),
+        (fixed_part, fixed_by_hand), (logged_beside, weight_penalty), (smoothed, smoothed_by_hand),
     ],
     ids=lambda loss: loss.__name__,
 )  # fmt: skip
 def test_transforms_that_are_no_route_of_x_are_none_of_the_hooks_business(loss: Loss, by_hand: Loss) -> None:
     assert torch.allclose(trained(loss, CurvatureHook(h=H)), twin(by_hand), atol=1e-12)
     assert not torch.allclose(twin(plain), twin(weight_penalty), atol=1e-6)  # the comparison can fail
+
+
+def test_a_batch_that_a_transform_has_mixed_is_x() -> None:
+    found = trained(mixed, CurvatureHook(h=H))
+    batches = [(x.lerp(x.flip(0), torch.tensor(0.3, dtype=torch.float64)), y) for x, y in BATCHES]
+    assert torch.allclose(found, twin(mixed_by_hand, batches), atol=1e-12)
+
+
+def test_what_is_logged_costs_the_same_every_time() -> None:
+    """The notes of transforms do not pile up where no backward call comes between them."""
+    net, hook = fresh(), CurvatureHook(h=H)
+    x, y = BATCHES[0]
+    with hook:
+        for _ in range(200):
+            logged(net, x, y)
+        plain(net, x, y).backward()
+        ledger = hook._session.ledger
+        assert len(ledger.in_gradients) < 50
+    hook.summary()
+
+
+def test_a_linearised_model_is_logged_beside_the_loop() -> None:
+    net, hook = fresh(), CurvatureHook(h=H)
+    x, y = BATCHES[0]
+    with hook:
+        _, push = linearize(net, x)
+        assert push(torch.ones_like(x)).shape == (6, 4)
+        plain(net, x, y).backward()
+    assert hook.summary().backwards == 1
