@@ -144,12 +144,12 @@ def _inside(folder: Path, row: dict[str, Any]) -> Path:
 
 
 def _require_all(folder: Path, paths: Sequence[Path]) -> None:
-    """Refuse metadata that was cut off at the end of a line, or joined with itself."""
+    """Refuse metadata that was cut off at the end of a line, or joined with itself; other pictures may lie there."""
     if len(set(paths)) < len(paths):
         raise ValueError(f"{METADATA} has {len(paths)} lines for {len(set(paths))} images")
-    there = {path.resolve() for path in folder.glob("*/*.png") if not path.name.startswith(".")}
+    there = {path.resolve() for path in folder.glob("[0-9]*_*/[0-9]*.png")}
     if left := sorted(there - set(paths)):
-        raise ValueError(f"{len(left)} of {len(there)} images are not in {METADATA}, such as {left[0].name}")
+        raise ValueError(f"{len(left)} images beside them are not in {METADATA}, such as {left[0].name}")
 
 
 def _label(row: dict[str, Any]) -> int:

@@ -140,7 +140,6 @@ def _taken(path: Path) -> ConfigError:
     done = folder.report.is_file()
     return ConfigError(
         f"The output folder {path} holds a {'finished' if done else 'stopped'} run (--output)",
-        do=("" if done else f"Go on with it: guard-run --resume {path}. Or choose ")
-        + ("Choose " if done else "")
-        + "another folder; nothing is overwritten.",
-    )
+        do="Choose another folder; nothing is overwritten." if done
+        else f"Go on with it: guard-run --resume {path}. Or choose another folder; nothing is overwritten.",
+    )  # fmt: skip

@@ -59,9 +59,10 @@ def _eval(arguments: Sequence[str]) -> int:
 
 def _conclusion(published: Path, lines: Sequence[str]) -> str:
     compared = [line for line in lines if line.startswith(("agrees", "DIFFERS"))]
-    other = sum(line.startswith("DIFFERS") for line in compared)
+    other, left = sum(line.startswith("DIFFERS") for line in compared), len(lines) - len(compared)
     if not other:
-        return f"The report of {published} holds: no number differs by more than chance explains."
+        rest = f" {left} of its numbers were not measured." if left else ""
+        return f"The report of {published} holds: no number differs by more than chance explains.{rest}"
     return f"The report of {published} does not hold: {other} of {len(compared)} numbers differ by more than chance."
 
 

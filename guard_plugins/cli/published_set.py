@@ -85,11 +85,11 @@ def _require_teacher(path: Path, given: Collection[str]) -> None:
 
     folder = RunFolder(path)
     soft = read_report(folder.report).learned_from == "soft" and "soft_labels" not in _brought(folder)
-    if soft and not folder.teacher.exists() and flag(("teacher", "path")) not in given:
+    if soft and not folder.teacher.exists() and not {"--teacher.path", "--student.labels"}.intersection(given):
         raise ConfigError(
             f"The students of {path} learned from a teacher that is not there (--set)",
             seen=f"missing: {folder.teacher.name}",
-            do="Put it back, or say where it is: --teacher.path FILE. guard-eval --distilled takes images alone.",
+            do="Put it back, or say where it is: --teacher.path FILE. --student.labels stored takes labels of the set.",
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from guard_plugins.cli.arguments import ANEW, Request, parse
 from guard_plugins.cli.extras import HELPER, Extras, near_rival
 from guard_plugins.config.explain import flag
 from guard_plugins.config.schema import OBJECTIVES, RunConfig
-from guard_plugins.config.sources import fields_of
+from guard_plugins.config.sources import fields_of, leaves
 from guard_plugins.errors import ConfigError
 from guard_plugins.host import PluginHost, catalogue
 from guard_plugins.host.effects import idle_settings
@@ -65,7 +66,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
         )
     folder = first.config.output or _default(first)
     members = list(_members(arguments, extras, first, folder))
-    begun = {member.name: found for member in members if (found := _begun(folder / member.name, member))}
+    begun = {member.name: found for member in members if (found := _begun(folder / member.name, member, arguments))}
     keep_freed_memory()
     from guard_plugins.cli.show import show
     from guard_plugins.pipeline.processes.beside import Beside
@@ -90,15 +91,17 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
     return 0
 
 
-def _begun(path: Path, member: Member) -> Request | None:
+def _begun(path: Path, member: Member, arguments: Sequence[str]) -> Request | None:
     """Return how to go on with a run that has begun, or None.
+
+    Of the arguments those count that a resumed run may be given anew.
 
     Raises:
         ConfigError: If it has other settings than are asked for now: it would keep them in silence.
     """
     if not (path / "config.yaml").is_file():
         return None
-    request = parse([f"--resume={path}"])
+    request = parse([f"--resume={path}", *_anew(arguments, member.request.config)])
     there, here = (_settings(one.config) for one in (request, member.request))
     other = [name for name in there | here if there.get(name) != here.get(name)]
     if other:
@@ -114,16 +117,22 @@ def _begun(path: Path, member: Member) -> Request | None:
 
 def _settings(config: RunConfig) -> dict[tuple[str, ...], Any]:
     """Return a run's settings by path, but for those that a resumed run may be given anew."""
-    found = {key: value for key, value in _flat(config.model_dump(), ()) if flag(key) not in (*ANEW, "--output")}
-    return {key: value.absolute() if isinstance(value, Path) else value for key, value in found.items()}
+    found = {key: value for key, value in leaves(config.model_dump()) if flag(key) not in (*ANEW, "--output")}
+    settings = {key: value.resolve() if isinstance(value, Path) else value for key, value in found.items()}
+    shared, path = f"{config.method}-seed{config.seed}", settings.get(("teacher", "path"))
+    if isinstance(path, Path) and path.parent.name.endswith(f"-seed{config.seed}") and path.parent.name != shared:
+        settings["teacher", "path"] = Path(path.parent.name, path.name)  # of the series, which may have moved
+    return settings
 
 
-def _flat(values: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, (*above, name))
-        else:
-            yield (*above, name), value
+def _anew(arguments: Sequence[str], config: RunConfig) -> list[str]:
+    """Return the arguments that a resumed run may be given anew and that count in it, each with its value."""
+    found: list[str] = []
+    for number, word in enumerate(arguments):
+        name, equals, _ = word.partition("=")
+        if name in ANEW and attrgetter(name[2:].replace("-", "_"))(config) is not None:
+            found += [word] if equals else arguments[number : number + 2]
+    return found
 
 
 def _default(request: Request) -> Path:

@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Return the help text, with the defaults that hold under the preset."""
-        values = {flag(path): value for path, value in _leaves(self.presets)}
+        values = {flag(path): value for path, value in leaves(self.presets)}
         for action in self._actions:
             for name in values.keys() & set(action.option_strings):
                 action.help = f"{re.sub(DEFAULTS, '', action.help or '')} (default: {values[name]})"
@@ -200,9 +200,10 @@ def fields_of(model: type[BaseModel]) -> list[tuple[str, ...]]:
     return [path for path, leaf in _fields(model) if leaf]
 
 
-def _leaves(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every setting of nested ones with its path, which begins with ``above``."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, (*above, key))
+            yield from leaves(value, (*above, key))
         else:
             yield (*above, key), value

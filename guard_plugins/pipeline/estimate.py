@@ -72,10 +72,10 @@ class Estimate:
             return ""
         options = {"teacher": "--teacher.epochs", "teachers": "--teacher.epochs", "students": "--student.epochs"}
         longest = max(self.seconds, key=self.seconds.__getitem__)
-        fewer = options.get(longest, "the method's steps (guard-run METHOD --help)")
+        lower = f"lower {options[longest]}" if longest in options else "fewer steps of the method (see its --help)"
         return (
-            f"less time: fewer of {fewer}, or smaller images (--data.image-size); "
-            "--stop-after distill makes the images alone; --plan tries settings without running them"
+            f"less time: {lower}, or smaller images (--data.image-size); --stop-after distill makes the images alone; "
+            "--plan tries settings without running them"
         )
 
     def require_room(self, folder: Path) -> None:

@@ -19,8 +19,21 @@ from guard_plugins.runtime.sharing.world import require_one_process
 
 M = TypeVar("M", bound=nn.Module)
 
-_AT_WORK: Final = threading.RLock()
-"""Held by the thread that draws from the global random streams."""
+
+class _Turn:
+    """A lock for the thread that draws from the global random streams; a forked process begins with a free one."""
+
+    def __init__(self) -> None:
+        self._lock, self._process = threading.RLock(), os.getpid()
+
+    def lock(self) -> threading.RLock:  # type: ignore[valid-type]
+        """Return the lock; its holder keeps it at hand, to release it."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.RLock(), os.getpid()
+        return self._lock
+
+
+_TURN: Final = _Turn()
 
 
 class Engine:
@@ -108,7 +121,8 @@ def alone() -> Iterator[None]:
     Raises:
         ConfigError: If another thread is at work.
     """
-    if not _AT_WORK.acquire(blocking=False):
+    lock = _TURN.lock()
+    if not lock.acquire(blocking=False):
         raise ConfigError(
             "Another thread of this process is at work on a run or an evaluation, and both would draw from the same "
             "random streams",
@@ -117,7 +131,7 @@ def alone() -> Iterator[None]:
     try:
         yield
     finally:
-        _AT_WORK.release()
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -125,7 +139,7 @@ def ordinary() -> Iterator[None]:
     """Compute in float32 with gradients, and on the CPU where no device is named, whatever the caller has set.
 
     The default dtype and device, ``no_grad``, inference mode and autocast of the program around a run would change its
-    numbers or end it. They are put back on leaving.
+    numbers or end it. They are put back on leaving. What runs inside sets no default device of its own.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -161,11 +162,26 @@ def test_a_series_goes_on_from_another_spelling_of_its_folder(tmp_path: Path, mo
         (path / "config.yaml").write_text(yaml.safe_dump(member.request.config.model_dump(mode="json")))
     again = [f"--output={tmp_path}/all", "--method=sre2l", "--teacher.cache", "two"]
     for member in _members(again, Extras(compare=("random",)), parse(again), tmp_path / "all"):
-        found = _begun(tmp_path / "all" / member.name, member)
+        found = _begun(tmp_path / "all" / member.name, member, again)
         assert found is not None
+        cache = found.config.teacher.cache
+        assert cache == (Path("two") if member.name.startswith("sre2l") else None)
         assert found.resume == tmp_path / "all" / member.name
     fresh = Member("fresh", parse(given))
-    assert _begun(tmp_path / "all/fresh", fresh) is None
+    assert _begun(tmp_path / "all/fresh", fresh, again) is None
+
+
+def test_a_series_that_has_moved_goes_on_there(tmp_path: Path) -> None:
+    def members(folder: Path) -> Iterator[Member]:
+        given = ["sre2l", f"--output={folder}"]
+        return _members(given, Extras(compare=("random", "no-guard")), parse(given), folder)
+
+    for member in members(tmp_path / "before"):
+        path = tmp_path / "before" / member.name
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text(yaml.safe_dump(member.request.config.model_dump(mode="json")))
+    (tmp_path / "before").rename(tmp_path / "after")
+    assert all(_begun(tmp_path / "after" / member.name, member, []) for member in members(tmp_path / "after"))
 
 
 def test_the_method_itself_is_no_rival(tmp_path: Path) -> None:

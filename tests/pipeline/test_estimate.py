@@ -255,9 +255,9 @@ def test_a_stage_that_could_not_be_timed_is_not_said_to_take_no_time() -> None:
     ("seconds", "said"),
     [
         ({"teacher": 300.0, "distill": 100.0, "students": 200.0}, ""),
-        ({"teacher": 800.0, "distill": 100.0, "students": 200.0}, "fewer of --teacher.epochs, or smaller images"),
-        ({"teacher": 300.0, "distill": 100.0, "students": 900.0}, "fewer of --student.epochs"),
-        ({"distill": 900.0, "students": 200.0}, "fewer of the method's steps (guard-run METHOD --help)"),
+        ({"teacher": 800.0, "distill": 100.0, "students": 200.0}, "lower --teacher.epochs, or smaller images"),
+        ({"teacher": 300.0, "distill": 100.0, "students": 900.0}, "lower --student.epochs"),
+        ({"distill": 900.0, "students": 200.0}, "fewer steps of the method (see its --help)"),
     ],
 )
 def test_a_long_run_is_told_what_takes_less(seconds: dict[str, float], said: str) -> None:

@@ -100,8 +100,12 @@ def test_a_set_is_named_by_its_file_too_and_half_of_one_is_refused(tmp_path: Pat
     tensors.unlink()
     lines = metadata.read_text().splitlines(keepends=True)
     metadata.write_text("".join(lines[:3]))
-    with pytest.raises(DistilledSetError, match=r"1 of 4 images are not in metadata\.jsonl"):
+    with pytest.raises(DistilledSetError, match=r"1 images beside them are not in metadata\.jsonl"):
         guard_plugins.load_distilled(tmp_path)
+    metadata.write_text("".join(lines))
+    (tmp_path / "distilled/assets").mkdir()
+    (tmp_path / "distilled/assets/banner.png").write_bytes(b"another picture")
+    assert len(guard_plugins.load_distilled(tmp_path)) == 4
     metadata.write_text("".join([*lines, *lines]))
     with pytest.raises(DistilledSetError, match="8 lines for 4 images"):
         guard_plugins.load_distilled(tmp_path)

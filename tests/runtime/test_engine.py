@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from accelerate.state import PartialState
 from torch import nn
 
 from guard_plugins.errors import ConfigError
-from guard_plugins.runtime.engine import Engine, _device, repeatable
+from guard_plugins.runtime.engine import Engine, _device, alone, repeatable
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -99,3 +102,30 @@ def test_arithmetic_is_repeatable_on_a_gpu_while_asked_for(monkeypatch: pytest.M
         _fail_inside()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"  # the user's own choice stands
     assert _settings() == before
+
+
+def test_a_forked_process_does_not_wait_for_a_thread_of_the_first() -> None:
+    held, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with alone():
+            held.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    held.wait(30)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+            child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException), alone():
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        with pytest.raises(ConfigError, match="Another thread"), alone():
+            pass
+    finally:
+        leave.set()
+        thread.join()

@@ -104,8 +104,8 @@ def gradients_are_not_zero(subject: Subject, *, tolerance: float = 0.01, wrong: 
             "custom backward passes, hooks and detach() in it; until then rely on Square"
         )
     return judged(
-        "input gradients are not zero", good=not (blocked or false), figure=figure, value=rate, finding=finding,
-        suggests=suggests,
+        "input gradients are not zero", good=not (blocked or false), figure=figure,
+        value=rate if blocked or not false else downhill / seen, finding=finding, suggests=suggests,
     )  # fmt: skip
 
 
