@@ -226,3 +226,6 @@ def test_the_recommended_setting_is_fast_with_four_images_in_one() -> None:
     fast = configure("features", preset="fast", ipc=1, features={"formation": 2}, **asked)
     assert recommended == fast.model_copy(update={"preset": "fast-ipc1-2026-11"})
     assert configure("features", preset="fast-ipc1-2026-11", ipc=2, **asked).ipc == 2
+    longer = configure("features", preset="fast-ipc1-2026-12", **asked)
+    student = recommended.student.model_copy(update={"epochs": 1600})
+    assert longer == recommended.model_copy(update={"preset": "fast-ipc1-2026-12", "student": student})

@@ -12,5 +12,9 @@ DIGITS: Final[Mapping[str, Any]] = {"features": {"steps": 200, "strategy": "crop
 # Small colour images on a CPU, one stored image per class: chosen on held-out images of CIFAR-10
 # (examples/experiments/RESULTS.md, "1 image per class").
 ONE_IMAGE: Final[Mapping[str, Any]] = {**SHARED["fast"], "ipc": 1, "features": {"formation": 2}}
+# The same with four times the epochs of the students ("Matched images, or longer training?").
+LONGER: Final[Mapping[str, Any]] = {**ONE_IMAGE, "student": {**SHARED["fast"]["student"], "epochs": 1600}}
 
-PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"digits": DIGITS, "fast-ipc1-2026-11": ONE_IMAGE}
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "digits": DIGITS, "fast-ipc1-2026-11": ONE_IMAGE, "fast-ipc1-2026-12": LONGER,
+}  # fmt: skip
