@@ -42,11 +42,16 @@ def require_fitting(model: Any, data: Data, images: Tensor) -> None:
         images: A few images (B, C, H, W).
 
     Raises:
-        ConfigError: If it is no module, does not take the images, or returns anything else.
+        ConfigError: If it is no module, cannot be differentiated, does not take the images, or returns anything else.
         TrainingError: If a logit is not finite.
     """
     if not isinstance(model, nn.Module):
         raise ConfigError("The model is no torch.nn.Module", seen=type(model).__name__, do="Give the module itself.")
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise ConfigError(
+            "The model was built under torch.inference_mode(), and no attack can differentiate it",
+            do="Build it outside, or give copy.deepcopy(model), made outside.",
+        )
     try:
         with torch.no_grad(), borrowed(model):
             logits = model(images.to(device_of(model)))

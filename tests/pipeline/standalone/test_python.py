@@ -183,7 +183,10 @@ class Wrong(nn.Module):
         return self.answer(images)
 
 
+with torch.inference_mode():
+    UNDER_INFERENCE = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 MODELS: dict[str, tuple[Any, str]] = {
+    "inference mode": (UNDER_INFERENCE, r"was built under torch\.inference_mode"),
     "no module": ({"weight": torch.zeros(1)}, "The model is no torch.nn.Module"),
     "nothing": (None, "The model is no torch.nn.Module"),
     "other images": (nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), r"does not take images of shape \(1, 8, 8\)"),
