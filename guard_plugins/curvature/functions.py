@@ -1,4 +1,4 @@
-"""Which torch functions are special to the record, by name."""
+"""Which torch functions are special to the record, by name; and what a transform of ``torch.func`` wraps."""
 
 from __future__ import annotations
 
