@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 def attack_name(label: str, names: Mapping[str, str]) -> str:
@@ -42,6 +42,18 @@ def radius(eps: float, norm: str = "Linf") -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: ``1 image``, ``10 images``, ``2 classes``."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def numbers(found: Iterable[int]) -> str:
+    """Return whole numbers in order, three or more that follow each other as ``0 to 9``: ``0, 1``, ``0 to 4, 7``."""
+    parts: list[list[int]] = []
+    for number in sorted(set(found)):
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    texts = [f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts]
+    return ", ".join(texts)
 
 
 def duration(seconds: float) -> str:

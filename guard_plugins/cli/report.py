@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guard_plugins._version import __version__
 from guard_plugins.cli.exit_codes import exit_code
 from guard_plugins.cli.paths import path_argument
 from guard_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from guard_plugins.report.comparison import Comparison
 
 EPILOG = """\
 examples:
@@ -53,9 +58,19 @@ def _report(options: argparse.Namespace) -> int:
     repeated = [path for n, path in enumerate(paths) if path.resolve() in {other.resolve() for other in paths[:n]}]
     if repeated:
         raise ConfigError(f"The run {repeated[0]} was given twice", do="Give every run once.")
-    write_comparison(paths, output)
+    comparison = write_comparison(paths, output)
+    if sys.stdout.isatty():  # a script reads the path alone
+        show_comparison(comparison)
     sys.stdout.write(f"{output}\n")
     return 0
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Print what a comparison of runs came to: who leads, and the students' accuracies."""
+    from guard_plugins.report.outcome import outcome
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    sys.stdout.write(f"\n{outcome(comparison, width=width)}\n\n")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
     members = list(_members(arguments, extras, first, folder))
     begun = {member.name: found for member in members if (found := _begun(folder / member.name, member, arguments))}
     keep_freed_memory()
+    from guard_plugins.cli.report import show_comparison
     from guard_plugins.cli.show import show
     from guard_plugins.pipeline.processes.beside import Beside
     from guard_plugins.pipeline.run import start
@@ -86,7 +87,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
         except StoppedError as error:
             given = "" if first.config.output else f" --output {folder}"
             raise StoppedError(error.number, do=f"Continue with the same command{given and ' and'}{given}") from None
-    write_comparison([folder / member.name for member in members], page)
+    show_comparison(write_comparison([folder / member.name for member in members], page))
     sys.stdout.write(f"comparison: {page}\n")
     return 0
 

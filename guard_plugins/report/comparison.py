@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from guard_plugins.artifacts.formatting import numbers
 from guard_plugins.artifacts.report import ModelReport, Report
 from guard_plugins.errors import ConfigError, DamagedError
 from guard_plugins.report.runs import StoredRun, settings_of, whole_settings_of
@@ -217,8 +218,7 @@ def _one_teacher(groups: Sequence[Sequence[StoredRun]]) -> bool:
 
 
 def _seeds(group: Sequence[StoredRun]) -> dict[str, str]:
-    seeds = [str(run.report.seed) for run in group]
-    return {"seeds": ", ".join(seeds)} if len(seeds) > 1 else {"seed": seeds[0]}
+    return {"seeds" if len(group) > 1 else "seed": numbers(run.report.seed for run in group)}
 
 
 def _measured(report: Report) -> list[Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from guard_plugins.report import summary
 from guard_plugins.report.comparison import Comparison, Experiment
 from guard_plugins.report.gate import sentence, verdicts
+from guard_plugins.report.markdown import grid
 from guard_plugins.report.provenance import command, notes, provenance
 from guard_plugins.report.scores import Scores, scores
 from guard_plugins.report.tables import Table, tables
@@ -42,10 +42,10 @@ def as_markdown(comparison: Comparison) -> str:
         *(f"**{table.title}**\n\n{_accuracies(table)}" for table in accuracies),
         *notes(comparison),
         _gate(comparison),
-        f"## Metrics\n\n{_grid(['student', *metrics.heads], [[label, *cells] for label, cells in metrics.rows])}",
+        f"## Metrics\n\n{grid(['student', *metrics.heads], [[label, *cells] for label, cells in metrics.rows])}",
         "\n".join(f"* {line}." for line in metrics.basis),
-        f"## Cost\n\n{_grid(['run', *cost.stages, 'total'], [[label, *cells] for label, cells in cost.rows])}",
-        "## Commands\n\n" + "\n\n".join(f"{one.label}:\n\n    {one.command}" for one in provenance(comparison)),
+        f"## Cost\n\n{grid(['run', *cost.stages, 'total'], [[label, *cells] for label, cells in cost.rows])}",
+        _commands(comparison),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -78,7 +78,15 @@ def _accuracies(table: Table) -> str:
             [f"{row.label}: {section.heading.lower()}", *(f"**{c.text}**" if c.best else c.text for c in row.cells)]
             for row in section.rows
         ]
-    return _grid(["model", *table.heads], rows)
+    return grid(["model", *table.heads], rows)
+
+
+def _commands(comparison: Comparison) -> str:
+    """Return every command once, with the runs that it made."""
+    made: dict[str, list[str]] = {}
+    for one in provenance(comparison):
+        made.setdefault(one.command, []).append(one.label)
+    return "## Commands\n\n" + "\n\n".join(f"{'; '.join(labels)}:\n\n    {text}" for text, labels in made.items())
 
 
 def _gate(comparison: Comparison) -> str:
@@ -88,8 +96,3 @@ def _gate(comparison: Comparison) -> str:
         for item in (*found.of("failed"), *found.of("warning")):
             lines.append(f"  * **{item.verdict}** {item.title}: {item.figure}. {sentence(item.suggests)}")
     return "## Release gate\n\n" + "\n".join(lines) if lines else ""
-
-
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -36,8 +36,13 @@ def model_table(models: Sequence[tuple[str, ModelReport]], leading: ModelReport)
         [label, percent(model.clean, model.sd), *(_cell(model, *column) for column in columns)]
         for label, model in models
     ]
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return grid(head, rows)
+
+
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def markdown(report: Report) -> str:
@@ -103,8 +108,7 @@ def _validation(report: Report) -> str:
     found = of_report(report)
     if found is None:
         return ""
-    lines = [found.heads, ["---"] * len(found.heads), *found.rows]
-    return "\n".join([found.sentence, "", *("| " + " | ".join(line) + " |" for line in lines)])
+    return f"{found.sentence}\n\n{grid(found.heads, found.rows)}"
 
 
 def _curvature(label: str, found: CurvatureReport) -> str:

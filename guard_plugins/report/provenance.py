@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import yaml
 
+from guard_plugins.artifacts.formatting import numbers
 from guard_plugins.report.comparison import Comparison, Experiment
 from guard_plugins.report.runs import StoredRun, whole_settings_of
 
@@ -82,9 +83,7 @@ def _said_by(told: Sequence[tuple[Experiment, StoredRun]]) -> str:
     for entry, run in told:
         seeds.setdefault(entry, []).append(run.report.seed)
     return " and ".join(
-        entry.label
-        if len(of) == len(entry.runs)
-        else f"{entry.label}, seed{'s' if len(of) > 1 else ''} {', '.join(map(str, sorted(of)))}"
+        entry.label if len(of) == len(entry.runs) else f"{entry.label}, seed{'s' if len(of) > 1 else ''} {numbers(of)}"
         for entry, of in seeds.items()
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from guard_plugins.artifacts.formatting import attack_name, change, counted, duration, percent, radius
+from guard_plugins.artifacts.formatting import attack_name, change, counted, duration, numbers, percent, radius
 from guard_plugins.artifacts.report import ModelReport
 from guard_plugins.report.comparison import Comparison, Experiment, baseline_of
 from guard_plugins.report.gate import Verdicts, of_chance
@@ -82,11 +82,11 @@ def subtitle(comparison: Comparison) -> str:
     per_class = counted(ipc[0], "image") if len(ipc) == 1 else f"{', '.join(map(str, ipc))} images"
     protocols = ", ".join(sorted({report.protocol for report in reports}))
     images = sorted({found.images for report in reports for found in report.models.student.robust})
-    seeds = ", ".join(map(str, sorted({run.report.seed for entry in comparison.entries for run in entry.runs})))
+    seeds = sorted({run.report.seed for entry in comparison.entries for run in entry.runs})
     attacked = f" on {' or '.join(map(str, images))} test images" if images else ""
     hooks = dict.fromkeys(_hook(entry) for entry in comparison.entries if entry.report.guard)
     return (
-        f"{counted(runs, 'run')}; {per_class} per class; seed{'s' if ',' in seeds else ''} {seeds}; "
+        f"{counted(runs, 'run')}; {per_class} per class; seed{'s' if len(seeds) > 1 else ''} {numbers(seeds)}; "
         f"protocol {protocols}{attacked}. {' '.join(hooks)}"
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from guard_plugins.artifacts.formatting import attack_name, percent, radius
 from guard_plugins.artifacts.report import Report
@@ -28,17 +30,37 @@ def summary(report: Report, *, width: int, names: dict[str, str]) -> str:
     only = attack_name(attacks[0], names) if len(attacks) == 1 else ""
     under = f" under {only}" if only else " under attack"
     title = f"Accuracy in percent, clean and{under} at radius ε"
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model")
-    table.add_column("clean", justify="right")
-    for attack, norm, eps in columns:
-        before = "" if only else f"{attack_name(attack, names)} "
-        table.add_column(f"{before}{radius(eps, norm)}", justify="right")
+    names_of = ["" if only else f"{attack_name(attack, names)} " for attack, _, _ in columns]
+    radii = [radius(eps, norm) for _, norm, eps in columns]
+    table = empty_table(title, "model", ["clean", *map("".join, zip(names_of, radii, strict=True))])
     for kind, label in KINDS.items():
         model = getattr(report.models, kind)
         if model is not None and kind in shown_kinds([report]):
             known = {(e.attack, e.norm, e.eps): percent(e.accuracy, e.sd) for e in model.robust}
             table.add_row(label, percent(model.clean, model.sd), *(known.get(column, "") for column in columns))
+    return drawn(table, width=width)
+
+
+def empty_table(title: str, first: str, heads: Sequence[str], *, tight: bool = False) -> Table:
+    """Return a table without rows: a column of names, and one of numbers for each of ``heads``.
+
+    Args:
+        title: What stands above it.
+        first: Heading of the names.
+        heads: Headings of the numbers.
+        tight: Whether one space lies between columns, not two.
+    """
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=tight
+    )
+    table.add_column(first, overflow="fold")  # no digit may be cut off
+    for head in heads:
+        table.add_column(head, justify="right", overflow="fold")
+    return table
+
+
+def drawn(shown: Table | Text, *, width: int) -> str:
+    """Return a table or a text as lines of at most ``width`` characters."""
     out = io.StringIO()
-    Console(file=out, width=width, highlight=False).print(table)
+    Console(file=out, width=width, highlight=False).print(shown)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.artifacts.reading import read_json
 from guard_plugins.errors import ConfigError, DamagedError
-from guard_plugins.report.comparison import compare
+from guard_plugins.report.comparison import Comparison, compare
 from guard_plugins.report.json_export import as_json, as_markdown
 from guard_plugins.report.markdown import markdown
 from guard_plugins.report.page import page
@@ -33,8 +33,8 @@ def publish(folder: RunFolder, report: Report) -> None:
     write_text(folder.report.with_suffix(".html"), page(compare([load_run(folder.path)])))
 
 
-def write_comparison(runs: Sequence[Path], output: Path) -> None:
-    """Write the page that compares runs, and the same numbers beside it as JSON and Markdown.
+def write_comparison(runs: Sequence[Path], output: Path) -> Comparison:
+    """Write the page that compares runs, and the same numbers beside it as JSON and Markdown; return what they hold.
 
     Args:
         runs: Folders of finished runs.
@@ -52,6 +52,7 @@ def write_comparison(runs: Sequence[Path], output: Path) -> None:
     write_text(output.with_suffix(".json"), as_json(comparison, page=output.name))
     write_text(output, page(comparison))
     write_text(output.with_suffix(".md"), as_markdown(comparison))
+    return comparison
 
 
 def require_free(output: Path) -> None:

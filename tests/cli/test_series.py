@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ def test_a_series_compares_its_runs_and_goes_on_where_it_stopped(
     assert run.main(command) == 0
     said = capsys.readouterr()
     assert said.out.endswith(f"comparison: {output / 'compare.html'}\n")
+    assert re.search(r"\n\| students of .*\n\| ---.*\n\| random, hook .* ± .*\n\| noise, hook ", said.out)
     assert "run 4 of 4: noise-seed1" in said.err
     reports = {path.parent.name: read_report(path) for path in output.glob("*/report.json")}
     assert set(reports) == {"random-seed0", "noise-seed0", "random-seed1", "noise-seed1"}

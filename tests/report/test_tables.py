@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from guard_plugins.artifacts.formatting import attack_name, duration, percent, radius
+from guard_plugins.artifacts.formatting import attack_name, duration, numbers, percent, radius
 from guard_plugins.artifacts.report import ModelReport, RobustAccuracy
 from guard_plugins.report.comparison import KINDS
 from guard_plugins.report.tables import Measured, curve_attack, noise, tables
@@ -105,3 +106,11 @@ def test_noise_of_a_single_seed_is_that_of_drawing_images_or_of_the_other_side()
     assert noise(Measured(0.5), Measured(0.5), 100) == pytest.approx(1.96 * math.sqrt(0.5 / 100))
     one_sided = noise(Measured(0.5), Measured(0.6, 0.1, 3), 10**9)
     assert one_sided == pytest.approx(stats.t.ppf(0.975, 2) * 0.1 * math.sqrt(1 + 1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [((), ""), ((3,), "3"), ((1, 0), "0, 1"), (range(10), "0 to 9"), ((7, 0, 1, 2, 5, 4), "0 to 2, 4, 5, 7")],
+)
+def test_numbers_that_follow_each_other_are_a_range(given: Sequence[int], text: str) -> None:
+    assert numbers(given) == text
