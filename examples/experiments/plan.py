@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 PLACES: Final = ("data", "teachers")
 """What a command names besides the folders of other runs."""
+Chapter = Literal["hook", "images", "training", "attacks", "gpu", "choices"]
+CHAPTERS: Final[Mapping[Chapter, str]] = {
+    "hook": "What the hook gives students",
+    "images": "Distilled images and real ones",
+    "training": "Other teachers, other students",
+    "attacks": "Under stronger attacks",
+    "gpu": "Larger networks and all of CIFAR-10",
+    "choices": "How settings were chosen",
+}
+"""Chapters of the results, in their order."""
 
 
 class Row(BaseModel):
@@ -34,6 +45,7 @@ class Experiment(BaseModel):
 
     Attributes:
         name: Name of the file.
+        chapter: Where the results have it.
         title: Heading of the table.
         question: What it is to answer.
         answer: What its records say, sentence by sentence, with numbers to fill in; see :mod:`.answers`.
@@ -49,6 +61,7 @@ class Experiment(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    chapter: Chapter
     title: str
     question: str
     answer: list[str] = []
@@ -152,3 +165,14 @@ def load(folder: Path) -> list[Experiment]:
         rows = {name: {"add": row} if isinstance(row, str) else row for name, row in values.pop("rows").items()}
         found.append(Experiment.model_validate({**values, "rows": rows, "name": path.stem.partition("-")[2]}))
     return found
+
+
+def by_chapter(experiments: Sequence[Experiment]) -> dict[str, list[Experiment]]:
+    """Return experiments by the title of their chapter; a chapter without any is left out."""
+    found = {title: [one for one in experiments if one.chapter == name] for name, title in CHAPTERS.items()}
+    return {title: of_chapter for title, of_chapter in found.items() if of_chapter}
+
+
+def anchor(title: str) -> str:
+    """Return what links to a heading end with: lower case, hyphens for spaces, no other punctuation."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

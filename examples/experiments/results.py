@@ -15,7 +15,8 @@ from examples.experiments import cost
 from examples.experiments.answers import NOTHING, answer
 from examples.experiments.differences import interval, write_differences
 from examples.experiments.drawing import accuracy_against_cost, curves, landscapes
-from examples.experiments.plan import Experiment
+from examples.experiments.passes import ROWS
+from examples.experiments.plan import Experiment, anchor, by_chapter
 from examples.experiments.record import Landscape, Record
 from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.artifacts.report import GateItem, ModelReport
@@ -98,6 +99,10 @@ class Results:
         found = [record.report.curvature[kind] for _, record in self.of(experiment, row) if record.report is not None]
         columns = {"g": "gradient_norm", "kappa": "along_gradient", "lambda": "eigenvalue"}
         return {short: statistics.fmean(getattr(one, name) for one in found) for short, name in columns.items()}
+
+    def fastest(self, experiment: str, row: str, stage: str) -> float:
+        """Return the seconds of a stage in the row's fastest run; others may have shared their machine."""
+        return min(one.report.seconds[stage] for _, one in self.of(experiment, row) if one.report is not None)
 
     def where(self, experiment: str) -> list[str]:
         """Return machines and versions of an experiment's runs."""
@@ -198,9 +203,9 @@ def write_results(folder: Path, experiments: Sequence[Experiment], records: Mapp
     ).from_string((folder / "RESULTS.md.j2").read_text(encoding="utf-8"))
     found = list(records.values())
     text = template.render(
-        done=done, waiting=_waiting(results), cost=cost, points=points, results=results,
-        table=lambda one: table(results, one), answer=lambda one: answer(results, one), records=found, slices=slices,
-        most_lines=MOST_LINES,
+        chapters=by_chapter(done), anchor=anchor, passes=ROWS, waiting=_waiting(results), cost=cost,
+        points=points, results=results, table=lambda one: table(results, one), records=found, slices=slices,
+        answer=lambda one: answer(results, one), most_lines=MOST_LINES,
         machines=sorted({record.machine for record in found}),
         versions=sorted({", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in found}),
     )  # fmt: skip

@@ -30,6 +30,7 @@ HERE = Path(__file__).parents[2] / "examples/experiments"
 
 PLANS = {
     "10-first": """
+        chapter: hook
         title: First
         question: Which?
         command: guard-run --method sre2l --data-root {data}
@@ -40,6 +41,7 @@ PLANS = {
           hook, h 3: --guard.h 3
     """,
     "11-second": """
+        chapter: attacks
         title: Second
         question: And then?
         command: guard-eval --distilled {first} --teacher {first:hook-h-3}/teacher.safetensors
