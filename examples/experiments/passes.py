@@ -63,4 +63,8 @@ ROWS: Final = (
     Passes("matched-longer", "matched, whole", 1, "matched, 1,600 epochs", 2 * _ONE, 800 * 10 * (64 + 1), 1600 * 10),
     Passes("equal-steps", "1 per class, whole, 1,600 epochs", 1, "random real, 1,600 epochs", _ONE, 0, 1600 * 10),
     Passes("equal-steps", "1 per class, whole, 6,400 epochs", 1, "random real, 6,400 epochs", _ONE, 0, 6400 * 10),
+    Passes("equal-steps", "1 per class, four in one, 1,600 epochs", 1, "four random, 1,600 epochs", _ONE, 0, 1600 * 40),
+    Passes(
+        "matched-longer", "matched, four in one", 1, "four matched, 1,600 epochs", 2 * _ONE, 800 * 10 * 68, 1600 * 40
+    ),
 )
