@@ -16,7 +16,6 @@ from typing import Any, Final, NoReturn
 from guard_plugins.host.process_state import ProcessState
 from guard_plugins.host.python_state import at_exit_to_stderr
 
-
 _TURN: Final = threading.RLock()
 """What is put back belongs to the whole process: two threads would each put back what the other had set."""
 
