@@ -179,6 +179,7 @@ def _work(
                 prepared, folder, stop, level=level, callbacks=callbacks, ranks=ranks, helpers=helpers
             )
             if restored(run, STAGES):
+                run.checkpoints.forget()  # a process that was killed in doing so left some
                 run.task.monitor.say(f"the run in {folder.path} was finished before; nothing is done again")
             else:
                 introduce(run)
