@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -105,6 +106,17 @@ def test_an_export_to_a_full_disk_leaves_an_empty_folder(
     assert "No space left on device" in capsys.readouterr().err
     assert not list((run.parent / "out").iterdir())
     assert main(["export", str(run), "--format", "sre2l", "--output", str(run.parent / "out")]) == 0
+
+
+def test_names_of_classes_are_text_on_the_card(run: Path) -> None:
+    names = ("<script>alert(1)</script>", "new\nline", "a & b", *map(str, range(7)))
+    whole = load_distilled(run / "distilled")
+    shutil.rmtree(run / "distilled")
+    save_distilled(run / "distilled", whole, names)
+    assert main(["export", str(run), "--format", "sre2l", "--output", str(run.parent / "out")]) == 0
+    text = (run.parent / "out" / "README.md").read_text()
+    assert "10 classes: &lt;script&gt;alert(1)&lt;/script&gt;, new line, a &amp; b, 0" in text
+    assert "<script>" not in text
 
 
 def test_the_card_states_recipe_budget_teacher_and_results(run: Path) -> None:
