@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from guard_plugins.artifacts.atomic import PART
-from guard_plugins.errors import ConfigError
+from guard_plugins.artifacts.atomic import PART, write_text
+from guard_plugins.artifacts.lock import LOCK, locked
+from guard_plugins.errors import ConfigError, GuardError
 
 CONFIG: Final = "config.yaml"
 """Name of the first file of a run."""
@@ -33,18 +39,26 @@ class RunFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            # A process that was killed at once leaves half of its first file.
-            if any(entry.name != CONFIG + PART for entry in path.iterdir()):
-                raise _taken(path)
-            probe = path / ".writable"
-            probe.touch()
-            probe.unlink()
+            _require_new(path)
+            with tempfile.TemporaryFile(dir=path):
+                pass  # it can be written; a process that is killed here leaves nothing
         except OSError as error:
-            raise ConfigError(
-                f"The output folder {path} cannot be made or written (--output)",
-                seen=error.strerror or str(error), do="Choose a folder you may write to.",
-            ) from error  # fmt: skip
+            raise _unwritable(path, error) from error
         return cls(path)
+
+    def begin(self, config: str) -> None:
+        """Write the first file, which makes the folder a run's: of two commands given at once, that of one.
+
+        Args:
+            config: The configuration, as YAML.
+
+        Raises:
+            ConfigError: If another run began in the folder, or is about to.
+            ArtifactError: If it cannot be written.
+        """
+        with locked(self.path):
+            _require_new(self.path)
+            write_text(self.config, config)
 
     def require_finished(self) -> None:
         """Return if the run is finished.
@@ -60,9 +74,35 @@ class RunFolder:
             )  # fmt: skip
 
     @staticmethod
-    def default(method: str, dataset: str) -> Path:
-        """Return ``runs/<method>-<dataset>-<time>`` in the working folder."""
-        return Path("runs") / f"{method}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    def reserve(method: str, dataset: str) -> Path:
+        """Make ``runs/<method>-<dataset>-<time>`` in the working folder, numbered where one began in this second.
+
+        Raises:
+            ConfigError: If it cannot be made.
+        """
+        name = f"{method}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+        for number in itertools.count(1):
+            path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+            try:
+                path.mkdir(parents=True)
+            except OSError as error:
+                if isinstance(error, FileExistsError) and os.path.lexists(path):
+                    continue
+                raise _unwritable(path, error) from error
+            break
+        return path
+
+    @classmethod
+    @contextlib.contextmanager
+    def of_series(cls, given: Path | None, method: str, dataset: str) -> Iterator[Path]:
+        """Yield where a series keeps its runs; a folder made for it is removed if the body refuses to begin."""
+        path = given or cls.reserve(method, dataset)
+        try:
+            yield path
+        except GuardError:
+            if given is None:
+                path.rmdir()
+            raise
 
     @property
     def config(self) -> Path:
@@ -127,6 +167,19 @@ class RunFolder:
     def report(self) -> Path:
         """The results as JSON; the Markdown lies beside it."""
         return self.path / "report.json"
+
+
+def _require_new(path: Path) -> None:
+    """Refuse a folder that holds more than what a process leaves that was killed at its first file."""
+    if any(entry.name not in (CONFIG + PART, LOCK) for entry in path.iterdir()):
+        raise _taken(path)
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"The output folder {path} cannot be made or written (--output)",
+        seen=error.strerror or str(error), do="Choose a folder you may write to.",
+    )  # fmt: skip
 
 
 def _taken(path: Path) -> ConfigError:

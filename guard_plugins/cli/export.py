@@ -31,6 +31,7 @@ PRECISION: Final[Mapping[str, str]] = {
 SOFT: Final = frozenset({"dd-ranking", "parquet"})
 """Those that keep soft labels."""
 
+README: Final = "README.md"
 PARQUET_FILE: Final = "data/train-00000-of-00001.parquet"
 
 
@@ -64,6 +65,7 @@ def export(run: Path, name: str, output: Path) -> int:
     from guard_plugins.artifacts.atomic import write_text
     from guard_plugins.artifacts.distilled import load_distilled
     from guard_plugins.artifacts.folder import RunFolder
+    from guard_plugins.artifacts.formats import whole, write_dc
     from guard_plugins.artifacts.teacher import read_card
     from guard_plugins.report.dataset_card import Exported, dataset_card
 
@@ -79,9 +81,14 @@ def export(run: Path, name: str, output: Path) -> int:
         format=name, precision=precision, soft=name in SOFT,
     )  # fmt: skip
     card = dataset_card(exported)
-    _write(name, output, distilled.decoded(), classes, mean, std)
-    beside = output.with_suffix(".md") if name == "dc" else output / "README.md"
-    write_text(beside, card)
+    beside = output.with_suffix(".md") if name == "dc" else output / README
+    if name == "dc":
+        write_dc(output, distilled.decoded(), mean=mean, std=std)
+        write_text(beside, card)
+    else:
+        with whole(output) as part:
+            _write(name, part, distilled.decoded(), classes)
+            write_text(part / README, card)
     sys.stdout.write(f"{output}\n{beside}\n")
     return 0
 
@@ -90,17 +97,12 @@ def _listed(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.6g}" for value in values)
 
 
-def _write(
-    name: str, output: Path, distilled: DistilledSet, classes: tuple[str, ...], mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> None:  # fmt: skip
+def _write(name: str, output: Path, distilled: DistilledSet, classes: tuple[str, ...]) -> None:
     from guard_plugins.artifacts import formats
     from guard_plugins.artifacts.atomic import made
     from guard_plugins.data.images.tables import need_pyarrow
 
-    if name == "dc":
-        formats.write_dc(output, distilled, mean=mean, std=std)
-    elif name == "dd-ranking":
+    if name == "dd-ranking":
         formats.write_dd_ranking(output, distilled)
     elif name == "sre2l":
         formats.write_sre2l(output, distilled)
@@ -137,6 +139,9 @@ def _configuration(run: Path) -> dict[str, Any]:
 
 def _require_new(output: Path, name: str) -> None:
     """Refuse an output that exists, or does not suit the format, before anything is written."""
+    from guard_plugins.artifacts.formats.unfinished import require_finished
+
+    require_finished(output)
     if name == "dc" and output.suffix != ".pt":
         raise ConfigError("The output of the format dc is a file ending in .pt (--output)", seen=str(output))
     files = [output, output.with_suffix(".md")] if name == "dc" else [output]

@@ -58,15 +58,17 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
         GuardError: If anything is wrong with any of the runs; nothing is written then.
         StoppedError: If the series was asked to stop.
     """
+    from guard_plugins.artifacts.folder import RunFolder
+
     first = parse(arguments)
     if first.resume or first.print_only:
         raise ConfigError(
             "--seeds and --compare start runs of their own, and go with neither --resume nor --print-config",
             do="Give the same command again, with the same --output, to go on with a series.",
         )
-    folder = first.config.output or _default(first)
-    members = list(_members(arguments, extras, first, folder))
-    begun = {member.name: found for member in members if (found := _begun(folder / member.name, member, arguments))}
+    with RunFolder.of_series(first.config.output, first.config.method, first.config.dataset) as folder:
+        members = list(_members(arguments, extras, first, folder))
+        begun = {member.name: found for member in members if (found := _begun(folder / member.name, member, arguments))}
     keep_freed_memory()
     from guard_plugins.cli.report import show_comparison
     from guard_plugins.cli.show import show
@@ -134,12 +136,6 @@ def _anew(arguments: Sequence[str], config: RunConfig) -> list[str]:
         if name in ANEW and attrgetter(name[2:].replace("-", "_"))(config) is not None:
             found += [word] if equals else arguments[number : number + 2]
     return found
-
-
-def _default(request: Request) -> Path:
-    from guard_plugins.artifacts.folder import RunFolder
-
-    return RunFolder.default(request.config.method, request.config.dataset)
 
 
 def _members(arguments: Sequence[str], extras: Extras, first: Request, folder: Path) -> Iterator[Member]:

@@ -158,7 +158,7 @@ class EvaluationConfig(Section):
             if isinstance(one, str) and one.replace(" ", "").endswith("/255"):
                 number = one.partition("/")[0].strip()
                 raise ValueError(f"radii in L-inf are over 255 as they stand: write {number} for {number}/255")
-        return value
+        return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 class RunConfig(Section):

@@ -11,10 +11,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from guard_plugins.host.process_state import ProcessState
 from guard_plugins.host.python_state import at_exit_to_stderr
+
+_TURN: Final = threading.RLock()
+"""What is put back belongs to the whole process: two threads would each put back what the other had set."""
 
 
 class Interrupted(BaseException):
@@ -26,6 +29,7 @@ def fenced(changes: list[str]) -> Iterator[None]:
     """Keep the process as it is while a plugin is loaded.
 
     What is printed to stdout goes to stderr; ``os._exit`` raises SystemExit; the state of the process is put back.
+    Other threads wait with their plugins.
 
     Args:
         changes: Takes what the plugin did to the process, in words.
@@ -33,7 +37,7 @@ def fenced(changes: list[str]) -> Iterator[None]:
     Raises:
         Interrupted: If the user pressed Ctrl-C.
     """
-    with _interrupts(), _no_second_process(changes), _no_exit(), _stdout_to_stderr(changes), _quiet_end():
+    with _TURN, _interrupts(), _no_second_process(changes), _no_exit(), _stdout_to_stderr(changes), _quiet_end():
         state, threads = ProcessState(), set(threading.enumerate())
         try:
             yield

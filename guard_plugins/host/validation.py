@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from guard_plugins.errors import PluginError
@@ -18,6 +20,11 @@ BASES: Final = {
     "attacks": ("guard_plugins.attacks.base", "Attack"),
 }
 """Module and name of the base class of every kind."""
+
+_NAME: Final = re.compile(r"[^\W_][^\s/\\\0]*( [^\s/\\\0]+)*")
+"""Names are typed after a flag, and are part of the names of folders."""
+_TUPLES: Final = ("guarded", "reads", "networks")
+_MAPPINGS: Final = ("defaults", "presets")
 
 
 def require_compatible(plugin: object, what: str) -> None:
@@ -51,8 +58,14 @@ def check_class(kind: str, value: Any) -> None:
     if inspect.isabstract(value):
         missing = ", ".join(sorted(getattr(value, "__abstractmethods__", ())))
         raise PluginError(f"register_{kind} returned {value.__name__}, which does not implement: {missing}")
-    if not isinstance(getattr(value, "name", None), str):
+    name: Any = getattr(value, "name", None)
+    if not isinstance(name, str):
         raise PluginError(f"register_{kind} returned {value.__name__}, which has no `name`")
+    if not _NAME.fullmatch(name):
+        raise PluginError(
+            f"register_{kind} returned {value.__name__}, whose name {name!r} cannot be typed or be part of a path",
+            do="Its authors must begin it with a letter or digit, and leave out slashes.",
+        )
     if kind == "recipes" and type(getattr(value, "recipe", None)).__name__ != "Recipe":
         raise PluginError(f"register_recipes returned {value.__name__}, whose `recipe` is no Recipe")
     if kind == "methods":
@@ -70,16 +83,40 @@ def _check_method(value: Any) -> None:
         )
     run_config_class(value)
     _check_labels(value)
-    if isinstance(value.guarded, str):
-        raise PluginError(
-            f"`guarded` of the method {value.name!r} is the string {value.guarded!r}, not a tuple of names",
-            do=f"Its authors must write ({value.guarded!r},) with a comma.",
-        )
+    _check_kinds(value)
     for name in value.guarded:
         if not callable(getattr(value, name, None)):
             raise PluginError(
                 f"The method {value.name!r} wants {name!r} guarded, but has no such function",
                 do=f"Its authors must correct `guarded` of {value.__module__}.{value.__qualname__}.",
+            )
+
+
+def _check_kinds(value: Any) -> None:
+    """Refuse a string in place of a tuple of names, and options that there are not."""
+    from guard_plugins.config.compose import run_config_class
+    from guard_plugins.config.sources import fields_of
+
+    for attribute in _TUPLES:
+        declared = getattr(value, attribute)
+        if isinstance(declared, str):
+            raise PluginError(
+                f"`{attribute}` of the method {value.name!r} is the string {declared!r}, not a tuple of names",
+                do=f"Its authors must write ({declared!r},) with a comma.",
+            )
+    for attribute in _MAPPINGS:
+        declared = getattr(value, attribute)
+        if not isinstance(declared, Mapping):
+            raise PluginError(
+                f"`{attribute}` of the method {value.name!r} is no mapping of settings", seen=repr(declared)[:80],
+                do='Its authors must nest it as the YAML file is: {"student": {"epochs": 100}}.',
+            )  # fmt: skip
+    options = [".".join(path) for path in fields_of(run_config_class(value))]
+    for name in value.networks:
+        if name not in options:
+            raise PluginError(
+                f"`networks` of the method {value.name!r} names {name!r}, which is no option of its Config",
+                do=f"Its authors must correct `networks` of {value.__module__}.{value.__qualname__}.",
             )
 
 

@@ -30,7 +30,7 @@ def introduce(run: RunContext) -> None:
     config, host, say = run.config, run.prepared.host, run.task.monitor.say
     changed = record_process(
         run.folder.manifest, seed=config.seed, entries=host.entries, device=run.task.engine.describe(),
-        parts=run.prepared.parts, attacks=display_names(host.attacks),
+        parts=run.prepared.parts, attacks=display_names(host.attacks), data=run.prepared.data,
     )  # fmt: skip
     if changed:
         say(changed)

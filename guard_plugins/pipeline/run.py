@@ -11,7 +11,6 @@ from typing import Any, Final
 import yaml
 
 from guard_plugins._version import __version__
-from guard_plugins.artifacts.atomic import write_text
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.artifacts.ledger import fingerprint
 from guard_plugins.artifacts.lock import locked
@@ -153,8 +152,8 @@ def start(
             ranks.ready(settings_of(config))
         if resumed is not None:
             return _work(prepared, RunFolder(resumed), until, level, callbacks, ranks, beside)
-        folder = RunFolder.create(config.output or RunFolder.default(config.method, config.dataset))
-        write_text(folder.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        folder = RunFolder.create(config.output or RunFolder.reserve(config.method, config.dataset))
+        folder.begin(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         return _work(prepared, folder, until, level, callbacks, ranks, beside)
 
 
@@ -180,6 +179,7 @@ def _work(
                 prepared, folder, stop, level=level, callbacks=callbacks, ranks=ranks, helpers=helpers
             )
             if restored(run, STAGES):
+                run.checkpoints.forget()  # a process that was killed in doing so left some
                 run.task.monitor.say(f"the run in {folder.path} was finished before; nothing is done again")
             else:
                 introduce(run)

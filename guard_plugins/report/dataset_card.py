@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -66,7 +67,7 @@ def _budget(exported: Exported) -> str:
     lines = [
         f"- {count} images of {size}: {images.numel():,} stored pixels (channels counted)",
         f"- {exported.config.get('ipc')} images per class, {len(exported.classes)} classes: "
-        f"{', '.join(exported.classes[:10])}{', ...' if len(exported.classes) > 10 else ''}",
+        f"{', '.join(map(_plain, exported.classes[:10]))}{', ...' if len(exported.classes) > 10 else ''}",
     ]
     if exported.distilled.views is not None:
         lines.append(f"- exported as the {len(exported.distilled)} training images that are read from them")
@@ -79,6 +80,11 @@ def _budget(exported: Exported) -> str:
     if exported.distilled.student_steps is not None:
         lines.append(f"- steps of the students: {exported.distilled.student_steps}")
     return "## Budget\n\n" + "\n".join(lines)
+
+
+def _plain(name: str) -> str:
+    """Return the name of a class, which is that of anybody's folder, as text on one line of Markdown."""
+    return html.escape("".join(letter if letter.isprintable() else " " for letter in name), quote=False)
 
 
 def _recipe(config: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from guard_plugins.artifacts.atomic import made
 from guard_plugins.artifacts.report import Saves
 from guard_plugins.artifacts.tree import load_outline, load_tree, save_tree
-from guard_plugins.errors import DamagedError
+from guard_plugins.errors import DamagedError, PluginError
 
 
 class Checkpoints:
@@ -35,6 +35,26 @@ class Checkpoints:
     def __init__(self, folder: Path | None, *, every: float) -> None:
         self.folder, self.every, self.count, self.seconds, self.known = folder, every, 0, 0.0, [""]
         self._last, self._item, self._keeps = time.monotonic(), "", False
+        self._begun: set[tuple[str, str, str]] = set()
+
+    def begin(self, loop: str, call: str = "steps") -> None:
+        """Note that a loop begins, or items of that name.
+
+        Args:
+            loop: Its name.
+            call: The function of a task that was called for it.
+
+        Raises:
+            PluginError: If one of that name began before: it would find the state of that one, and pass over its steps.
+        """
+        if self.folder is None or self.is_item(loop):
+            return
+        if (self.inputs, call, loop) in self._begun:
+            raise PluginError(
+                f"task.{call} was called twice for {loop!r}, and the second time takes what the first one did for done",
+                do=f'Give each its own name, the same when resumed: task.{call}(f"{loop}/{{number}}", ...).',
+            )
+        self._begun.add((self.inputs, call, loop))
 
     def peek(self, loop: str) -> int | None:
         """Return the steps done of a loop, or None where nothing was saved, or from other inputs; reads no tensors.
@@ -51,7 +71,8 @@ class Checkpoints:
         return int(saved["done"]) if saved["inputs"] == self.inputs else None
 
     def drop(self, loop: str) -> None:
-        """Remove what was saved of a loop."""
+        """Remove what was saved of a loop, whose name is free again."""
+        self._begun.difference_update([begun for begun in self._begun if begun[-1] == loop])
         if self.folder is not None:
             self._path(self.folder, loop).unlink(missing_ok=True)
 

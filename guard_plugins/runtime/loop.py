@@ -184,6 +184,7 @@ def steps(
 
 def _begun(stage: str, total: int, state: LoopState, monitor: Monitor, keeper: Keeper) -> int:
     """Take over the saved state of a loop, and return its finished steps if this process may go on."""
+    keeper.checkpoints.begin(stage)
     start = keeper.begin(stage, state)
     if start > total:
         raise keeper.checkpoints.unusable(stage, f"{start} steps are done of {total}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from guard_plugins.errors import PluginError
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.runtime.engine import Engine
 from guard_plugins.runtime.keepsakes import MethodFolder
@@ -97,16 +98,21 @@ class Task:
         """Yield the ``total`` steps of a loop; each begins with the global random streams seeded for it alone.
 
         Args:
-            stage: Name of the loop.
+            stage: Name of the loop, its own among those of a stage.
             total: Number of steps.
             state: Everything the loop changes; what a resumed run needs to go on.
             preview: Of a loop that makes images: returns the set as it would be if the loop ended now, or the part of
                 it that the loop makes. ``--distill.validate-every`` asks for it; see ``Method.previews``.
 
         Raises:
+            PluginError: If another loop had that name.
             TrainingError: If a number given to ``step.log`` is not finite.
             StoppedError: If the run was asked to stop; the state is saved then.
         """
+        if total < 0:
+            raise PluginError(
+                f"The loop {stage!r} has fewer than no steps", seen=f"{total} steps", do="Give 0 or more."
+            )
         watched = None if preview is None or self.validator is None else self.validator(stage, total, preview)
         return steps(
             stage, total, state=state, seeds=self.seeds, monitor=self.monitor, device=self.device, keeper=self.keeper,
@@ -147,6 +153,7 @@ class Task:
         Raises:
             StoppedError: If the run was asked to stop; finished items are kept.
         """
+        self.keeper.checkpoints.begin(stage, "items")
         return join_items(self.keeper, [f"{stage}/{number}" for number in range(count)], make, self.monitor.say)
 
     def snapshot(self, epoch: int, model: nn.Module) -> None:

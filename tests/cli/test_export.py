@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from guard_plugins.artifacts.distilled import load_distilled, save_distilled
+from guard_plugins.artifacts.distilled import DistilledSetError, load_distilled, save_distilled
 from guard_plugins.artifacts.formats import read_any
 from guard_plugins.artifacts.report import read_report
 from guard_plugins.cli.arguments import parse
@@ -52,6 +57,66 @@ def test_what_was_exported_is_read_back(run: Path, name: str, most: float, capsy
         assert torch.equal(found.images, ours.as_stored().images)
     if name in ("dd-ranking", "parquet"):
         assert torch.equal(found.soft_labels, ours.soft_labels)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"dc"}))
+def test_an_export_killed_anywhere_is_no_smaller_set(run: Path, name: str) -> None:
+    """A copy of this process dies at its first change in the folder, at its fourth, and so on."""
+    whole, stopped = load_distilled(run / "distilled"), 0
+    for change in range(1, 400, 3):
+        output = run.parent / f"{name}-{change}"
+        if not (child := os.fork()):
+            die_at(change, output)
+            os._exit(main(["export", str(run), "--format", name, "--output", str(output)]))
+        if os.waitpid(child, 0)[1] == 0:
+            break
+        if (output / "README.md").exists() and not (output / "unfinished.part").exists():
+            assert len(read_any(output, mean=MEAN, std=STD).images) == len(whole.images)
+        elif output.exists() and any(output.iterdir()):
+            with pytest.raises(DistilledSetError, match="was stopped half-way"):
+                read_any(output, mean=MEAN, std=STD)
+            assert main(["export", str(run), "--format", name, "--output", str(output)]) == 2
+            stopped += 1
+    assert stopped > 1
+    assert change > 4
+
+
+def die_at(change: int, folder: Path) -> None:
+    left = [change]
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if (writes or event in ("os.mkdir", "os.rename")) and str(folder) in str(arguments[0]):
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def test_an_export_to_a_full_disk_leaves_an_empty_folder(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("guard_plugins.artifacts.atomic._finish", full)
+        assert main(["export", str(run), "--format", "sre2l", "--output", str(run.parent / "out")]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert not list((run.parent / "out").iterdir())
+    assert main(["export", str(run), "--format", "sre2l", "--output", str(run.parent / "out")]) == 0
+
+
+def test_names_of_classes_are_text_on_the_card(run: Path) -> None:
+    names = ("<script>alert(1)</script>", "new\nline", "a & b", *map(str, range(7)))
+    whole = load_distilled(run / "distilled")
+    shutil.rmtree(run / "distilled")
+    save_distilled(run / "distilled", whole, names)
+    assert main(["export", str(run), "--format", "sre2l", "--output", str(run.parent / "out")]) == 0
+    text = (run.parent / "out" / "README.md").read_text()
+    assert "10 classes: &lt;script&gt;alert(1)&lt;/script&gt;, new line, a &amp; b, 0" in text
+    assert "<script>" not in text
 
 
 def test_the_card_states_recipe_budget_teacher_and_results(run: Path) -> None:

@@ -189,3 +189,9 @@ def test_a_series_that_has_moved_goes_on_there(tmp_path: Path) -> None:
 def test_the_method_itself_is_no_rival(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sre2l is the method itself"):
         planned(["sre2l", f"--output={tmp_path}"], compare=("sre2l",))
+
+
+def test_a_series_that_cannot_begin_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["random", "--seeds", "0-1", "--compare", "nonsense"]) == 2
+    assert not list(tmp_path.glob("runs/*"))

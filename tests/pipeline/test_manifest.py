@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from guard_plugins.data.base import Data
+from guard_plugins.data.splits import TensorSplit
 from guard_plugins.errors import DamagedError
 from guard_plugins.pipeline import git as repository
 from guard_plugins.pipeline import manifest
@@ -124,3 +127,35 @@ def test_a_damaged_manifest_is_named_and_kept(content: str, tmp_path: Path) -> N
 def test_a_manifest_without_versions_counts_as_another_process(content: Any, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     assert "unknown before" in record(tmp_path / "manifest.json")
+
+
+def labelled(pixels: torch.Tensor, test: torch.Tensor) -> Data:
+    labels = torch.arange(len(pixels)) % 2
+    splits = TensorSplit(pixels, labels), TensorSplit(test, torch.zeros(len(test), dtype=torch.long))
+    return Data("some", *splits, ("a", "b"), (0.5,), (0.25,), (1, 4, 4))
+
+
+def test_data_that_changed_are_said_and_data_that_did_not_are_not(tmp_path: Path) -> None:
+    path, pixels, test = tmp_path / "manifest.json", torch.rand(6, 1, 4, 4), torch.rand(3, 1, 4, 4)
+    (moved := test.clone())[2, 0, 0, 0] += -0.01 if test[2, 0, 0, 0] > 0.5 else 0.01
+
+    def resumed(data: Data | None) -> str:
+        return record_process(path, seed=0, entries=[], device={}, attacks={}, data=data)
+
+    assert resumed(None) == ""  # as an earlier version of the project wrote it
+    assert resumed(labelled(pixels, test)) == ""
+    path.unlink()
+    assert resumed(labelled(pixels, test)) == ""
+    assert resumed(labelled(pixels.clone(), test)) == ""
+    assert json.loads(path.read_text())["data"]["train"] == 6
+    assert "other images in the data set" in resumed(labelled(pixels, moved))
+    assert resumed(labelled(pixels, moved)) == ""
+    assert "other images in the data set" in resumed(labelled(pixels[:4], moved))
+
+
+def test_large_splits_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "_READ_BYTES", 100)
+    pixels = torch.rand(6, 1, 4, 4)
+    (changed := pixels.clone())[0] = 0.5
+    one, other = (manifest.described(labelled(images, pixels[:0])) for images in (pixels, changed))
+    assert one["sha256"] != other["sha256"]

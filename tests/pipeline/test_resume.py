@@ -105,6 +105,14 @@ def test_a_finished_run_is_only_read(tiny_run: TinyRun) -> None:
     assert (folder / "teacher.safetensors").stat().st_mtime_ns == before
 
 
+def test_states_that_a_killed_process_left_in_a_finished_run_are_removed(tiny_run: TinyRun) -> None:
+    _, folder = tiny_run("noise", "run")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "student-0-33e9a428.safetensors").write_bytes(b"any")
+    finish(folder)
+    assert not (folder / "checkpoints").exists()
+
+
 @pytest.mark.slow
 def test_an_altered_file_is_noticed_and_its_stage_redone(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = tiny_run("noise", "run")

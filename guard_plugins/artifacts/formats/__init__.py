@@ -23,13 +23,14 @@ from guard_plugins.artifacts.formats.parquet import read_parquet, write_parquet
 from guard_plugins.artifacts.formats.sre2l import read_sre2l, sre2l_files, write_sre2l
 from guard_plugins.artifacts.formats.torch_files import read_torch
 from guard_plugins.artifacts.formats.trajectory import read_trajectory, trajectory_file
+from guard_plugins.artifacts.formats.unfinished import require_finished, whole
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.images.tables import TABLES, read_rows, table_files
 from guard_plugins.errors import DataError
 
 __all__ = [
     "named_classes", "read_any", "read_dc", "read_dd_ranking", "read_npz", "read_parquet", "read_sre2l",
-    "read_trajectory", "write_dc", "write_dd_ranking", "write_parquet", "write_sre2l",
+    "read_trajectory", "whole", "write_dc", "write_dd_ranking", "write_parquet", "write_sre2l",
 ]  # fmt: skip
 
 _FORMATS: Final = (
@@ -51,6 +52,7 @@ def read_any(path: Path, *, mean: Sequence[float], std: Sequence[float]) -> Dist
     Raises:
         DistilledSetError: If there is nothing, or nothing readable.
     """
+    require_finished(path)
     if (trajectory := trajectory_file(path)) is not None:
         return read_trajectory(trajectory, mean=mean, std=std)
     return _read_file(path, mean, std) if path.is_file() else _read_folder(path)

@@ -7,6 +7,7 @@ from typing import Final
 
 from guard_plugins.artifacts.atomic import made
 from guard_plugins.artifacts.distilled import DistilledSetError
+from guard_plugins.artifacts.formats.pixels import ROUNDING
 from guard_plugins.artifacts.formats.tensors import classes_and_logits, images_of
 from guard_plugins.artifacts.formats.torch_files import read_torch, write_torch
 from guard_plugins.data.distilled import DistilledSet
@@ -29,13 +30,13 @@ def read_dd_ranking(folder: Path) -> DistilledSet:
             )  # fmt: skip
     images, labels = images_of(read_torch(folder / IMAGES), folder / IMAGES), read_torch(folder / LABELS)
     low, high = (float(value) for value in images.aminmax())
-    if low < 0 or high > 1:
+    if low < -ROUNDING or high > 1 + ROUNDING:
         raise DistilledSetError(
             f"The images in {folder / IMAGES} leave [0, 1]", seen=f"pixels from {low:.4g} to {high:.4g}",
             do="The format takes pixels in [0, 1]: divide by 255 where they go to 255; where they are normalised, "
             "multiply by the data set's deviation, add its mean, and clip.",
         )  # fmt: skip
-    return DistilledSet(images.float(), *classes_and_logits(labels, len(images), folder / LABELS))
+    return DistilledSet(images.float().clamp(0, 1), *classes_and_logits(labels, len(images), folder / LABELS))
 
 
 def write_dd_ranking(folder: Path, distilled: DistilledSet) -> None:

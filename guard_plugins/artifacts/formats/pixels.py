@@ -19,6 +19,8 @@ _LEAST_OF_255: Final = 16.0
 """A maximum above this belongs to 0..255: normalised pixels stay far below it."""
 _EDGE: Final = 0.02
 """How far from -1 and 1 the extremes of pixels in -1..1 may stay."""
+ROUNDING: Final = 0.5 / 255
+"""How far floats may leave the range that they are meant for: normalising and back, in half precision too, does so."""
 _LEAST_DEVIATION: Final = 0.5
 _WHITE_DEVIATION: Final = 0.75
 _WHITE_CORRELATION: Final = 0.75
@@ -54,14 +56,14 @@ def to_pixels(images: Tensor, path: Path, *, mean: Sequence[float], std: Sequenc
         if low >= 0 and _LEAST_OF_255 < high <= 255:
             return images.float() / 255
         raise _unknown(path, low, high, "whole numbers must cover 0..255")
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return images.clamp(0, 1)
+    if low >= -255 * ROUNDING and _LEAST_OF_255 < high <= 255 * (1 + ROUNDING):
+        return (images / 255).clamp(0, 1)
     if low >= 0:
-        if high <= 1:
-            return images
-        if _LEAST_OF_255 < high <= 255:
-            return images / 255
         raise _unknown(path, low, high, "no pixel is negative, so the images are not normalised; nor are they 0..255")
-    if low >= -1 and high <= 1 and low < _EDGE - 1 and high > 1 - _EDGE:
-        return (images + 1) / 2
+    if -2 * ROUNDING <= low + 1 < _EDGE and -_EDGE < high - 1 <= 2 * ROUNDING:
+        return ((images + 1) / 2).clamp(0, 1)
     _require_normalised(images, path, low, high)
     pixels = images * _channels(std) + _channels(mean)
     return clipped(pixels, path, seen=f"stored numbers from {low:.4g} to {high:.4g}")

@@ -36,7 +36,7 @@ def evaluate(
     data: str | Data,
     protocol: str = "quick",
     *,
-    eps: Sequence[float] | None = None,
+    eps: float | Sequence[float] | None = None,
     images: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -52,7 +52,7 @@ def evaluate(
             (:class:`guard_plugins.Normalised`).
         data: Where the test images are from: a data set's name, or what :func:`guard_plugins.load_data` returns.
         protocol: ``quick``, ``standard``, ``paper``, or an attack alone, such as ``autoattack`` or ``pgd-100``.
-        eps: Radii of an attack alone: over 255 in L-infinity, in pixels in L2.
+        eps: Radii, or one, of an attack alone: over 255 in L-infinity, in pixels in L2.
         images: Attack this many test images only, spread over the set.
         batch_size: Images attacked at a time.
         seed: Seed of the attacks.
@@ -66,7 +66,7 @@ def evaluate(
         TrainingError: If a logit is not finite.
     """
     begin, host = time.perf_counter(), PluginHost()
-    found = {"protocol": protocol, "eps": tuple(eps) if eps is not None else None, "images": images}
+    found = {"protocol": protocol, "eps": eps, "images": images}
     config = compose(
         NoMethod,
         [Layer("evaluate()", {"evaluation": {**found, "batch_size": batch_size}, "seed": seed, "device": device})],

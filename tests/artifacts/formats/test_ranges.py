@@ -48,6 +48,33 @@ def test_every_known_range_comes_back_as_pixels(tmp_path: Path, stored, most: fl
     assert (found - pixels).abs().max() <= most + 1e-7
 
 
+ROUNDED = {
+    "a little above 1": lambda x: x * (1 + 3e-7),
+    "a little below 0": lambda x: x - 1e-7,
+    "half precision": lambda x: x.where((x > 0) & (x < 1), x * 1.0006 - 0.0003),
+    "a little above 255": lambda x: x * 255.00003,
+    "0..255, a little below 0": lambda x: x * 255.002 - 0.001,
+    "-1..1, a little outside": lambda x: (x * 2 - 1) * 1.000001,
+}
+
+
+@pytest.mark.parametrize("kind", ROUNDED)
+def test_pixels_that_rounding_moved_out_of_their_range_are_cut(tmp_path: Path, kind: str) -> None:
+    pixels = smooth()
+    found = read(tmp_path, ROUNDED[kind](pixels)).images
+    assert (found - pixels).abs().max() <= 4e-4
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+def test_dd_ranking_bears_rounding_too(tmp_path: Path) -> None:
+    pixels = smooth()
+    torch.save(pixels * (1 + 3e-7) - 1e-7, tmp_path / "images.pt")
+    torch.save(torch.zeros(len(pixels), dtype=torch.long), tmp_path / "labels.pt")
+    found = read_any(tmp_path, mean=MEAN, std=STD).images
+    assert (found - pixels).abs().max() <= 1e-6
+    assert 0 <= found.min() <= found.max() <= 1
+
+
 @pytest.mark.parametrize(
     ("images", "seen"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -139,6 +140,23 @@ def test_evaluate_finds_what_a_run_found(tmp_path: Path, digits: Data, capsys: p
     assert "far below one grey level" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="no protocol called 'quik'"):
         evaluate(model, digits, "quik")
+
+
+@pytest.mark.parametrize(
+    ("eps", "radii"), [(8, [8]), (0.5, [0.5]), (range(1, 3), [1, 2]), (np.array([1.0, 2.0]), [1, 2])]
+)
+def test_radii_may_be_one_number_or_any_sequence(eps: Any, radii: list[float], digits: Data) -> None:
+    model = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), mean=digits.mean, std=digits.std)
+    found = evaluate(model, digits, "fgsm", eps=eps, images=5).model.robust
+    assert [result.eps * 255 for result in found] == pytest.approx(radii)
+    assert configure("random", evaluation={"protocol": "fgsm", "eps": eps}).evaluation.eps == tuple(radii)
+
+
+def test_a_text_is_not_taken_apart_into_radii(digits: Data) -> None:
+    """'16' is not 1 and 6."""
+    model = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), mean=digits.mean, std=digits.std)
+    with pytest.raises(ConfigError, match=r"evaluation\.eps"):
+        evaluate(model, digits, "fgsm", eps="16", images=5)
 
 
 @pytest.mark.slow
