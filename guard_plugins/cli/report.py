@@ -67,7 +67,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def show_comparison(comparison: Comparison) -> None:
     """Print what a comparison of runs came to: who leads, and the students' accuracies."""
-    from guard_plugins.report.outcome import outcome
+    from guard_plugins.report.terminal import outcome
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     sys.stdout.write(f"\n{outcome(comparison, width=width)}\n\n")

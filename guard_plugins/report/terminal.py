@@ -1,9 +1,9 @@
-"""The summary of a run for a terminal; what is piped gets Markdown."""
+"""What the commands print of finished runs: a run's accuracies, and what a comparison of several came to."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,8 +12,13 @@ from rich.text import Text
 
 from guard_plugins.artifacts.formatting import attack_name, percent, radius
 from guard_plugins.artifacts.report import Report
-from guard_plugins.report.comparison import shown_kinds
-from guard_plugins.report.markdown import KINDS
+from guard_plugins.report.comparison import KINDS as HEADINGS
+from guard_plugins.report.comparison import Comparison, shown_kinds
+from guard_plugins.report.gate import verdicts
+from guard_plugins.report.markdown import KINDS, grid
+from guard_plugins.report.summary import findings, lead
+from guard_plugins.report.tables import Table as Accuracies
+from guard_plugins.report.tables import tables
 
 
 def summary(report: Report, *, width: int, names: dict[str, str]) -> str:
@@ -32,16 +37,16 @@ def summary(report: Report, *, width: int, names: dict[str, str]) -> str:
     title = f"Accuracy in percent, clean and{under} at radius ε"
     names_of = ["" if only else f"{attack_name(attack, names)} " for attack, _, _ in columns]
     radii = [radius(eps, norm) for _, norm, eps in columns]
-    table = empty_table(title, "model", ["clean", *map("".join, zip(names_of, radii, strict=True))])
+    table = _empty(title, "model", ["clean", *map("".join, zip(names_of, radii, strict=True))])
     for kind, label in KINDS.items():
         model = getattr(report.models, kind)
         if model is not None and kind in shown_kinds([report]):
             known = {(e.attack, e.norm, e.eps): percent(e.accuracy, e.sd) for e in model.robust}
             table.add_row(label, percent(model.clean, model.sd), *(known.get(column, "") for column in columns))
-    return drawn(table, width=width)
+    return _drawn(table, width=width)
 
 
-def empty_table(title: str, first: str, heads: Sequence[str], *, tight: bool = False) -> Table:
+def _empty(title: str, first: str, heads: Sequence[str], *, tight: bool = False) -> Table:
     """Return a table without rows: a column of names, and one of numbers for each of ``heads``.
 
     Args:
@@ -59,8 +64,42 @@ def empty_table(title: str, first: str, heads: Sequence[str], *, tight: bool = F
     return table
 
 
-def drawn(shown: Table | Text, *, width: int) -> str:
+def _drawn(shown: Table | Text, *, width: int) -> str:
     """Return a table or a text as lines of at most ``width`` characters."""
     out = io.StringIO()
     Console(file=out, width=width, highlight=False).print(shown)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
+
+
+def outcome(comparison: Comparison, *, width: int | None) -> str:
+    """Return the first sentences of the page, and the students' rows of its first table.
+
+    Args:
+        comparison: The runs.
+        width: Columns of the terminal; None gives Markdown.
+    """
+    told = [lead(comparison, verdicts(comparison)), *(f"* {finding}" for finding in findings(comparison))]
+    shown = tables(comparison.experiments, {"student": HEADINGS["student"]}, comparison.attack_names)[:1]
+    if width is None:
+        return "\n\n".join([*told, *map(_markdown, shown)])
+    texts = [_drawn(Text(sentence), width=width) for sentence in told]
+    return "\n\n".join([*texts, *(_terminal(table, width) for table in shown)])
+
+
+def _markdown(table: Accuracies) -> str:
+    rows = [[label, *(f"**{text}**" if best else text for text, best in cells)] for label, cells in _rows(table)]
+    return f"{table.title}\n\n{grid(['students of', *table.heads], rows)}"
+
+
+def _terminal(table: Accuracies, width: int) -> str:
+    # Without spaces and signs, seven columns of mean and sd fit a terminal of 80.
+    shown = _empty(table.title, "students of", [head.removeprefix("ε = ") for head in table.heads], tight=True)
+    for label, cells in _rows(table):
+        shown.add_row(label, *(text.replace(" ± ", "±") for text, _ in cells))
+    return _drawn(shown, width=width)
+
+
+def _rows(table: Accuracies) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
+    for section in table.sections:
+        for row in section.rows:
+            yield row.label, [(cell.text, cell.best) for cell in row.cells]

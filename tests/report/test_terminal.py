@@ -9,8 +9,8 @@ import pytest
 
 from guard_plugins.report.comparison import Comparison, compare
 from guard_plugins.report.json_export import as_markdown
-from guard_plugins.report.outcome import outcome
 from guard_plugins.report.runs import load_run
+from guard_plugins.report.terminal import outcome
 from tests.report.folders import GUARD, model, write_run
 
 
