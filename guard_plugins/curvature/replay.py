@@ -179,14 +179,14 @@ class Preserved:
     def restore(self) -> None:
         """Put everything back, after a replay."""
         self._attributes.restore()
+        self._random.restore()
         self.settle()
 
     def settle(self) -> None:
-        """Put streams and buffers back, after the gradients were delivered.
+        """Put buffers back, after the gradients were delivered.
 
-        What hooks of the loop's own backward pass set on modules is the loop's business and stays.
+        What hooks of the loop's own backward pass set on modules, and draw, is the loop's business and stays.
         """
-        self._random.restore()
         self._buffers.restore()
         self._written.restore()
 
