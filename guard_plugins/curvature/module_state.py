@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.hooks import RemovableHandle
 
 from guard_plugins.curvature.backward_call import leaves_reached
 
@@ -17,6 +18,10 @@ _INTERNAL: Final = frozenset(nn.Module().__dict__)
 _CONTAINERS: Final = frozenset({list, dict, set, deque, defaultdict, OrderedDict, Counter})
 _HOLD_MODULES: Final = frozenset({list, tuple, dict, OrderedDict})
 _ENTRIES: Final = 32  # of a container, which may be a log of everything
+_HOOKS: Final = (
+    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
+    "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs",
+)  # fmt: skip
 
 
 class Buffers:
@@ -66,13 +71,14 @@ class Contents:
 
 
 class Attributes:
-    """The plain attributes of some modules at one moment: which objects they are, and what their containers hold.
+    """The plain attributes and hooks of some modules at one moment: which objects, and what their containers hold.
 
     Args:
         modules: The modules, sub-modules included by this class.
+        earlier: Other moments, whose hooks a replay will put back.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], earlier: Iterable[Attributes] = ()) -> None:
         self._slots = [(part.__dict__, dict(part.__dict__)) for part in parts_of(modules)]
         own = [
             value
@@ -85,6 +91,9 @@ class Attributes:
         inner = [value for held in outer for value in _first(held) if type(value) in _CONTAINERS]
         self._containers = [(value, value.copy()) for value in (*outer, *inner)]
         self._tensors = [(t, t._version) for t in own if isinstance(t, Tensor) and not t.is_inference()]
+        present = [*self._present(), *(held for other in earlier for held, _ in other._hooks)]
+        self._hooks = [(held, held.copy()) for held in present]
+        self._registered = RemovableHandle.next_id
 
     def written(self) -> list[Tensor]:
         """Return the tensors among the attributes that were written in place since."""
@@ -98,6 +107,22 @@ class Attributes:
         for container, saved in self._containers:
             container.clear()
             container.extend(saved) if isinstance(container, (list, deque)) else container.update(saved)
+        if self._registered != RemovableHandle.next_id:  # a hook was registered since, perhaps on one of the modules
+            for held in self._present():
+                held.clear()
+        for held, hooks in self._hooks:
+            if held.keys() != hooks.keys():
+                held.clear()
+                held.update(hooks)
+
+    def _present(self) -> list[Any]:
+        """Return the containers of the modules' hooks, of those modules that have any now."""
+        hooked = [
+            saved
+            for _, saved in self._slots
+            if saved.get(_HOOKS[0]) or saved.get(_HOOKS[1]) or saved.get(_HOOKS[2]) or saved.get(_HOOKS[3])
+        ]
+        return [saved[name] for saved in hooked for name in _HOOKS]
 
 
 class Before:

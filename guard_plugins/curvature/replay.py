@@ -173,7 +173,8 @@ class Preserved:
         devices = {device for call in replay.calls for device, _ in call.random.devices}
         modules = replay.modules()
         self._random = RandomState.save(devices)
-        self._buffers, self._attributes = Buffers(modules), Attributes(modules)
+        self._buffers = Buffers(modules)
+        self._attributes = Attributes(modules, [call.attributes for call in replay.calls])
         self._written = Contents(_written(replay))
 
     def restore(self) -> None:

@@ -113,3 +113,78 @@ def test_what_backward_draws_moves_the_stream_as_in_the_loop(weight: float) -> N
         trained(steps(plain), Shakes, as_written, hook)
         ends.append(torch.get_rng_state())
     assert torch.equal(*ends)
+
+
+# --- hooks of one call ---------------------------------------------------------------------------------------------
+
+
+def mixing(net: Any, x: Tensor) -> Tensor:
+    """Manifold mixup by a hook that is there for one call."""
+    handle = net[1].register_forward_hook(lambda module, args, out: 0.6 * out + 0.4 * out.flip(0))
+    out = net(x)
+    handle.remove()
+    return out
+
+
+def mixing_before(net: Any, x: Tensor) -> Tensor:
+    handle = net[2].register_forward_pre_hook(lambda module, args, kwargs: ((args[0] * 2,), kwargs), with_kwargs=True)
+    out = net(x)
+    handle.remove()
+    return out
+
+
+def once(net: Any, x: Tensor) -> Tensor:
+    """A hook that removes itself."""
+
+    def hook(module: nn.Module, args: Any, out: Tensor) -> Tensor:
+        handle.remove()
+        return out * 2
+
+    handle = net[1].register_forward_hook(hook)
+    return net(x)
+
+
+def turning(net: Any, x: Tensor) -> Tensor:
+    handle = net[1].register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 2,))
+    out = net(x)
+    handle.remove()
+    return out
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+@pytest.mark.parametrize("call", [mixing, mixing_before, once, turning])
+def test_a_call_is_made_again_with_the_hooks_it_had(call: Callable[[Any, Tensor], Tensor], weight: float) -> None:
+    def loop(net: Any, loss_at: Any) -> None:
+        optimiser = torch.optim.SGD(net.parameters(), 0.1)
+        for i, (x, y) in enumerate(BATCHES):
+            optimiser.zero_grad()
+            forward = call if i % 2 else lambda net, x: net(x)  # not at the first step, which is checked
+            loss_at(lambda x, y=y, forward=forward: CE(forward(net, x), y), x).backward()
+            optimiser.step()
+            assert not any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in net)
+
+    compare(loop, weight=weight)
+
+
+def test_a_hook_registered_after_the_call_has_no_part_in_it() -> None:
+    def loop(net: Any, loss_at: Any) -> None:
+        optimiser = torch.optim.SGD(net.parameters(), 0.1)
+        for x, y in BATCHES:
+            optimiser.zero_grad()
+            loss = loss_at(lambda x, y=y: CE(net(x), y), x)
+            handle = net[1].register_forward_hook(lambda module, args, out: out * 2)
+            loss.backward()
+            assert handle.id in net[1]._forward_hooks
+            handle.remove()
+            optimiser.step()
+
+    compare(loop)
+
+
+@pytest.mark.parametrize("call", [mixing, once])
+def test_the_explicit_form_leaves_the_hooks_as_one_call_does(call: Callable[[Any, Tensor], Tensor]) -> None:
+    net = mlp().double()
+    x, y = BATCHES[0]
+    hook = CurvatureHook(h=H)
+    hook.loss(lambda x: call(net, x), x, lambda out: CE(out, y)).backward()
+    assert not any(part._forward_hooks for part in net)
