@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.ledger import is_data
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import leaves_of, tensors_of
+from guard_plugins.curvature.wrappers import unsupported_wrapper
 from guard_plugins.errors import HookError
 
 _NOT_X: Final = ("mask", "label", "target", "weight", "timestep")
@@ -153,6 +155,22 @@ def _argument(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
             return holder[which]
     names = list(inspect.signature(module.forward).parameters)
     return args[names.index(which)] if which in names and names.index(which) < len(args) else None
+
+
+def reject_cut_off(module: nn.Module, recorded: list[Tensor], parameters: list[nn.Parameter]) -> None:
+    """Raise where a trainable module is given tensors that depend on x by masks and indices alone."""
+    floats = [t for t in recorded if t.is_floating_point()]
+    if floats and not any(t.requires_grad for t in recorded) and any(p.requires_grad for p in parameters):
+        raise input_messages.cut_off(_title(module), f"a tensor of shape {tuple(floats[0].shape)}")
+
+
+def reject_wrappers(module: nn.Module) -> None:
+    """Raise where a module cannot be called again: wrapped for parallel work, or without weights yet."""
+    wrapper = unsupported_wrapper(module)
+    if wrapper:
+        raise messages.unsupported_wrapper(wrapper)
+    if any(is_lazy(p) for p in module.parameters()):
+        raise messages.without_shapes(_title(module))
 
 
 def _title(module: nn.Module) -> str:

@@ -92,7 +92,7 @@ class Attributes:
         self._containers = [(value, value.copy()) for value in (*outer, *inner)]
         self._tensors = [(t, t._version) for t in own if isinstance(t, Tensor) and not t.is_inference()]
         present = [*self._present(), *(held for other in earlier for held, _ in other._hooks)]
-        self._hooks = [(held, held.copy()) for held in present]
+        self._hooks: list[tuple[Any, Any]] = [(held, held.copy()) for held in present]
         self._registered = RemovableHandle.next_id
 
     def written(self) -> list[Tensor]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
@@ -95,6 +96,51 @@ def replace_leaves(value: Any, leaves: list[Any]) -> Any:
 def tensors_of(value: Any) -> list[Tensor]:
     """Return the tensors among the leaves of ``value``."""
     return [leaf for leaf in leaves_of(value) if isinstance(leaf, Tensor)]
+
+
+def hand_back(given: Any, used: Any, own: Mapping[int, Any]) -> bool:
+    """Write what a module put into the containers of ``used`` into those of ``given``; return whether there was any.
+
+    Args:
+        given: The loop's arguments.
+        used: The same, rebuilt by ``map_leaves``, after the call.
+        own: The loop's tensors by the identity of those that stood in their places.
+    """
+    before, after = _children(given), _children(used)
+    if before is None or after is None:
+        return False
+    wrote = False
+    for key, value in after.items():
+        mine = own.get(id(value), value)
+        if key in before and type(before[key]) is type(value) and _children(value) is not None:
+            wrote |= hand_back(before[key], value, own)
+        elif key not in before or before[key] is not mine:
+            _put(given, key, mine)
+            wrote = True
+    for key in reversed([key for key in before if key not in after]):
+        del given[key]
+        wrote = True
+    return wrote
+
+
+def _children(value: Any) -> dict[Any, Any] | None:
+    if isinstance(value, _ATOMS):
+        return None
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, (list, tuple, deque)):
+        return dict(enumerate(value))
+    names = field_names(value)
+    return None if names is None else {name: getattr(value, name) for name in names}
+
+
+def _put(container: Any, key: Any, value: Any) -> None:
+    if isinstance(container, (list, deque)) and key == len(container):
+        container.append(value)
+    elif isinstance(container, (dict, list, deque)):
+        container[key] = value
+    else:
+        object.__setattr__(container, key, value)
 
 
 def contents_of(result: Any) -> list[Any]:

@@ -8,21 +8,20 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from guard_plugins.curvature import input_messages, messages
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
-from guard_plugins.curvature.inputs import Found, find_x, has_layers
+from guard_plugins.curvature.inputs import Found, find_x, has_layers, reject_cut_off, reject_wrappers
 from guard_plugins.curvature.ledger import TensorLedger, linked, register, version_of
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.module_reads import set_on
 from guard_plugins.curvature.module_state import Attributes, Before
 from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.pytree import contents_of, leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.pytree import contents_of, hand_back, leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.snapshots import Autocast, RandomState
 from guard_plugins.curvature.sources import Sources
 from guard_plugins.curvature.tracing import Tracer, without_record
-from guard_plugins.curvature.wrappers import is_opaque, unsupported_wrapper, unwrapped
+from guard_plugins.curvature.wrappers import is_opaque, unwrapped
 
 Call = Callable[..., Any]
 
@@ -107,7 +106,7 @@ class Recorder:
             return result
         if found.error is not None:
             raise found.error
-        self._reject_wrappers(module)
+        reject_wrappers(module)
         self.calls += 1
         self.note_weights(module, parameters)
         if not self.due(module):
@@ -120,8 +119,9 @@ class Recorder:
         places = {id(x): source for x, source in zip(found.tensors, made, strict=True)}
         kept = [places.get(id(leaf), leaf) for leaf in leaves]
         call = self._module_call(module, args, kwargs, kept, parameters, made[0].leaf)
-        args, kwargs = replace_leaves((args, kwargs), [k.leaf if isinstance(k, Source) else k for k in kept])
-        return self._call_inner(original, module, args, kwargs, call)
+        given, own = (args, kwargs), {id(places[id(x)].leaf): x for x in found.tensors}
+        args, kwargs = replace_leaves(given, [k.leaf if isinstance(k, Source) else k for k in kept])
+        return self._call_inner(original, module, args, kwargs, call, given=(given, own))
 
     def _found(self, module: nn.Module, parameters: list[nn.Parameter], args: Any, kwargs: Any) -> Found:
         trains = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
@@ -149,17 +149,11 @@ class Recorder:
         self.note_weights(module, parameters)
         call = without_record(nodes.values())
         if call is None:
-            self._reject_wrappers(module)
-            self._reject_cut_off(module, recorded, parameters)
+            reject_wrappers(module)
+            reject_cut_off(module, recorded, parameters)
             kept = [nodes.get(id(leaf)) or leaf for leaf in leaves]
             call = self._module_call(module, args, kwargs, kept, parameters, recorded[0])
         return self._call_inner(original, module, args, kwargs, call, versions, nodes)
-
-    def _reject_cut_off(self, module: nn.Module, recorded: list[Tensor], parameters: list[nn.Parameter]) -> None:
-        floats = [t for t in recorded if t.is_floating_point()]
-        if floats and not any(t.requires_grad for t in recorded) and any(p.requires_grad for p in parameters):
-            shown = f"a tensor of shape {tuple(floats[0].shape)}"
-            raise input_messages.cut_off(type(module).__name__, shown)
 
     def _call_inner(
         self,
@@ -170,6 +164,7 @@ class Recorder:
         call: Node,
         versions: list[tuple[Tensor, int]] | None = None,
         nodes: dict[int, Node | None] | None = None,
+        given: tuple[Any, dict[int, Tensor]] | None = None,
     ) -> Any:
         plain = [(t, version_of(t)) for t in _plain_in(call, args, kwargs)]
         self.depth += 1
@@ -184,6 +179,11 @@ class Recorder:
             self.depth -= 1
         self._tracer.mark_written(call, versions or [], nodes or {})
         contents = contents_of(result)
+        if given is not None and isinstance(call, ModuleCall) and hand_back(given[0], (args, kwargs), given[1]):
+            call.fills, contents = True, contents_of([result, args, kwargs])
+        elif isinstance(call, Lean):
+            had = {id(t) for t, _ in plain}
+            contents = [*contents, *(t for t in tensors_of((args, kwargs)) if id(t) not in had)]
         self._tracer.mark_results(call, contents, returned=[t for t, version in plain if version_of(t) == version])
         if isinstance(call, ModuleCall):
             call.stamps = [version_of(t) for t, _ in zip(call.plain, call.stamps, strict=False)]
@@ -235,13 +235,6 @@ class Recorder:
     def note_weights(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
         """Remember the trainable weights of a module whose gradients the hook answers for."""
         self._weights[module] = frozenset(id(p) for p in parameters if p.requires_grad)
-
-    def _reject_wrappers(self, module: nn.Module) -> None:
-        wrapper = unsupported_wrapper(module)
-        if wrapper:
-            raise messages.unsupported_wrapper(wrapper)
-        if any(is_lazy(p) for p in module.parameters()):
-            raise messages.without_shapes(type(module).__name__)
 
 
 def _plain_in(call: Node, args: Any, kwargs: Any) -> list[Tensor]:

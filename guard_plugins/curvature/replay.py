@@ -230,7 +230,8 @@ def _called(call: ModuleCall, args: Any, kwargs: Any, inside: Inside, *, evaluat
     call.random.restore()
     mode = evaluation_mode([call.module]) if evaluation else nullcontext()
     with mode, call.autocast.context(), requiring_gradients(call.parameters, call.trainable), inside(call):
-        return without_ddp(call.module)(*args, **kwargs)
+        result = without_ddp(call.module)(*args, **kwargs)
+    return [result, args, kwargs] if call.fills else result
 
 
 @contextmanager

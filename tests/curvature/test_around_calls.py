@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
+from guard_plugins.curvature.pytree import hand_back, map_leaves
 from tests.curvature.worlds import Twin, as_written
 
 GENERATOR = torch.Generator().manual_seed(5)
@@ -188,3 +191,91 @@ def test_the_explicit_form_leaves_the_hooks_as_one_call_does(call: Callable[[Any
     hook = CurvatureHook(h=H)
     hook.loss(lambda x: call(net, x), x, lambda out: CE(out, y)).backward()
     assert not any(part._forward_hooks for part in net)
+
+
+# --- containers that a model fills ---------------------------------------------------------------------------------
+
+
+class Parts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(16, 12), nn.Linear(12, 4)
+
+
+class Appends(Parts):
+    def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
+        features.append(self.body(x).tanh())
+        return self.head(features[-1])
+
+
+class Enters(Parts):
+    def forward(self, batch: dict[str, Any]) -> None:
+        batch["count"] = batch.get("count", 0) + 1
+        batch["logits"] = self.head(self.body(batch["x"]).tanh())
+
+
+@dataclass
+class Batch:
+    x: Tensor
+    logits: Tensor | None = None
+    parts: dict[str, list[Tensor]] = field(default_factory=lambda: {"features": []})
+
+
+class Sets(Parts):
+    def forward(self, batch: Batch) -> None:
+        batch.parts["features"].append(self.body(batch.x).tanh())
+        batch.logits = self.head(batch.parts["features"][0])
+
+
+def appended(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    features: list[Tensor] = []
+    return CE(net(x, features), y) + sum(f.square().mean() for f in features)
+
+
+def entered(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    batch: dict[str, Any] = {"x": x}
+    net(batch)
+    assert batch["x"] is x
+    assert batch["count"] == 1
+    return CE(batch["logits"], y)
+
+
+def set_in(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    batch = Batch(x)
+    net(batch)
+    assert batch.x is x
+    assert len(batch.parts["features"]) == 1
+    return CE(batch.logits, y) + batch.parts["features"][0].abs().mean()
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+@pytest.mark.parametrize(("build", "loss"), [(Appends, appended), (Enters, entered), (Sets, set_in)])
+def test_what_a_model_writes_into_a_container_it_is_given_is_a_result(
+    build: Callable[[], nn.Module], loss: Callable[[nn.Module, Tensor, Tensor], Tensor], weight: float
+) -> None:
+    compare(steps(loss), build, weight=weight)
+
+
+def test_such_a_model_is_followed_in_steps_without_a_term() -> None:
+    def loop(net: nn.Module, loss_at: Any) -> None:
+        optimiser = torch.optim.SGD(net.parameters(), 0.1)
+        for i, (x, y) in enumerate(BATCHES):
+            optimiser.zero_grad()
+            now = as_written if i % 2 else loss_at
+            now(lambda x, y=y: entered(net, x, y), x).backward()
+            optimiser.step()
+
+    ours = trained(loop, Enters, hook=CurvatureHook(h=H, every=2))
+    assert torch.allclose(ours, trained(loop, Enters, Twin(h=H)), atol=1e-12)
+
+
+def test_containers_lose_and_change_what_the_module_takes_from_them() -> None:
+    given = {"a": [1, 2, 3], "b": deque([1, 2]), "c": (["x"], 4), "d": 5}
+    used = map_leaves(lambda leaf: leaf, given)
+    assert not hand_back(given, used, {})
+    used["a"].pop(0)
+    used["b"].append(3)
+    used["c"][0].append("y")
+    del used["d"]
+    assert hand_back(given, used, {})
+    assert given == {"a": [2, 3], "b": deque([1, 2, 3]), "c": (["x", "y"], 4)}
