@@ -62,7 +62,7 @@ class Recorder:
         self._chosen = None if options.model is None else unwrapped(options.model)
         self._weights: weakref.WeakKeyDictionary[nn.Module, frozenset[int]] = weakref.WeakKeyDictionary()
 
-    def trains(self, tensor: Tensor) -> bool:
+    def trains(self, tensor: Any) -> bool:
         """Return whether ``tensor`` is a trainable weight of a recorded module."""
         return any(id(tensor) in weights for weights in self._weights.values())
 

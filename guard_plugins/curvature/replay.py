@@ -81,10 +81,13 @@ class Replay:
         """Return the recorded modules."""
         return list({id(call.module): call.module for call in self.calls}.values())
 
+    def beside(self) -> list[Tensor]:
+        """Return the tensors that take part beside recorded modules, those behind the graphs of plain ones too."""
+        return [*self.plain, *(leaves_reached(self.attached)[0] if self.attached else [])]
+
     def weights(self) -> list[Tensor]:
-        """Return the weights that take part beside recorded modules, behind the graphs of plain tensors too."""
-        reached = leaves_reached(self.attached)[0] if self.attached else []
-        return [t for t in (*self.plain, *reached) if isinstance(t, nn.Parameter)]
+        """Return the weights among them."""
+        return [t for t in self.beside() if isinstance(t, nn.Parameter)]
 
     def leaves(self) -> list[Tensor]:
         """Return the loop's own inputs, in the order of ``sources``."""

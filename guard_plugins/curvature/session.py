@@ -124,8 +124,7 @@ class Session:
         replay = Replay(call, self.ledger)
         if not replay.seen:
             return self.watchdog.unseen(call)
-        for_weights = call.accumulates or any(self.recorder.trains(t) for t in call.wanted if isinstance(t, Tensor))
-        if not for_weights:
+        if not (call.accumulates or any(isinstance(t, nn.Parameter) or self.recorder.trains(t) for t in call.wanted)):
             return call.passed_on()
         number = self._number(replay)
         # whether to record a call of a model that trains was decided when it was called

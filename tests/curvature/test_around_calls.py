@@ -279,3 +279,42 @@ def test_containers_lose_and_change_what_the_module_takes_from_them() -> None:
     del used["d"]
     assert hand_back(given, used, {})
     assert given == {"a": [2, 3], "b": deque([1, 2, 3]), "c": (["x", "y"], 4)}
+
+
+# --- weights of the loop's own -------------------------------------------------------------------------------------
+
+
+class Scaled(nn.Module):
+    """Holds a weight that no module owns where the loop runs, so that it is compared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.scale = mlp(), nn.Parameter(torch.ones(4))
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0, 0.5])
+def test_a_tensor_of_the_loop_whose_gradient_is_clamped(weight: float) -> None:
+    def loop(held: Any, loss_at: Any) -> None:
+        scale = held.scale.detach().requires_grad_()
+        scale.register_hook(lambda g: g.clamp(-0.01, 0.01))
+        optimiser = torch.optim.SGD([*held.net.parameters(), scale], 0.1)
+        for x, y in BATCHES:
+            optimiser.zero_grad()
+            loss_at(lambda x, y=y: CE(held.net(x) * scale, y), x).backward()
+            optimiser.step()
+
+    compare(loop, Scaled, weight=weight)
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_autograd_grad_of_a_weight_of_the_loop(weight: float) -> None:
+    def loop(held: Any, loss_at: Any) -> None:
+        for x, y in BATCHES:
+            loss = loss_at(lambda x, y=y: CE(held.net(x) * held.scale, y), x)
+            (own,) = torch.autograd.grad(loss, held.scale, retain_graph=True)
+            others = torch.autograd.grad(loss, list(held.net.parameters()))
+            with torch.no_grad():
+                for p, g in zip([held.scale, *held.net.parameters()], [own, *others], strict=True):
+                    p -= 0.1 * g
+
+    compare(loop, Scaled, weight=weight)
