@@ -1,4 +1,4 @@
-"""Which torch functions are special to the record, by name; and what a transform of ``torch.func`` wraps."""
+"""Which torch functions are special to the record, by name; what a tensor is a view of, or a transform wraps."""
 
 from __future__ import annotations
 
@@ -78,6 +78,11 @@ def may_write(name: str, kwargs: dict[str, Any]) -> bool:
     """Return whether a function of this name may write into its arguments."""
     named = name in WRITING or (name.endswith("_") and not name.endswith("__"))
     return named or kwargs.get("out") is not None or bool(kwargs.get("inplace"))
+
+
+def base_of(tensor: Tensor) -> Tensor:
+    """Return what ``tensor`` is a view of, or itself; a detached tensor is no view."""
+    return tensor if tensor._base is None else tensor._base
 
 
 def bare(tensor: Tensor) -> Tensor:

@@ -200,8 +200,12 @@ class TensorLedger:
                 entry.attacked |= attacked
                 entry.transformed |= transformed
                 entry.unseen |= unseen
-                entry.token.constant |= constant and not entry.ancestors
-                entry.ancestors |= _of_samples(output, inputs, ancestors) - {entry.token}
+                # zeros that data were written into are no constant any more
+                entry.token.constant = constant and (entry.token.constant or not entry.ancestors)
+                made_of = entry.ancestors | (_of_samples(output, inputs, ancestors) - {entry.token})
+                if len(made_of) >= _MANY:  # a buffer that takes the batch of every step
+                    made_of = frozenset(token for token in made_of if token.step == self.step or token.alive())
+                entry.ancestors = made_of
                 entry.features = entry.features or features
             elif constant and is_data(output):
                 self.of(output).token.constant = True
@@ -224,11 +228,6 @@ def _are_labels(tensors: Sequence[Tensor]) -> bool:
 def is_data(tensor: Tensor) -> bool:
     """Return whether ``tensor`` may be a batch: floating-point, with a dimension, not a weight."""
     return tensor.is_floating_point() and tensor.dim() > 0 and not isinstance(tensor, nn.Parameter)
-
-
-def base_of(tensor: Tensor) -> Tensor:
-    """Return what ``tensor`` is a view of, or itself; a detached tensor is no view."""
-    return tensor if tensor._base is None else tensor._base
 
 
 def version_of(tensor: Tensor) -> int:
