@@ -90,13 +90,14 @@ class Attributes:
         outer = [value for value in own if type(value) in _CONTAINERS]
         inner = [value for held in outer for value in _first(held) if type(value) in _CONTAINERS]
         self._containers = [(value, value.copy()) for value in (*outer, *inner)]
-        self._tensors = [(t, t._version) for t in own if isinstance(t, Tensor) and not t.is_inference()]
+        kept = [*own, *(value for held, _ in self._containers for value in _first(held))]
+        self._tensors = [(t, t._version) for t in kept if isinstance(t, Tensor) and not t.is_inference()]
         present = [*self._present(), *(held for other in earlier for held, _ in other._hooks)]
         self._hooks: list[tuple[Any, Any]] = [(held, held.copy()) for held in present]
         self._registered = RemovableHandle.next_id
 
     def written(self) -> list[Tensor]:
-        """Return the tensors among the attributes that were written in place since."""
+        """Return the tensors among the attributes, or in their containers, that were written in place since."""
         return [tensor for tensor, version in self._tensors if tensor._version != version]
 
     def restore(self) -> None:

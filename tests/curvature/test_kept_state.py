@@ -267,6 +267,36 @@ def test_every_kind_of_state_moves_once_a_step(options: dict, explicit: bool) ->
     assert int(net.hidden[0][0].num_batches_tracked) == 1
 
 
+class Holds(Base):
+    """Statistics in a dict, in a list, and in a list within a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        zeros = [torch.zeros(4, dtype=torch.float64) for _ in range(3)]
+        self.by_name, self.rows, self.nested = {"mean": zeros[0]}, [zeros[1]], {"rows": [zeros[2]]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.net(x)
+        with torch.no_grad():
+            for held in (self.by_name["mean"], self.rows[0], self.nested["rows"][0]):
+                held.lerp_(out.mean(0), 0.1)
+        return out
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("options", WAYS)
+def test_tensors_in_containers_of_a_module_are_written_once_a_step(options: dict, explicit: bool) -> None:
+    plain, net, hook = seeded(Holds), seeded(Holds), CurvatureHook(h=H, **options)
+    plain(X)
+    if explicit:
+        hook.loss(net, X.clone(), lambda out: CE(out, Y)).backward()
+    else:
+        with hook:
+            CE(net(X.clone()), Y).backward()
+    for held in (net.by_name["mean"], net.rows[0], net.nested["rows"][0]):
+        assert torch.equal(held, plain.rows[0])
+
+
 @pytest.mark.parametrize("options", WAYS)
 def test_statistics_that_the_loop_passes_to_batch_norm_move_once(options: dict) -> None:
     found = []
