@@ -58,13 +58,14 @@ class TensorLedger:
 
     Attributes:
         data_written: Whether the loop ever wrote through ``.data``.
+        looked_into: Whether the loop took a node of a recorded graph, on which it may set hooks that nobody sees.
         step: Backward calls answered so far.
         in_gradients: What transforms that give gradients were given lately, and what that was made from; with the step.
     """
 
     def __init__(self) -> None:
         self._known: dict[int, Known] = {}
-        self.data_written = False
+        self.data_written = self.looked_into = False
         self.step = 0
         self._transforming = self._attached = -2  # the latest steps with a transform, and with one of weights
         self.in_gradients: dict[Token, int] = {}

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as everywhere
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.hooks import RemovableHandle
 
@@ -22,6 +23,7 @@ _HOOKS: Final = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
     "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs",
 )  # fmt: skip
+_GLOBAL_HOOKS: Final[list[Any]] = [getattr(everywhere, f"_global{name}", None) for name in _HOOKS]
 
 
 class Buffers:
@@ -76,9 +78,12 @@ class Attributes:
     Args:
         modules: The modules, sub-modules included by this class.
         earlier: Other moments, whose hooks a replay will put back.
+
+    Attributes:
+        replaced: Whether a part of a model went since one of those, so that a replay may compute something else.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], earlier: Iterable[Attributes] = ()) -> None:
+    def __init__(self, modules: Iterable[nn.Module], earlier: Sequence[Attributes] = ()) -> None:
         self._slots = [(part.__dict__, dict(part.__dict__)) for part in parts_of(modules)]
         own = [
             value
@@ -95,6 +100,8 @@ class Attributes:
         present = [*self._present(), *(held for other in earlier for held, _ in other._hooks)]
         self._hooks: list[tuple[Any, Any]] = [(held, held.copy()) for held in present]
         self._registered = RemovableHandle.next_id
+        parts = {id(live) for live, _ in self._slots}
+        self.replaced = any(id(live) not in parts for other in earlier for live, _ in other._slots)
 
     def written(self) -> list[Tensor]:
         """Return the tensors among the attributes, or in their containers, that were written in place since."""
@@ -123,7 +130,7 @@ class Attributes:
             for _, saved in self._slots
             if saved.get(_HOOKS[0]) or saved.get(_HOOKS[1]) or saved.get(_HOOKS[2]) or saved.get(_HOOKS[3])
         ]
-        return [saved[name] for saved in hooked for name in _HOOKS]
+        return [saved[name] for saved in hooked for name in _HOOKS] + [held for held in _GLOBAL_HOOKS if held]
 
 
 class Before:

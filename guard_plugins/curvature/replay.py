@@ -178,6 +178,7 @@ class Preserved:
         self._random = RandomState.save(devices)
         self._buffers = Buffers(modules)
         self._attributes = Attributes(modules, [call.attributes for call in replay.calls])
+        self.replaced = self._attributes.replaced
         self._written = Contents(_written(replay))
 
     def restore(self) -> None:

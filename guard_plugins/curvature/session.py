@@ -156,7 +156,8 @@ class Session:
         said = self.options.model is not None or self.options.input is not None
         reject_unfaithful(replay, self.ledger, said=said)
         keep = Preserved(replay)
-        check = SelfCheck(self.ledger, due=self._checkpoints.due(replay))
+        looked, self.ledger.looked_into = self.ledger.looked_into, False
+        check = SelfCheck(self.ledger, due=self._checkpoints.due(replay) or keep.replaced or looked)
         try:
             self._compare(replay)
             outcome = deliver(Pass(call, replay, keep, self.options, number, check))

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
 from guard_plugins.curvature.pytree import hand_back, map_leaves
+from guard_plugins.errors import HookError
 from tests.curvature.worlds import Twin, as_written
 
 GENERATOR = torch.Generator().manual_seed(5)
@@ -318,3 +319,76 @@ def test_autograd_grad_of_a_weight_of_the_loop(weight: float) -> None:
                     p -= 0.1 * g
 
     compare(loop, Scaled, weight=weight)
+
+
+def everywhere(net: Any, x: Tensor) -> Tensor:
+    """A hook of all modules, for one call."""
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, args, out: out * 0.5 if isinstance(module, nn.Tanh) else None
+    )
+    out = net(x)
+    handle.remove()
+    return out
+
+
+def test_a_call_is_made_again_with_the_hooks_of_all_modules() -> None:
+    def loop(net: Any, loss_at: Any) -> None:
+        optimiser = torch.optim.SGD(net.parameters(), 0.1)
+        for i, (x, y) in enumerate(BATCHES):
+            optimiser.zero_grad()
+            loss_at(lambda x, y=y, i=i: CE(everywhere(net, x) if i else net(x), y), x).backward()
+            optimiser.step()
+            assert not nn.modules.module._global_forward_hooks
+
+    compare(loop)
+
+
+def swapped(net: Any, x: Tensor) -> Tensor:
+    own, net[1] = net[1], nn.ReLU()
+    out = net(x)
+    net[1] = own
+    return out
+
+
+def lengthened(net: Any, x: Tensor) -> Tensor:
+    net.append(nn.Tanh())
+    out = net(x)
+    del net[-1]
+    return out
+
+
+def hooked_node(net: Any, x: Tensor) -> Tensor:
+    out = net(x)
+    out.grad_fn.register_prehook(lambda gradients: tuple(0.1 * g for g in gradients))
+    return out
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [(swapped, "not the loop's loss"), (lengthened, "not the loop's loss"), (hooked_node, "in a way")],
+)
+def test_what_replays_cannot_redo_is_refused_at_any_step(
+    call: Callable[[Any, Tensor], Tensor], words: str, weight: float
+) -> None:
+    net = mlp().double()
+    with CurvatureHook(h=H, weight=weight):
+        CE(net(BATCHES[0][0]), BATCHES[0][1]).backward()
+        with pytest.raises(HookError, match=words):
+            CE(call(net, BATCHES[1][0]), BATCHES[1][1]).backward()
+
+
+class Renews(nn.Module):
+    """Makes a part of itself anew in every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.drop = mlp(), nn.Dropout(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.drop = nn.Dropout(0.3)
+        return self.drop(self.net(x))
+
+
+def test_a_model_that_makes_a_part_of_itself_anew_is_followed() -> None:
+    compare(steps(plain), Renews)
