@@ -9,11 +9,12 @@ from torch import Tensor
 
 RANDOM: Final = frozenset(
     {
-        "alpha_dropout", "alpha_dropout_", "bernoulli", "bernoulli_", "cauchy_", "dropout", "dropout1d", "dropout2d",
-        "dropout3d", "dropout_", "exponential_", "feature_alpha_dropout", "feature_alpha_dropout_", "feature_dropout",
-        "feature_dropout_", "fractional_max_pool2d", "fractional_max_pool3d", "geometric_", "gumbel_softmax",
-        "log_normal_", "multi_head_attention_forward", "multinomial", "normal", "normal_", "poisson", "random_",
-        "rrelu", "rrelu_", "scaled_dot_product_attention", "uniform_"
+        "_standard_gamma", "alpha_dropout", "alpha_dropout_", "bernoulli", "bernoulli_", "binomial", "cauchy_",
+        "dropout", "dropout1d", "dropout2d", "dropout3d", "dropout_", "exponential_", "feature_alpha_dropout",
+        "feature_alpha_dropout_", "feature_dropout", "feature_dropout_", "fractional_max_pool2d",
+        "fractional_max_pool3d", "geometric_", "gumbel_softmax", "log_normal_", "multi_head_attention_forward",
+        "multinomial", "native_dropout", "normal", "normal_", "pca_lowrank", "poisson", "random_", "rrelu", "rrelu_",
+        "scaled_dot_product_attention", "svd_lowrank", "uniform_"
     }
 )  # fmt: skip
 """Functions that draw from a global random stream."""

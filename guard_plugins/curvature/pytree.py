@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections import deque
+from collections import UserDict, deque
 from collections.abc import Callable, Iterable, Mapping
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
     """Return ``value`` rebuilt with ``change`` applied to every leaf, in a fixed order.
 
     Containers are tuples, lists, dicts, everything registered with PyTorch's pytree (named tuples, model outputs of
-    transformers, …), other dict subclasses, data classes and attrs classes; anything else is a leaf.
+    transformers, …), other kinds of dicts, data classes, attrs classes and namespaces; anything else is a leaf.
     """
     kind = type(value)
     if isinstance(value, _ATOMS):
@@ -51,7 +51,7 @@ def _map_other(change: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         # past the class's own constructor, which may want more of its arguments (PackedSequence does)
         return tuple.__new__(kind, [map_leaves(change, v) for v in value])
-    if isinstance(value, dict):
+    if isinstance(value, (dict, UserDict)):
         rebuilt = copy.copy(value)
         for key, entry in value.items():
             rebuilt[key] = map_leaves(change, entry)
@@ -61,9 +61,11 @@ def _map_other(change: Callable[[Any], Any], value: Any) -> Any:
 
 
 def field_names(value: Any) -> list[str] | None:
-    """Return the names of the fields of a data class or attrs class, None for anything else."""
+    """Return the names of the fields of a data class, attrs class or simple namespace, None for anything else."""
     if isinstance(value, type):
         return None
+    if isinstance(value, SimpleNamespace):
+        return list(vars(value))
     if dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
     described: Iterable[Any] | None = getattr(type(value), "__attrs_attrs__", None)
@@ -126,7 +128,7 @@ def hand_back(given: Any, used: Any, own: Mapping[int, Any]) -> bool:
 def _children(value: Any) -> dict[Any, Any] | None:
     if isinstance(value, _ATOMS):
         return None
-    if isinstance(value, dict):
+    if isinstance(value, (dict, UserDict)):
         return dict(value)
     if isinstance(value, (list, tuple, deque)):
         return dict(enumerate(value))
@@ -137,7 +139,7 @@ def _children(value: Any) -> dict[Any, Any] | None:
 def _put(container: Any, key: Any, value: Any) -> None:
     if isinstance(container, (list, deque)) and key == len(container):
         container.append(value)
-    elif isinstance(container, (dict, list, deque)):
+    elif isinstance(container, (dict, UserDict, list, deque)):
         container[key] = value
     else:
         object.__setattr__(container, key, value)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import UserDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -392,3 +393,62 @@ class Renews(nn.Module):
 
 def test_a_model_that_makes_a_part_of_itself_anew_is_followed() -> None:
     compare(steps(plain), Renews)
+
+
+# --- batches of other kinds, and what the loop draws ---------------------------------------------------------------
+
+
+class Reads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.net(batch["x"] if isinstance(batch, UserDict) else batch.x)
+
+
+@pytest.mark.parametrize("kind", [UserDict, SimpleNamespace])
+def test_batches_in_namespaces_and_user_dicts_are_looked_into(kind: Callable[..., Any]) -> None:
+    compare(steps(lambda net, x, y: CE(net(kind(x=x, y=y)), y)), Reads)
+
+
+@pytest.mark.parametrize("kind", [UserDict, SimpleNamespace])
+def test_such_batches_can_be_watched(kind: Callable[..., Any]) -> None:
+    net = Reads().double()
+    with CurvatureHook(h=H) as hook:
+        batch = hook.watch(kind(x=BATCHES[0][0], y=BATCHES[0][1]))
+        assert type(batch) is kind
+        CE(net(batch), BATCHES[0][1]).backward()
+    assert hook.summary().backwards == 1
+
+
+def gamma(out: Tensor) -> Tensor:
+    torch.rand(3)
+    return torch._standard_gamma(F.softplus(out))
+
+
+def singular(out: Tensor) -> Tensor:
+    torch.rand(3)
+    return torch.svd_lowrank(out, q=2, niter=0)[1]
+
+
+@pytest.mark.parametrize("draw", [gamma, singular])
+def test_functions_of_the_loop_that_draw_draw_the_same_again(draw: Callable[[Tensor], Tensor]) -> None:
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        out = net(x)
+        return CE(out, y) + 0.1 * draw(out).mean()
+
+    compare(steps(loss))
+
+
+def test_a_learned_part_of_the_input_is_told_of_watch() -> None:
+    net, prompt = mlp().double(), nn.Parameter(torch.zeros(16, dtype=torch.float64))
+    optimiser = torch.optim.SGD([prompt, *net.parameters()], 0.1)
+
+    def step() -> None:
+        with CurvatureHook(h=H):
+            plain(net, BATCHES[0][0] + prompt, BATCHES[0][1]).backward()
+            optimiser.step()
+
+    with pytest.raises(HookError, match=r"hook\.watch the data"):
+        step()
