@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 
 from guard_plugins.curvature import input_messages, messages
+from guard_plugins.curvature.graph import Node, spent
 from guard_plugins.curvature.ledger import is_data
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import leaves_of, tensors_of
@@ -41,8 +42,13 @@ class Found:
     error: HookError | None = None
 
 
-def find_x(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Found:
-    """Return the tensors of a model's arguments that are x: the one ``input=`` names, else the only float one."""
+def find_x(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options, old: Container[int] = ()
+) -> Found:
+    """Return the tensors of a model's arguments that are x: the one ``input=`` names, else the only float one.
+
+    Tensors whose identities are in ``old`` are none: they were computed in earlier steps.
+    """
     named = list(_named(module, args, kwargs))
     which = options.input
     if which is not None:
@@ -50,7 +56,8 @@ def find_x(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opt
     packed = next((name for name, value in named if isinstance(value, PackedSequence)), None)
     if packed is not None:
         return Found(error=input_messages.unusable_input(_title(module), packed, "a PackedSequence"))
-    found = {id(t): (name, t) for name, value in named for name, t in _tensors(name, value) if is_data(t)}
+    floats = ((name, t) for name, value in named for name, t in _tensors(name, value) if is_data(t))
+    found = {id(t): (name, t) for name, t in floats if id(t) not in old}
     names, tensors = tuple(n for n, _ in found.values()), tuple(t for _, t in found.values())
     if not tensors:
         return Found(reason=_none_among(named))
@@ -155,6 +162,15 @@ def _argument(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
             return holder[which]
     names = list(inspect.signature(module.forward).parameters)
     return args[names.index(which)] if which in names and names.index(which) < len(args) else None
+
+
+def left_in_containers(args: tuple[Any, ...], leaves: list[Any], nodes: dict[int, Node | None]) -> dict[int, Tensor]:
+    """Return detached what earlier steps left in a dict or list that the loop hands over again, by identity."""
+    direct = {id(argument) for argument in args}
+    if all(isinstance(argument, Tensor) for argument in args):
+        return {}
+    left = [t for t in leaves if (node := nodes.get(id(t))) is not None and spent(node) and id(t) not in direct]
+    return {id(tensor): tensor.detach() for tensor in left}
 
 
 def reject_cut_off(module: nn.Module, recorded: list[Tensor], parameters: list[nn.Parameter]) -> None:

@@ -258,6 +258,36 @@ def test_what_a_model_writes_into_a_container_it_is_given_is_a_result(
     compare(steps(loss), build, weight=weight)
 
 
+class Caches(Parts):
+    def forward(self, x: Tensor, cache: dict[str, Tensor]) -> Tensor:
+        before = cache["features"].detach() if "features" in cache else 0
+        cache["features"] = self.body(x).tanh()
+        return self.head(cache["features"] + 0.1 * before)
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_what_an_earlier_step_left_in_a_container_is_a_constant(weight: float) -> None:
+    def loop(net: Any, loss_at: Any) -> None:
+        optimiser, cache = torch.optim.SGD(net.parameters(), 0.1), {}
+        for x, y in BATCHES:
+            before, kept = dict(cache), []
+
+            def loss(x: Tensor, y: Tensor = y, before: Any = before, kept: Any = kept) -> Tensor:
+                if isinstance(loss_at, Twin):
+                    cache.clear()
+                    cache.update(before)
+                out = net(x, cache)
+                kept.append(cache["features"])
+                return CE(out, y)
+
+            optimiser.zero_grad()
+            loss_at(loss, x).backward()
+            cache["features"] = kept[0]
+            optimiser.step()
+
+    compare(loop, Caches, weight=weight)
+
+
 def test_such_a_model_is_followed_in_steps_without_a_term() -> None:
     def loop(net: nn.Module, loss_at: Any) -> None:
         optimiser = torch.optim.SGD(net.parameters(), 0.1)
