@@ -145,18 +145,18 @@ class Before:
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._slots = [
-            (part._buffers, name, buffer, buffer.detach().clone())
+            (part._buffers, name, buffer, None if buffer is None else buffer.detach().clone())
             for part in parts_of(modules)
             if part._buffers and not isinstance(part, _NormBase)
             for name, buffer in part._buffers.items()
-            if buffer is not None and not buffer.requires_grad  # others are part of a graph
+            if buffer is None or not buffer.requires_grad  # others are part of a graph
         ]
 
     def put(self) -> None:
         """Put copies of the buffers in the place of those that are there now."""
         copies: dict[int, Tensor] = {}
         for holder, name, buffer, saved in self._slots:
-            holder[name] = copies.setdefault(id(buffer), saved.clone())
+            holder[name] = None if saved is None else copies.setdefault(id(buffer), saved.clone())
 
     def drop_graphs(self, leaves: Sequence[Tensor] = ()) -> None:
         """Detach the buffers that have a graph for no other reason than that x requires a gradient under the hook.

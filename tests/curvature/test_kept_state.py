@@ -230,6 +230,46 @@ def test_replays_start_from_the_state_before_the_call(name: str, weight: float, 
     assert not any(buffer.requires_grad for buffer in ours.buffers())
 
 
+class FirstBatch(Base):
+    """Takes its statistics from the first batch; the buffer holds nothing before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale is None:
+            self.scale = 1 + x.square().mean(0)
+        return self.net(x / self.scale.detach())
+
+
+class Charge(Base):
+    """A spiking layer's: reset by the loop before the steps of one batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("charge", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.net(x)
+        self.charge = out if self.charge is None else 0.5 * self.charge + out
+        return self.charge
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+@pytest.mark.parametrize(("kind", "steps"), [(FirstBatch, 1), (Charge, 1), (Charge, 2)])
+def test_an_empty_buffer_is_empty_again_in_replays(kind: Callable[[], nn.Module], steps: int, weight: float) -> None:
+    net = seeded(kind)
+
+    def loss(x: Tensor) -> Tensor:
+        for name in ("scale", "charge"):
+            if name in net._buffers:
+                net._buffers[name] = None
+        return CE(sum(net(x) for _ in range(steps)), Y)
+
+    assert gap(net, loss, X.clone(), hook=CurvatureHook(h=H, weight=weight)) < 1e-12
+
+
 class Counts(Base):
     def __init__(self) -> None:
         super().__init__()
