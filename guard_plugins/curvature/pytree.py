@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.utils import _pytree as pytree
 
 
@@ -19,7 +19,7 @@ class Atom:
     __slots__ = ()
 
 
-_ATOMS = (Tensor, int, float, str, type(None), Atom)
+_ATOMS = (Tensor, int, float, str, type(None), Atom, Size)  # PyTorch would make a size a plain tuple
 _CLOSED = (*_ATOMS, nn.Module, type, ModuleType, FunctionType, MethodType)
 _DEPTH: Final = 3  # how far into the attributes of a result's objects tensors are looked for
 
@@ -114,9 +114,10 @@ def hand_back(given: Any, used: Any, own: Mapping[int, Any]) -> bool:
     wrote = False
     for key, value in after.items():
         mine = own.get(id(value), value)
-        if key in before and type(before[key]) is type(value) and _children(value) is not None:
-            wrote |= hand_back(before[key], value, own)
-        elif key not in before or before[key] is not mine:
+        rebuilt = key in before and type(before[key]) is type(value)
+        if rebuilt and (_children(value) is not None or type(value) in pytree.SUPPORTED_NODES):
+            wrote |= hand_back(before[key], value, own)  # nothing, where a class is only known to PyTorch
+        elif not isinstance(given, tuple) and (key not in before or before[key] is not mine):
             _put(given, key, mine)
             wrote = True
     for key in reversed([key for key in before if key not in after]):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import register_pytree_node
 
 from guard_plugins.curvature import CurvatureHook
 from guard_plugins.curvature.pytree import hand_back, map_leaves
@@ -482,3 +483,30 @@ def test_a_learned_part_of_the_input_is_told_of_watch() -> None:
 
     with pytest.raises(HookError, match=r"hook\.watch the data"):
         step()
+
+
+class Holder:
+    """A class that only PyTorch's pytree knows how to take apart."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
+register_pytree_node(Holder, lambda held: ([held.count], None), lambda parts, context: Holder(parts[0]))
+
+
+class Takes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor, *others: Any) -> Tensor:
+        if len(others) == 1 and isinstance(others[0], torch.Size):
+            assert others[0].numel() == 2
+        return self.net(x[0] if isinstance(x, tuple) else x)
+
+
+@pytest.mark.parametrize("other", [Holder(2), slice(0, 2), torch.Size([2]), np.ones(3), ([1], {"a": (2,)}), "a", None])
+def test_arguments_that_are_rebuilt_but_not_filled(other: Any) -> None:
+    compare(steps(lambda net, x, y: CE(net(x, other), y)), Takes)
+    compare(steps(lambda net, x, y: CE(net((x, other)), y)), Takes)
