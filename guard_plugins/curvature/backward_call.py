@@ -52,10 +52,14 @@ class BackwardCall:
         )
 
     def plain(self) -> bool:
-        """Return whether the call has no scalar objective, such as one of edges of the graph."""
-        return not all(isinstance(root, Tensor) and not root.is_complex() for root in self.roots) or any(
-            w is None and r.numel() != 1 for r, w in zip(self.roots, self.weights, strict=True)
-        )
+        """Return whether the call has no scalar objective, such as one of edges of the graph, or of several at once."""
+        if self.batched() or not all(isinstance(root, Tensor) and not root.is_complex() for root in self.roots):
+            return True
+        return any(w is None and r.numel() != 1 for r, w in zip(self.roots, self.weights, strict=True))
+
+    def batched(self) -> bool:
+        """Return whether the call takes several gradients at once, by ``is_grads_batched=True``."""
+        return any(w is not None and torch._C._functorch.is_legacy_batchedtensor(w) for w in self.weights)
 
     def objective(self, roots: Sequence[Tensor]) -> Tensor:
         """Return the scalar whose gradient the call asks for, given the values of its roots."""

@@ -32,7 +32,7 @@ def _must_meet(step: Pass) -> bool:
     if step.options.penalty == "gradient" or step.options.norm_stats == "running":
         return True
     calls = step.replay.calls
-    weights = (*(p for c in calls for p in c.parameters), *step.replay.weights())
+    weights = (*(p for c in calls for p in c.parameters), *step.replay.beside())
     watched = any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in weights)
     shared = bool(step.replay.attached) or parametrize._cache_enabled > 0
     return watched or step.call.create or shared or any(map(is_ddp, step.replay.modules()))

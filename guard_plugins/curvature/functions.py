@@ -1,4 +1,4 @@
-"""Which torch functions are special to the record, by name; and what a transform of ``torch.func`` wraps."""
+"""Which torch functions are special to the record, by name; what a tensor is a view of, or a transform wraps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from torch import Tensor
 
 RANDOM: Final = frozenset(
     {
-        "alpha_dropout", "alpha_dropout_", "bernoulli", "bernoulli_", "cauchy_", "dropout", "dropout1d", "dropout2d",
-        "dropout3d", "dropout_", "exponential_", "feature_alpha_dropout", "feature_alpha_dropout_", "feature_dropout",
-        "feature_dropout_", "fractional_max_pool2d", "fractional_max_pool3d", "geometric_", "gumbel_softmax",
-        "log_normal_", "multi_head_attention_forward", "multinomial", "normal", "normal_", "poisson", "random_",
-        "rrelu", "rrelu_", "scaled_dot_product_attention", "uniform_"
+        "_standard_gamma", "alpha_dropout", "alpha_dropout_", "bernoulli", "bernoulli_", "binomial", "cauchy_",
+        "dropout", "dropout1d", "dropout2d", "dropout3d", "dropout_", "exponential_", "feature_alpha_dropout",
+        "feature_alpha_dropout_", "feature_dropout", "feature_dropout_", "fractional_max_pool2d",
+        "fractional_max_pool3d", "geometric_", "gumbel_softmax", "log_normal_", "multi_head_attention_forward",
+        "multinomial", "native_dropout", "normal", "normal_", "pca_lowrank", "poisson", "random_", "rrelu", "rrelu_",
+        "scaled_dot_product_attention", "svd_lowrank", "uniform_"
     }
 )  # fmt: skip
 """Functions that draw from a global random stream."""
@@ -78,6 +79,11 @@ def may_write(name: str, kwargs: dict[str, Any]) -> bool:
     """Return whether a function of this name may write into its arguments."""
     named = name in WRITING or (name.endswith("_") and not name.endswith("__"))
     return named or kwargs.get("out") is not None or bool(kwargs.get("inplace"))
+
+
+def base_of(tensor: Tensor) -> Tensor:
+    """Return what ``tensor`` is a view of, or itself; a detached tensor is no view."""
+    return tensor if tensor._base is None else tensor._base
 
 
 def bare(tensor: Tensor) -> Tensor:

@@ -181,6 +181,7 @@ class ModuleCall(Call):
         parameters: Its parameters.
         versions, trainable: Their version counters and their ``requires_grad`` flags.
         attributes, before: Its plain attributes and its buffers before the call.
+        fills: Whether it writes into containers it is given, whose contents are results as well.
     """
 
     module: nn.Module
@@ -191,6 +192,7 @@ class ModuleCall(Call):
     trainable: list[bool]
     attributes: Attributes
     before: Before
+    fills: bool = field(default=False, kw_only=True)
 
     def spend(self) -> None:
         """Forget arguments, attributes and buffers, after a backward pass that freed the graph."""

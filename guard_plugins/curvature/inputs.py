@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 
 from guard_plugins.curvature import input_messages, messages
+from guard_plugins.curvature.graph import Node, spent
 from guard_plugins.curvature.ledger import is_data
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import leaves_of, tensors_of
+from guard_plugins.curvature.wrappers import unsupported_wrapper
 from guard_plugins.errors import HookError
 
 _NOT_X: Final = ("mask", "label", "target", "weight", "timestep")
@@ -39,8 +42,13 @@ class Found:
     error: HookError | None = None
 
 
-def find_x(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Found:
-    """Return the tensors of a model's arguments that are x: the one ``input=`` names, else the only float one."""
+def find_x(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options, old: Container[int] = ()
+) -> Found:
+    """Return the tensors of a model's arguments that are x: the one ``input=`` names, else the only float one.
+
+    Tensors whose identities are in ``old`` are none: they were computed in earlier steps.
+    """
     named = list(_named(module, args, kwargs))
     which = options.input
     if which is not None:
@@ -48,7 +56,8 @@ def find_x(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opt
     packed = next((name for name, value in named if isinstance(value, PackedSequence)), None)
     if packed is not None:
         return Found(error=input_messages.unusable_input(_title(module), packed, "a PackedSequence"))
-    found = {id(t): (name, t) for name, value in named for name, t in _tensors(name, value) if is_data(t)}
+    floats = ((name, t) for name, value in named for name, t in _tensors(name, value) if is_data(t))
+    found = {id(t): (name, t) for name, t in floats if id(t) not in old}
     names, tensors = tuple(n for n, _ in found.values()), tuple(t for _, t in found.values())
     if not tensors:
         return Found(reason=_none_among(named))
@@ -153,6 +162,31 @@ def _argument(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
             return holder[which]
     names = list(inspect.signature(module.forward).parameters)
     return args[names.index(which)] if which in names and names.index(which) < len(args) else None
+
+
+def left_in_containers(args: tuple[Any, ...], leaves: list[Any], nodes: dict[int, Node | None]) -> dict[int, Tensor]:
+    """Return detached what earlier steps left in a dict or list that the loop hands over again, by identity."""
+    direct = {id(argument) for argument in args}
+    if all(isinstance(argument, Tensor) for argument in args):
+        return {}
+    left = [t for t in leaves if (node := nodes.get(id(t))) is not None and spent(node) and id(t) not in direct]
+    return {id(tensor): tensor.detach() for tensor in left}
+
+
+def reject_cut_off(module: nn.Module, recorded: list[Tensor], parameters: list[nn.Parameter]) -> None:
+    """Raise where a trainable module is given tensors that depend on x by masks and indices alone."""
+    floats = [t for t in recorded if t.is_floating_point()]
+    if floats and not any(t.requires_grad for t in recorded) and any(p.requires_grad for p in parameters):
+        raise input_messages.cut_off(_title(module), f"a tensor of shape {tuple(floats[0].shape)}")
+
+
+def reject_wrappers(module: nn.Module) -> None:
+    """Raise where a module cannot be called again: wrapped for parallel work, or without weights yet."""
+    wrapper = unsupported_wrapper(module)
+    if wrapper:
+        raise messages.unsupported_wrapper(wrapper)
+    if any(is_lazy(p) for p in module.parameters()):
+        raise messages.without_shapes(_title(module))
 
 
 def _title(module: nn.Module) -> str:

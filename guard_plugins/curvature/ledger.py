@@ -58,13 +58,14 @@ class TensorLedger:
 
     Attributes:
         data_written: Whether the loop ever wrote through ``.data``.
+        looked_into: Whether the loop took a node of a recorded graph, on which it may set hooks that nobody sees.
         step: Backward calls answered so far.
         in_gradients: What transforms that give gradients were given lately, and what that was made from; with the step.
     """
 
     def __init__(self) -> None:
         self._known: dict[int, Known] = {}
-        self.data_written = False
+        self.data_written = self.looked_into = False
         self.step = 0
         self._transforming = self._attached = -2  # the latest steps with a transform, and with one of weights
         self.in_gradients: dict[Token, int] = {}
@@ -200,8 +201,12 @@ class TensorLedger:
                 entry.attacked |= attacked
                 entry.transformed |= transformed
                 entry.unseen |= unseen
-                entry.token.constant |= constant and not entry.ancestors
-                entry.ancestors |= _of_samples(output, inputs, ancestors) - {entry.token}
+                # zeros that data were written into are no constant any more
+                entry.token.constant = constant and (entry.token.constant or not entry.ancestors)
+                made_of = entry.ancestors | (_of_samples(output, inputs, ancestors) - {entry.token})
+                if len(made_of) >= _MANY:  # a buffer that takes the batch of every step
+                    made_of = frozenset(token for token in made_of if token.step == self.step or token.alive())
+                entry.ancestors = made_of
                 entry.features = entry.features or features
             elif constant and is_data(output):
                 self.of(output).token.constant = True
@@ -224,11 +229,6 @@ def _are_labels(tensors: Sequence[Tensor]) -> bool:
 def is_data(tensor: Tensor) -> bool:
     """Return whether ``tensor`` may be a batch: floating-point, with a dimension, not a weight."""
     return tensor.is_floating_point() and tensor.dim() > 0 and not isinstance(tensor, nn.Parameter)
-
-
-def base_of(tensor: Tensor) -> Tensor:
-    """Return what ``tensor`` is a view of, or itself; a detached tensor is no view."""
-    return tensor if tensor._base is None else tensor._base
 
 
 def version_of(tensor: Tensor) -> int:

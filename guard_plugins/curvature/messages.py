@@ -8,7 +8,7 @@ from guard_plugins.errors import HookError
 
 FROZEN: Final = "no trainable weights, or called without gradients"
 NO_FLOAT: Final = "no floating-point tensor among its inputs"
-INPUT_GRADIENT: Final = "its input requires a gradient already, so this is taken for an attack or an optimised input"
+INPUT_GRADIENT: Final = "its input requires a gradient already: an attack, or learned parts (then hook.watch the data)"
 NOT_WATCHED: Final = "the loop watches its x, and no input of this call was computed from it"
 
 _EXPLICIT: Final = "use the explicit form, loss = hook.loss(model, x, loss_fn)"
@@ -89,8 +89,8 @@ def broken(why: str) -> HookError:
     return HookError(
         "this loss cannot be computed again at another input",
         seen=why,
-        do="avoid that step (build tensors with torch.stack or torch.cat, give retain_graph=True to the first of two "
-        "backward calls, compute a penalty of gradients in `with hook.paused():`, which adds it as it is), "
+        do="avoid that step (loss = loss + part in place of +=, torch.stack or torch.cat, retain_graph=True in the "
+        "first of two backward calls, a penalty of gradients in `with hook.paused():`, which adds it as it is), "
         f"or {_EXPLICIT}",
     )
 

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as everywhere
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.hooks import RemovableHandle
 
 from guard_plugins.curvature.backward_call import leaves_reached
 
@@ -17,6 +19,11 @@ _INTERNAL: Final = frozenset(nn.Module().__dict__)
 _CONTAINERS: Final = frozenset({list, dict, set, deque, defaultdict, OrderedDict, Counter})
 _HOLD_MODULES: Final = frozenset({list, tuple, dict, OrderedDict})
 _ENTRIES: Final = 32  # of a container, which may be a log of everything
+_HOOKS: Final = (
+    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
+    "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs",
+)  # fmt: skip
+_GLOBAL_HOOKS: Final[list[Any]] = [getattr(everywhere, f"_global{name}", None) for name in _HOOKS]
 
 
 class Buffers:
@@ -66,13 +73,17 @@ class Contents:
 
 
 class Attributes:
-    """The plain attributes of some modules at one moment: which objects they are, and what their containers hold.
+    """The plain attributes and hooks of some modules at one moment: which objects, and what their containers hold.
 
     Args:
         modules: The modules, sub-modules included by this class.
+        earlier: Other moments, whose hooks a replay will put back.
+
+    Attributes:
+        replaced: Whether a part of a model went since one of those, so that a replay may compute something else.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], earlier: Sequence[Attributes] = ()) -> None:
         self._slots = [(part.__dict__, dict(part.__dict__)) for part in parts_of(modules)]
         own = [
             value
@@ -84,10 +95,16 @@ class Attributes:
         outer = [value for value in own if type(value) in _CONTAINERS]
         inner = [value for held in outer for value in _first(held) if type(value) in _CONTAINERS]
         self._containers = [(value, value.copy()) for value in (*outer, *inner)]
-        self._tensors = [(t, t._version) for t in own if isinstance(t, Tensor) and not t.is_inference()]
+        kept = [*own, *(value for held, _ in self._containers for value in _first(held))]
+        self._tensors = [(t, t._version) for t in kept if isinstance(t, Tensor) and not t.is_inference()]
+        present = [*self._present(), *(held for other in earlier for held, _ in other._hooks)]
+        self._hooks: list[tuple[Any, Any]] = [(held, held.copy()) for held in present]
+        self._registered = RemovableHandle.next_id
+        parts = {id(live) for live, _ in self._slots}
+        self.replaced = any(id(live) not in parts for other in earlier for live, _ in other._slots)
 
     def written(self) -> list[Tensor]:
-        """Return the tensors among the attributes that were written in place since."""
+        """Return the tensors among the attributes, or in their containers, that were written in place since."""
         return [tensor for tensor, version in self._tensors if tensor._version != version]
 
     def restore(self) -> None:
@@ -98,6 +115,22 @@ class Attributes:
         for container, saved in self._containers:
             container.clear()
             container.extend(saved) if isinstance(container, (list, deque)) else container.update(saved)
+        if self._registered != RemovableHandle.next_id:  # a hook was registered since, perhaps on one of the modules
+            for held in self._present():
+                held.clear()
+        for held, hooks in self._hooks:
+            if held.keys() != hooks.keys():
+                held.clear()
+                held.update(hooks)
+
+    def _present(self) -> list[Any]:
+        """Return the containers of the modules' hooks, of those modules that have any now."""
+        hooked = [
+            saved
+            for _, saved in self._slots
+            if saved.get(_HOOKS[0]) or saved.get(_HOOKS[1]) or saved.get(_HOOKS[2]) or saved.get(_HOOKS[3])
+        ]
+        return [saved[name] for saved in hooked for name in _HOOKS] + [held for held in _GLOBAL_HOOKS if held]
 
 
 class Before:
@@ -112,18 +145,18 @@ class Before:
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._slots = [
-            (part._buffers, name, buffer, buffer.detach().clone())
+            (part._buffers, name, buffer, None if buffer is None else buffer.detach().clone())
             for part in parts_of(modules)
             if part._buffers and not isinstance(part, _NormBase)
             for name, buffer in part._buffers.items()
-            if buffer is not None and not buffer.requires_grad  # others are part of a graph
+            if buffer is None or not buffer.requires_grad  # others are part of a graph
         ]
 
     def put(self) -> None:
         """Put copies of the buffers in the place of those that are there now."""
         copies: dict[int, Tensor] = {}
         for holder, name, buffer, saved in self._slots:
-            holder[name] = copies.setdefault(id(buffer), saved.clone())
+            holder[name] = None if saved is None else copies.setdefault(id(buffer), saved.clone())
 
     def drop_graphs(self, leaves: Sequence[Tensor] = ()) -> None:
         """Detach the buffers that have a graph for no other reason than that x requires a gradient under the hook.

@@ -8,21 +8,19 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from guard_plugins.curvature import input_messages, messages
+from guard_plugins.curvature import input_messages, inputs, messages
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
-from guard_plugins.curvature.inputs import Found, find_x, has_layers
 from guard_plugins.curvature.ledger import TensorLedger, linked, register, version_of
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.module_reads import set_on
 from guard_plugins.curvature.module_state import Attributes, Before
 from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.pytree import contents_of, leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.pytree import contents_of, hand_back, leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.snapshots import Autocast, RandomState
 from guard_plugins.curvature.sources import Sources
 from guard_plugins.curvature.tracing import Tracer, without_record
-from guard_plugins.curvature.wrappers import is_opaque, unsupported_wrapper, unwrapped
+from guard_plugins.curvature.wrappers import is_opaque, unwrapped
 
 Call = Callable[..., Any]
 
@@ -63,7 +61,7 @@ class Recorder:
         self._chosen = None if options.model is None else unwrapped(options.model)
         self._weights: weakref.WeakKeyDictionary[nn.Module, frozenset[int]] = weakref.WeakKeyDictionary()
 
-    def trains(self, tensor: Tensor) -> bool:
+    def trains(self, tensor: Any) -> bool:
         """Return whether ``tensor`` is a trainable weight of a recorded module."""
         return any(id(tensor) in weights for weights in self._weights.values())
 
@@ -83,10 +81,13 @@ class Recorder:
     def _answered(self, original: Call, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves = leaves_of((args, kwargs))
         nodes = {id(leaf): self._ledger.node(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
+        old: dict[int, Tensor] = {}
         if any(node is not None for node in nodes.values()) and torch.is_grad_enabled():
             if not is_opaque(module):
                 return _PART_OF_THE_LOOP
-            return self._call_after(original, module, args, kwargs, leaves, nodes)
+            old = inputs.left_in_containers((*args, *kwargs.values()), leaves, nodes)
+            if not all(node is None or key in old for key, node in nodes.items()):
+                return self._call_after(original, module, args, kwargs, leaves, nodes)
         if self._chosen is not None:
             if unwrapped(module) is not self._chosen and any(part is self._chosen for part in module.modules()):
                 return _PART_OF_THE_LOOP
@@ -94,11 +95,13 @@ class Recorder:
                 return self._call_plain(original, module, args, kwargs)
         elif not is_opaque(module):
             return _PART_OF_THE_LOOP
-        return self._call_first(original, module, args, kwargs, leaves)
+        return self._call_first(original, module, args, kwargs, leaves, old)
 
-    def _call_first(self, original: Call, module: nn.Module, args: Any, kwargs: Any, leaves: list[Any]) -> Any:
+    def _call_first(
+        self, original: Call, module: nn.Module, args: Any, kwargs: Any, leaves: list[Any], old: dict[int, Tensor]
+    ) -> Any:
         parameters = list(module.parameters())
-        found = self._found(module, parameters, args, kwargs)
+        found = self._found(module, parameters, args, kwargs, old)
         if found.reason:
             self.skipped[type(module).__name__] = found.reason
             result = self._call_plain(original, module, args, kwargs)
@@ -107,7 +110,7 @@ class Recorder:
             return result
         if found.error is not None:
             raise found.error
-        self._reject_wrappers(module)
+        inputs.reject_wrappers(module)
         self.calls += 1
         self.note_weights(module, parameters)
         if not self.due(module):
@@ -118,20 +121,25 @@ class Recorder:
             for x, name in zip(found.tensors, found.names, strict=True)
         ]
         places = {id(x): source for x, source in zip(found.tensors, made, strict=True)}
-        kept = [places.get(id(leaf), leaf) for leaf in leaves]
+        kept = [places.get(id(leaf), old.get(id(leaf), leaf)) for leaf in leaves]
+        self._ledger.note_constants(old.values())
         call = self._module_call(module, args, kwargs, kept, parameters, made[0].leaf)
-        args, kwargs = replace_leaves((args, kwargs), [k.leaf if isinstance(k, Source) else k for k in kept])
-        return self._call_inner(original, module, args, kwargs, call)
+        given, own = (args, kwargs), {id(places[id(x)].leaf): x for x in found.tensors}
+        own |= {id(old[id(leaf)]): leaf for leaf in leaves if id(leaf) in old}
+        args, kwargs = replace_leaves(given, [k.leaf if isinstance(k, Source) else k for k in kept])
+        return self._call_inner(original, module, args, kwargs, call, given=(given, own))
 
-    def _found(self, module: nn.Module, parameters: list[nn.Parameter], args: Any, kwargs: Any) -> Found:
+    def _found(
+        self, module: nn.Module, parameters: list[nn.Parameter], args: Any, kwargs: Any, old: dict[int, Tensor]
+    ) -> inputs.Found:
         trains = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         if self._chosen is None and not trains:
-            return Found(reason=messages.FROZEN)
+            return inputs.Found(reason=messages.FROZEN)
         if self._sources.said_by_watching:
-            return Found(reason=messages.NOT_WATCHED)
-        found = find_x(module, args, kwargs, self.options)
+            return inputs.Found(reason=messages.NOT_WATCHED)
+        found = inputs.find_x(module, args, kwargs, self.options, old)
         if any(x.requires_grad for x in found.tensors):
-            return Found(reason=messages.INPUT_GRADIENT)
+            return inputs.Found(reason=messages.INPUT_GRADIENT)
         return found
 
     def _call_after(
@@ -149,17 +157,11 @@ class Recorder:
         self.note_weights(module, parameters)
         call = without_record(nodes.values())
         if call is None:
-            self._reject_wrappers(module)
-            self._reject_cut_off(module, recorded, parameters)
+            inputs.reject_wrappers(module)
+            inputs.reject_cut_off(module, recorded, parameters)
             kept = [nodes.get(id(leaf)) or leaf for leaf in leaves]
             call = self._module_call(module, args, kwargs, kept, parameters, recorded[0])
         return self._call_inner(original, module, args, kwargs, call, versions, nodes)
-
-    def _reject_cut_off(self, module: nn.Module, recorded: list[Tensor], parameters: list[nn.Parameter]) -> None:
-        floats = [t for t in recorded if t.is_floating_point()]
-        if floats and not any(t.requires_grad for t in recorded) and any(p.requires_grad for p in parameters):
-            shown = f"a tensor of shape {tuple(floats[0].shape)}"
-            raise input_messages.cut_off(type(module).__name__, shown)
 
     def _call_inner(
         self,
@@ -170,6 +172,7 @@ class Recorder:
         call: Node,
         versions: list[tuple[Tensor, int]] | None = None,
         nodes: dict[int, Node | None] | None = None,
+        given: tuple[Any, dict[int, Tensor]] | None = None,
     ) -> Any:
         plain = [(t, version_of(t)) for t in _plain_in(call, args, kwargs)]
         self.depth += 1
@@ -184,6 +187,11 @@ class Recorder:
             self.depth -= 1
         self._tracer.mark_written(call, versions or [], nodes or {})
         contents = contents_of(result)
+        if given is not None and isinstance(call, ModuleCall) and hand_back(given[0], (args, kwargs), given[1]):
+            call.fills, contents = True, contents_of([result, args, kwargs])
+        elif isinstance(call, Lean):
+            had = {id(t) for t, _ in plain}
+            contents = [*contents, *(t for t in tensors_of((args, kwargs)) if id(t) not in had)]
         self._tracer.mark_results(call, contents, returned=[t for t, version in plain if version_of(t) == version])
         if isinstance(call, ModuleCall):
             call.stamps = [version_of(t) for t, _ in zip(call.plain, call.stamps, strict=False)]
@@ -199,12 +207,12 @@ class Recorder:
         finally:
             self.depth -= 1
         ledger = self._ledger
-        inputs = tensors_of((args, kwargs))
+        received = tensors_of((args, kwargs))
         outputs = [leaf for leaf in contents_of(result) if isinstance(leaf, Tensor)]
-        ledger.note_derived(outputs, inputs, [ledger.get(t) for t in inputs], cut=False)
+        ledger.note_derived(outputs, received, [ledger.get(t) for t in received], cut=False)
         frozen = not torch.is_grad_enabled() or not any(p.requires_grad for p in module.parameters())
         # a module of buffers or of vectors only (a normalisation, say) passes data on, not features
-        if frozen and any(t.is_floating_point() for t in inputs) and has_layers(module):
+        if frozen and any(t.is_floating_point() for t in received) and inputs.has_layers(module):
             for output in outputs:
                 ledger.of(output).features = type(module).__name__
         return result
@@ -235,13 +243,6 @@ class Recorder:
     def note_weights(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
         """Remember the trainable weights of a module whose gradients the hook answers for."""
         self._weights[module] = frozenset(id(p) for p in parameters if p.requires_grad)
-
-    def _reject_wrappers(self, module: nn.Module) -> None:
-        wrapper = unsupported_wrapper(module)
-        if wrapper:
-            raise messages.unsupported_wrapper(wrapper)
-        if any(is_lazy(p) for p in module.parameters()):
-            raise messages.without_shapes(type(module).__name__)
 
 
 def _plain_in(call: Node, args: Any, kwargs: Any) -> list[Tensor]:

@@ -81,10 +81,13 @@ class Replay:
         """Return the recorded modules."""
         return list({id(call.module): call.module for call in self.calls}.values())
 
+    def beside(self) -> list[Tensor]:
+        """Return the tensors that take part beside recorded modules, those behind the graphs of plain ones too."""
+        return [*self.plain, *(leaves_reached(self.attached)[0] if self.attached else [])]
+
     def weights(self) -> list[Tensor]:
-        """Return the weights that take part beside recorded modules, behind the graphs of plain tensors too."""
-        reached = leaves_reached(self.attached)[0] if self.attached else []
-        return [t for t in (*self.plain, *reached) if isinstance(t, nn.Parameter)]
+        """Return the weights among them."""
+        return [t for t in self.beside() if isinstance(t, nn.Parameter)]
 
     def leaves(self) -> list[Tensor]:
         """Return the loop's own inputs, in the order of ``sources``."""
@@ -173,20 +176,22 @@ class Preserved:
         devices = {device for call in replay.calls for device, _ in call.random.devices}
         modules = replay.modules()
         self._random = RandomState.save(devices)
-        self._buffers, self._attributes = Buffers(modules), Attributes(modules)
+        self._buffers = Buffers(modules)
+        self._attributes = Attributes(modules, [call.attributes for call in replay.calls])
+        self.replaced = self._attributes.replaced
         self._written = Contents(_written(replay))
 
     def restore(self) -> None:
         """Put everything back, after a replay."""
         self._attributes.restore()
+        self._random.restore()
         self.settle()
 
     def settle(self) -> None:
-        """Put streams and buffers back, after the gradients were delivered.
+        """Put buffers back, after the gradients were delivered.
 
-        What hooks of the loop's own backward pass set on modules is the loop's business and stays.
+        What hooks of the loop's own backward pass set on modules, and draw, is the loop's business and stays.
         """
-        self._random.restore()
         self._buffers.restore()
         self._written.restore()
 
@@ -229,7 +234,8 @@ def _called(call: ModuleCall, args: Any, kwargs: Any, inside: Inside, *, evaluat
     call.random.restore()
     mode = evaluation_mode([call.module]) if evaluation else nullcontext()
     with mode, call.autocast.context(), requiring_gradients(call.parameters, call.trainable), inside(call):
-        return without_ddp(call.module)(*args, **kwargs)
+        result = without_ddp(call.module)(*args, **kwargs)
+    return [result, args, kwargs] if call.fills else result
 
 
 @contextmanager

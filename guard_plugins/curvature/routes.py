@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.curvature import input_messages, messages
-from guard_plugins.curvature.functions import LOSSES
+from guard_plugins.curvature.functions import LOSSES, base_of
 from guard_plugins.curvature.graph import Call, ModuleCall, Operation, Source, Token
-from guard_plugins.curvature.ledger import Known, TensorLedger, base_of, is_data
+from guard_plugins.curvature.ledger import Known, TensorLedger, is_data
 from guard_plugins.curvature.pytree import tensors_of
 from guard_plugins.curvature.replay import Replay
 

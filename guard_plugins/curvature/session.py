@@ -124,8 +124,7 @@ class Session:
         replay = Replay(call, self.ledger)
         if not replay.seen:
             return self.watchdog.unseen(call)
-        for_weights = call.accumulates or any(self.recorder.trains(t) for t in call.wanted if isinstance(t, Tensor))
-        if not for_weights:
+        if not (call.accumulates or any(isinstance(t, nn.Parameter) or self.recorder.trains(t) for t in call.wanted)):
             return call.passed_on()
         number = self._number(replay)
         # whether to record a call of a model that trains was decided when it was called
@@ -157,7 +156,8 @@ class Session:
         said = self.options.model is not None or self.options.input is not None
         reject_unfaithful(replay, self.ledger, said=said)
         keep = Preserved(replay)
-        check = SelfCheck(self.ledger, due=self._checkpoints.due(replay))
+        looked, self.ledger.looked_into = self.ledger.looked_into, False
+        check = SelfCheck(self.ledger, due=self._checkpoints.due(replay) or keep.replaced or looked)
         try:
             self._compare(replay)
             outcome = deliver(Pass(call, replay, keep, self.options, number, check))

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature import input_messages
 from guard_plugins.curvature.backward_call import is_marked, mark_leaf
+from guard_plugins.curvature.functions import base_of
 from guard_plugins.curvature.graph import Source, Watched, now
-from guard_plugins.curvature.ledger import Known, TensorLedger, base_of, is_data
+from guard_plugins.curvature.ledger import Known, TensorLedger, is_data
 from guard_plugins.curvature.pytree import leaves_of, map_leaves
 from guard_plugins.errors import HookError
 

@@ -69,6 +69,8 @@ class Tracer:
     def _property(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = getattr(getattr(function, "__self__", None), "__name__", "")
         if name not in PROPERTIES and name != "data":
+            if name == "grad_fn" and self._ledger.node(args[0]) is not None:
+                self._ledger.looked_into = True
             return function(*args, **kwargs)
         if name == "data":
             data = function(*args, **kwargs)

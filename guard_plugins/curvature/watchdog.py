@@ -123,7 +123,7 @@ class Watchdog:
         Raises:
             HookError: If it hands out gradients of weights, which no optimiser step could be stopped from using.
         """
-        what = _described(call.roots)
+        what = _described(call.roots) + (", with is_grads_batched=True," if call.batched() else "")
         if not call.accumulates:
             if any(self._guards(t) for t in call.wanted if isinstance(t, Tensor)):
                 raise messages.unseen_gradient(what)

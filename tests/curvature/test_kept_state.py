@@ -230,6 +230,46 @@ def test_replays_start_from_the_state_before_the_call(name: str, weight: float, 
     assert not any(buffer.requires_grad for buffer in ours.buffers())
 
 
+class FirstBatch(Base):
+    """Takes its statistics from the first batch; the buffer holds nothing before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale is None:
+            self.scale = 1 + x.square().mean(0)
+        return self.net(x / self.scale.detach())
+
+
+class Charge(Base):
+    """A spiking layer's: reset by the loop before the steps of one batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("charge", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.net(x)
+        self.charge = out if self.charge is None else 0.5 * self.charge + out
+        return self.charge
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+@pytest.mark.parametrize(("kind", "steps"), [(FirstBatch, 1), (Charge, 1), (Charge, 2)])
+def test_an_empty_buffer_is_empty_again_in_replays(kind: Callable[[], nn.Module], steps: int, weight: float) -> None:
+    net = seeded(kind)
+
+    def loss(x: Tensor) -> Tensor:
+        for name in ("scale", "charge"):
+            if name in net._buffers:
+                net._buffers[name] = None
+        return CE(sum(net(x) for _ in range(steps)), Y)
+
+    assert gap(net, loss, X.clone(), hook=CurvatureHook(h=H, weight=weight)) < 1e-12
+
+
 class Counts(Base):
     def __init__(self) -> None:
         super().__init__()
@@ -265,6 +305,36 @@ def test_every_kind_of_state_moves_once_a_step(options: dict, explicit: bool) ->
     assert torch.equal(net.running, plain.running)
     assert torch.equal(net.hidden[0][0].running_mean, plain.hidden[0][0].running_mean)
     assert int(net.hidden[0][0].num_batches_tracked) == 1
+
+
+class Holds(Base):
+    """Statistics in a dict, in a list, and in a list within a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        zeros = [torch.zeros(4, dtype=torch.float64) for _ in range(3)]
+        self.by_name, self.rows, self.nested = {"mean": zeros[0]}, [zeros[1]], {"rows": [zeros[2]]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.net(x)
+        with torch.no_grad():
+            for held in (self.by_name["mean"], self.rows[0], self.nested["rows"][0]):
+                held.lerp_(out.mean(0), 0.1)
+        return out
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("options", WAYS)
+def test_tensors_in_containers_of_a_module_are_written_once_a_step(options: dict, explicit: bool) -> None:
+    plain, net, hook = seeded(Holds), seeded(Holds), CurvatureHook(h=H, **options)
+    plain(X)
+    if explicit:
+        hook.loss(net, X.clone(), lambda out: CE(out, Y)).backward()
+    else:
+        with hook:
+            CE(net(X.clone()), Y).backward()
+    for held in (net.by_name["mean"], net.rows[0], net.nested["rows"][0]):
+        assert torch.equal(held, plain.rows[0])
 
 
 @pytest.mark.parametrize("options", WAYS)

@@ -203,3 +203,15 @@ def test_nothing_grows_from_step_to_step(loop: Callable[[nn.Module, CurvatureHoo
                 gc.collect()
                 sizes.append(_kept(hook))
     assert sizes[0] == sizes[1]
+
+
+def test_a_buffer_that_takes_every_batch_forgets_those_that_are_gone() -> None:
+    net, batch = nn.Linear(4, 2), torch.empty(3, 4)
+    opt = torch.optim.SGD(net.parameters(), 0.01)
+    with CurvatureHook(h=H) as hook:
+        for _ in range(100):
+            batch.copy_(torch.randn(3, 4))
+            opt.zero_grad()
+            net(batch).square().mean().backward()
+            opt.step()
+        assert len(hook._session.ledger.of(batch).ancestors) < 40

@@ -366,3 +366,24 @@ def test_lineage_is_not_followed_outside_the_context() -> None:
     derived = x * 2
     with CurvatureHook(h=H), nullcontext():
         F.mse_loss(n.a(x), derived).backward()
+
+
+@pytest.mark.parametrize("made", [torch.zeros, torch.ones])
+def test_samples_collated_into_zeros_are_data(made: Callable[..., Tensor]) -> None:
+    n = Nets()
+
+    def loss(x: Tensor, hook: CurvatureHook | None = None) -> Tensor:
+        batch = x
+        if not x.requires_grad and hook is not None:
+            batch = made(6, 16, dtype=torch.float64)
+            for i, sample in enumerate(x.numpy()):
+                batch[i, : len(sample)] = torch.from_numpy(sample)
+            batch = hook.watch(batch) if watched else batch
+        return CE(n.b((batch + n.a(batch / 2)).tanh()), Y)
+
+    watched = True
+    ours = under_hook(n, lambda hook: loss(X, hook), CurvatureHook(h=H))
+    assert distance(ours, by_hand(loss, [X], list(n.parameters()))) < 1e-12
+    watched = False
+    with pytest.raises(HookError, match="second route"):
+        under_hook(n, lambda hook: loss(X, hook), CurvatureHook(h=H))

@@ -190,3 +190,23 @@ def test_another_model_trained_on_integers_is_refused_unless_paused() -> None:
         step(paused=False)
     assert "Embedding: no floating-point tensor among its inputs" in str(error.value)
     step(paused=True)
+
+
+@pytest.mark.parametrize("wanted", ["weights", "features"])
+def test_several_gradients_at_once(wanted: str) -> None:
+    n = Parts()
+
+    def run() -> None:
+        with CurvatureHook(h=H):
+            features = n.trunk(X).tanh()
+            losses = torch.stack([CE(n.head(features), Y), features.square().mean()])
+            of = list(n.trunk.parameters()) if wanted == "weights" else features
+            found = torch.autograd.grad(losses, of, torch.eye(2).double(), is_grads_batched=True, retain_graph=True)
+            assert len(found[0]) == 2
+            losses.sum().backward()
+
+    if wanted == "features":
+        run()
+        return
+    with pytest.raises(HookError, match="is_grads_batched=True"):
+        run()
