@@ -34,18 +34,10 @@ def read_npz(path: Path, *, mean: Sequence[float], std: Sequence[float]) -> Dist
         DistilledSetError: If it is damaged, needs unpickling, or holds no images and labels.
     """
     images, labels = _arrays(path)
-    if labels.ndim == 2 and labels.shape[1] > 1:
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind == "f":
         if not np.isfinite(labels).all():
             raise DistilledSetError(f"The labels in {path} are not finite numbers")
-        if labels.dtype.kind in "iu" and not ((labels == 0).sum(1) == labels.shape[1] - 1).all():
-            raise DistilledSetError(
-                f"The labels in {path} are several whole numbers an image, and which is the class is not known",
-                seen=f"shape {labels.shape}, of which the first row is {labels[0].tolist()[:8]}",
-                do="Give one number for each image, or one-hot rows.",
-            )
         labels = labels.argmax(1)
-    elif labels.ndim == 2:
-        labels = labels[:, 0]
     return read_pair(
         torch.from_numpy(_channels_first(images)), torch.from_numpy(labels), path, mean=mean, std=std
     )  # fmt: skip

@@ -37,20 +37,40 @@ def images_of(value: object, path: Path) -> Tensor:
 def labels_of(value: object, count: int, path: Path) -> Tensor:
     """Return ``value`` as int64 labels (count,).
 
+    A column (count, 1), whole numbers stored as floats, and one-hot rows of whole numbers are read as they are meant.
+
     Args:
         value: What the file holds.
         count: Number of images.
         path: The file, for messages.
 
     Raises:
-        DistilledSetError: If it is not a tensor of whole numbers, or a label is negative.
+        DistilledSetError: If it is not a tensor of whole numbers, holds several of them for an image, or a label is
+            negative.
     """
-    if not (is_tensor(value) and value.shape == (count,) and _whole(value)):
+    if not (is_tensor(value) and value.dim() in (1, 2) and len(value) == count and value.numel()):
         raise _wrong(path, f"whole-number labels ({count},)", value)
-    labels = _ordinary(value, path, "labels").long().clone()
+    labels = _ordinary(value, path, "labels")
+    if labels.dim() == 2:
+        labels = labels[:, 0] if labels.shape[1] == 1 else _hot(labels, path)
+    if not (_whole(labels) or _are_whole(labels)):
+        raise _wrong(path, f"whole-number labels ({count},)", value)
+    labels = labels.long().clone()
     if int(labels.min()) < 0:
         raise DistilledSetError(f"The labels in {path} must not be negative", seen=f"smallest: {int(labels.min())}")
     return labels
+
+
+def _hot(rows: Tensor, path: Path) -> Tensor:
+    """Return the classes of rows of whole numbers or truths of which one is not 0."""
+    rows = rows.long()
+    if not bool(((rows != 0).sum(1) == 1).all()):
+        raise DistilledSetError(
+            f"The labels in {path} are several whole numbers an image, and which is the class is not known",
+            seen=f"shape {tuple(rows.shape)}, of which the first row is {rows[0].tolist()[:8]}",
+            do="Give one number for each image, or one-hot rows.",
+        )
+    return (rows != 0).long().argmax(1)
 
 
 def classes_and_logits(value: object, count: int, path: Path) -> tuple[Tensor, Tensor | None]:
@@ -66,7 +86,7 @@ def classes_and_logits(value: object, count: int, path: Path) -> tuple[Tensor, T
     Raises:
         DistilledSetError: If it is neither whole-number labels (N,) nor finite soft labels (N, K).
     """
-    if not (is_tensor(value) and value.dim() == 2 and value.is_floating_point()):
+    if not (is_tensor(value) and value.dim() == 2 and value.is_floating_point() and value.shape[1] != 1):
         return labels_of(value, count, path), None
     if len(value) != count or value.shape[1] < 2:
         raise _wrong(path, f"soft labels ({count}, classes)", value)
@@ -116,6 +136,12 @@ def _kinds(value: Tensor) -> dict[str, bool]:
 
 def _whole(value: Tensor) -> bool:
     return not (value.is_floating_point() or value.is_complex() or value.is_quantized or value.dtype == torch.bool)
+
+
+def _are_whole(value: Tensor) -> bool:
+    """Return whether floating-point numbers are whole, and no infinity."""
+    numbers = value.double() if value.is_floating_point() else value
+    return value.is_floating_point() and bool((torch.isfinite(numbers) & (numbers == numbers.round())).all())
 
 
 def _wrong(path: Path, wanted: str, value: object) -> DistilledSetError:

@@ -136,7 +136,7 @@ class Evil:
         ([1, 2], "not a file of DC's format"),
         ({"data": []}, "not a file of DC's format"),
         ({"data": [[torch.zeros(2, 3, 4), torch.zeros(2)]]}, "does not hold images"),
-        ({"data": [[torch.zeros(2, 3, 4, 4), torch.zeros(2)]]}, "does not hold whole-number labels"),
+        ({"data": [[torch.zeros(2, 3, 4, 4), torch.full((2,), 0.5)]]}, "does not hold whole-number labels"),
         ({"data": [[torch.zeros(2, 3, 4, 4), torch.zeros(3, dtype=torch.long)]]}, "does not hold whole-number labels"),
         ({"data": [[torch.zeros(2, 3, 4, 4), torch.tensor([0, -1])]]}, "must not be negative"),
         ({"data": [[torch.full((1, 3, 4, 4), torch.nan), torch.tensor([0])]]}, "not finite"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from guard_plugins.artifacts.distilled import DistilledSetError, load_distilled, save_distilled
 from guard_plugins.artifacts.formats import named_classes, read_any, write_parquet, write_sre2l
@@ -195,6 +197,41 @@ def test_colours_of_a_palette_are_looked_up(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*/*.png")
     Image.new("RGB", (8, 8), (255, 0, 51)).quantize().save(path)
     assert read(tmp_path).images[0, :, 0, 0].tolist() == pytest.approx([1, 0, 0.2])
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pytest.param(lambda classes: classes[:, None], id="a column"),
+        pytest.param(lambda classes: classes.double(), id="floats"),
+        pytest.param(lambda classes: classes[:, None].bfloat16(), id="a column of floats"),
+        pytest.param(lambda classes: torch.eye(6)[classes].to(torch.uint8), id="one-hot bytes"),
+        pytest.param(lambda classes: torch.eye(6)[classes].bool(), id="one-hot truths"),
+    ],
+)
+def test_classes_in_another_form_are_read_as_meant(tmp_path: Path, stored: Callable[[Tensor], Tensor]) -> None:
+    classes = torch.tensor([0, 1, 2, 3, 4, 5])
+    torch.save(normalised(smooth()), tmp_path / "images_best.pt")
+    torch.save(stored(classes), tmp_path / "labels_best.pt")
+    found = read(tmp_path)
+    assert torch.equal(found.labels, classes)
+    assert found.soft_labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (torch.tensor([0, 1, 2, 3, 4, 5.5]), "does not hold whole-number labels"),
+        (torch.tensor([0, 1, 2, 3, 4, float("inf")]), "does not hold whole-number labels"),
+        (torch.arange(12).view(6, 2), "several whole numbers an image"),
+        (torch.zeros(6, 3, dtype=torch.int64), "several whole numbers an image"),
+        (torch.zeros(6, 0, dtype=torch.int64), "does not hold whole-number labels"),
+    ],
+)
+def test_numbers_that_are_no_classes_are_refused(tmp_path: Path, labels: Tensor, said: str) -> None:
+    torch.save(normalised(smooth()), tmp_path / "images_best.pt")
+    torch.save(labels, tmp_path / "labels_best.pt")
+    assert said in refusal(tmp_path)
 
 
 def test_one_image_as_png_and_jpg_is_not_two(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_unusual_tensors_get_one_clear_message(tmp_path: Path, images: Tensor, s
         torch.zeros(6, 3, device="meta"),
         torch.full((6, 3), torch.nan),
         torch.zeros(5, 3),
-        torch.zeros(6, 1),
+        torch.full((6, 1), 0.5),
         "classes",
     ],
     ids=["meta", "complex", "bool", "expanded", "meta soft", "NaN", "too few", "one class", "text"],
