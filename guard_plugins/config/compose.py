@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar, Final, Protocol
 
-from pydantic import ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model
 
 from guard_plugins.config.booleans import refuse_booleans
 from guard_plugins.config.empty import refuse_empty
@@ -59,7 +59,27 @@ def run_config_class(method: type[Configurable]) -> type[RunConfig]:
             f"The method {method.name!r} defines options that guard-run already has: {', '.join(shadowed)}",
             do=f"Its authors must rename them (the Config of {method.__module__}.{method.__qualname__}).",
         )
-    return create_model("RunConfig", __base__=(RunConfig, method.Config))  # type: ignore[arg-type]
+    return _joined(method.Config)  # type: ignore[arg-type]
+
+
+class _Joined(RunConfig):
+    """A run's configuration with a method's own options, whose class is made anew in every process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what pickle makes it of: processes of a pool take configurations."""
+        return _unpickled, (type(self).__bases__[-1], self.__getstate__())
+
+
+@functools.cache
+def _joined(options: type[BaseModel]) -> type[RunConfig]:
+    return create_model("RunConfig", __base__=(_Joined, options))  # type: ignore[arg-type]
+
+
+def _unpickled(options: type[BaseModel], state: dict[Any, Any]) -> RunConfig:
+    kind = _joined(options)
+    config = kind.__new__(kind)
+    config.__setstate__(state)
+    return config
 
 
 def compose(method: type[Configurable], layers: Sequence[Layer]) -> RunConfig:
