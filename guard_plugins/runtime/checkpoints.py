@@ -70,9 +70,13 @@ class Checkpoints:
             raise _unusable(path, _NO_STATE)
         return int(saved["done"]) if saved["inputs"] == self.inputs else None
 
+    def free(self, loop: str) -> None:
+        """Let a loop of this name begin again."""
+        self._begun.difference_update([begun for begun in self._begun if begun[-1] == loop])
+
     def drop(self, loop: str) -> None:
         """Remove what was saved of a loop, whose name is free again."""
-        self._begun.difference_update([begun for begun in self._begun if begun[-1] == loop])
+        self.free(loop)
         if self.folder is not None:
             self._path(self.folder, loop).unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ from guard_plugins.runtime.sharing.helpers import Helpers
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.shares import Portion, Share
 from guard_plugins.runtime.sharing.team import Team
-from guard_plugins.runtime.signals import StopRequest
+from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.runtime.state import LoopState as LoopState
 from guard_plugins.runtime.state import Stateful
 
@@ -165,21 +165,25 @@ def steps(
     """
     every = 1 if device.type == "cpu" else CHECK_EVERY
     start = _begun(stage, total, state, monitor, keeper)
-    with monitor.track(stage, total, done=start) as progress:
-        if between is not None and between.due(start):
-            between.do(start)
-        for index in range(start, total):
-            seeds.reset(stage, index)
-            step = Step(index)
-            yield step
-            if step.metrics and (index % every == 0 or index == total - 1):
-                progress.metrics = _finite(stage, step, total)
-                monitor.step(stage, index, progress.metrics)
-            progress.advance()
-            keeper.after(stage, index + 1, state, last=index == total - 1)
-            if between is not None and between.due(index + 1):
-                keeper.keep(stage, index + 1, state)
-                between.do(index + 1)
+    try:
+        with monitor.track(stage, total, done=start) as progress:
+            if between is not None and between.due(start):
+                between.do(start)
+            for index in range(start, total):
+                seeds.reset(stage, index)
+                step = Step(index)
+                yield step
+                if step.metrics and (index % every == 0 or index == total - 1):
+                    progress.metrics = _finite(stage, step, total)
+                    monitor.step(stage, index, progress.metrics)
+                progress.advance()
+                keeper.after(stage, index + 1, state, last=index == total - 1)
+                if between is not None and between.due(index + 1):
+                    keeper.keep(stage, index + 1, state)
+                    between.do(index + 1)
+    except StoppedError:  # by itself, so that whoever holds these checkpoints may go on with it
+        keeper.checkpoints.free(stage)
+        raise
 
 
 def _begun(stage: str, total: int, state: LoopState, monitor: Monitor, keeper: Keeper) -> int:
