@@ -12,10 +12,10 @@ from typing import Any, ParamSpec, TypeVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard_plugins.curvature import active_session, misuse
+from guard_plugins.curvature import active_session
 from guard_plugins.curvature.counters import HookSummary, Paces, StepRecord, Tally
 from guard_plugins.curvature.explicit import explicit_loss
-from guard_plugins.curvature.options import NormStats, Options, Penalty
+from guard_plugins.curvature.options import NormStats, Options, Penalty, not_a_function, settings_without_names
 from guard_plugins.curvature.patch import Patch
 from guard_plugins.curvature.selfcheck import CheckSchedule
 from guard_plugins.curvature.session import Session
@@ -76,7 +76,7 @@ class CurvatureHook:
         norm_stats: NormStats = "batch",
     ) -> None:
         if misplaced:
-            raise misuse.settings_without_names(misplaced[0])
+            raise settings_without_names(misplaced[0])
         self.options = Options(
             h=h, h_rms=h_rms, weight=weight, penalty=penalty, every=every, ramp=ramp, model=model, input=input,
             norm_stats=norm_stats,
@@ -99,7 +99,7 @@ class CurvatureHook:
             ConfigError: If it is no function, or a generator or coroutine function, whose body would run after the
                 hook has ended.
         """
-        if (problem := misuse.not_a_function(function)) is not None:
+        if (problem := not_a_function(function)) is not None:
             raise problem
         if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
             raise ConfigError(

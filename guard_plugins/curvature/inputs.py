@@ -13,8 +13,8 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 
 from guard_plugins.curvature import input_messages, messages
-from guard_plugins.curvature.graph import Node, spent
-from guard_plugins.curvature.ledger import is_data
+from guard_plugins.curvature.graph import Lean, Node, spent
+from guard_plugins.curvature.ledger import TensorLedger, is_data
 from guard_plugins.curvature.options import Options
 from guard_plugins.curvature.pytree import leaves_of, tensors_of
 from guard_plugins.curvature.wrappers import unsupported_wrapper
@@ -164,13 +164,24 @@ def _argument(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
     return args[names.index(which)] if which in names and names.index(which) < len(args) else None
 
 
-def left_in_containers(args: tuple[Any, ...], leaves: list[Any], nodes: dict[int, Node | None]) -> dict[int, Tensor]:
+def left_in_containers(
+    args: tuple[Any, ...], leaves: list[Any], nodes: dict[int, Node | None], ledger: TensorLedger
+) -> dict[int, Tensor]:
     """Return detached what earlier steps left in a dict or list that the loop hands over again, by identity."""
-    direct = {id(argument) for argument in args}
     if all(isinstance(argument, Tensor) for argument in args):
         return {}
-    left = [t for t in leaves if (node := nodes.get(id(t))) is not None and spent(node) and id(t) not in direct]
-    return {id(tensor): tensor.detach() for tensor in left}
+    direct, found = {id(argument) for argument in args}, dict[int, Tensor]()
+    for leaf in leaves:
+        node = nodes.get(id(leaf))
+        if node is not None and id(leaf) not in direct and (spent(node) or _of_an_earlier_step(node, leaf, ledger)):
+            found[id(leaf)] = leaf.detach()
+    return found
+
+
+def _of_an_earlier_step(node: Node, leaf: Tensor, ledger: TensorLedger) -> bool:
+    """Return whether a step made ``leaf`` of which nothing is kept, and its backward call is over."""
+    known = ledger.get(leaf)
+    return isinstance(node, Lean) and known is not None and known.token.step < ledger.step
 
 
 def reject_cut_off(module: nn.Module, recorded: list[Tensor], parameters: list[nn.Parameter]) -> None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils.hooks import RemovableHandle
 
 from guard_plugins.curvature.backward_call import leaves_reached
 
@@ -99,7 +98,6 @@ class Attributes:
         self._tensors = [(t, t._version) for t in kept if isinstance(t, Tensor) and not t.is_inference()]
         present = [*self._present(), *(held for other in earlier for held, _ in other._hooks)]
         self._hooks: list[tuple[Any, Any]] = [(held, held.copy()) for held in present]
-        self._registered = RemovableHandle.next_id
         parts = {id(live) for live, _ in self._slots}
         self.replaced = any(id(live) not in parts for other in earlier for live, _ in other._slots)
 
@@ -115,8 +113,9 @@ class Attributes:
         for container, saved in self._containers:
             container.clear()
             container.extend(saved) if isinstance(container, (list, deque)) else container.update(saved)
-        if self._registered != RemovableHandle.next_id:  # a hook was registered since, perhaps on one of the modules
-            for held in self._present():
+        known = {id(held) for held, _ in self._hooks}
+        for held in self._present():  # of modules that had none
+            if id(held) not in known:
                 held.clear()
         for held, hooks in self._hooks:
             if held.keys() != hooks.keys():

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.curvature import input_messages, inputs, messages
+from guard_plugins.curvature.containers import Filled
 from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
 from guard_plugins.curvature.ledger import TensorLedger, linked, register, version_of
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.module_reads import set_on
 from guard_plugins.curvature.module_state import Attributes, Before
 from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.pytree import contents_of, hand_back, leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.pytree import Copies, contents_of, leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.snapshots import Autocast, RandomState
 from guard_plugins.curvature.sources import Sources
 from guard_plugins.curvature.tracing import Tracer, without_record
@@ -85,7 +86,7 @@ class Recorder:
         if any(node is not None for node in nodes.values()) and torch.is_grad_enabled():
             if not is_opaque(module):
                 return _PART_OF_THE_LOOP
-            old = inputs.left_in_containers((*args, *kwargs.values()), leaves, nodes)
+            old = inputs.left_in_containers((*args, *kwargs.values()), leaves, nodes, self._ledger)
             if not all(node is None or key in old for key, node in nodes.items()):
                 return self._call_after(original, module, args, kwargs, leaves, nodes)
         if self._chosen is not None:
@@ -124,9 +125,11 @@ class Recorder:
         kept = [places.get(id(leaf), old.get(id(leaf), leaf)) for leaf in leaves]
         self._ledger.note_constants(old.values())
         call = self._module_call(module, args, kwargs, kept, parameters, made[0].leaf)
+        copies: Copies = {}
         given, own = (args, kwargs), {id(places[id(x)].leaf): x for x in found.tensors}
         own |= {id(old[id(leaf)]): leaf for leaf in leaves if id(leaf) in old}
-        args, kwargs = replace_leaves(given, [k.leaf if isinstance(k, Source) else k for k in kept])
+        args, kwargs = replace_leaves(given, [k.leaf if isinstance(k, Source) else k for k in kept], copies)
+        own |= {id(copy): original for original, copy in copies.values()}
         return self._call_inner(original, module, args, kwargs, call, given=(given, own))
 
     def _found(
@@ -143,14 +146,9 @@ class Recorder:
         return found
 
     def _call_after(
-        self,
-        original: Call,
-        module: nn.Module,
-        args: Any,
-        kwargs: Any,
-        leaves: list[Any],
+        self, original: Call, module: nn.Module, args: Any, kwargs: Any, leaves: list[Any],
         nodes: dict[int, Node | None],
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         recorded = [leaf for leaf in leaves if isinstance(leaf, Tensor) and nodes[id(leaf)] is not None]
         versions = [(tensor, version_of(tensor)) for tensor in recorded]
         parameters = list(module.parameters())
@@ -172,8 +170,9 @@ class Recorder:
         call: Node,
         versions: list[tuple[Tensor, int]] | None = None,
         nodes: dict[int, Node | None] | None = None,
-        given: tuple[Any, dict[int, Tensor]] | None = None,
+        given: tuple[Any, dict[int, Any]] = (None, {}),
     ) -> Any:
+        filled = Filled(args, kwargs, given[1])
         plain = [(t, version_of(t)) for t in _plain_in(call, args, kwargs)]
         self.depth += 1
         try:
@@ -186,14 +185,12 @@ class Recorder:
         finally:
             self.depth -= 1
         self._tracer.mark_written(call, versions or [], nodes or {})
-        contents = contents_of(result)
-        if given is not None and isinstance(call, ModuleCall) and hand_back(given[0], (args, kwargs), given[1]):
-            call.fills, contents = True, contents_of([result, args, kwargs])
-        elif isinstance(call, Lean):
-            had = {id(t) for t, _ in plain}
-            contents = [*contents, *(t for t in tensors_of((args, kwargs)) if id(t) not in had)]
+        contents = filled.results(result)
+        fills, contents = contents is not None, contents or contents_of(result)
+        result = filled.handed_back(result, given[0])
         self._tracer.mark_results(call, contents, returned=[t for t, version in plain if version_of(t) == version])
         if isinstance(call, ModuleCall):
+            call.fills = fills
             call.stamps = [version_of(t) for t, _ in zip(call.plain, call.stamps, strict=False)]
             call.before.drop_graphs()
         self._note_closed(module, contents)
@@ -222,7 +219,7 @@ class Recorder:
     ) -> ModuleCall:
         devices = {like.device, *(p.device for p in parameters)}
         autocast, random = Autocast.save(like.device.type), RandomState.save(devices)
-        args, kwargs = replace_leaves((args, kwargs), kept)
+        args, kwargs = replace_leaves((args, kwargs), kept, {})
         needs, plain = linked(kept)
         stamps = [version_of(t) for t in plain]  # as many as there are arguments; noted again after the call
         plain += set_on(module, self._ledger)

@@ -214,11 +214,11 @@ def _execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside, *, eva
             case Operation():
                 if node.random is not None:
                     node.random.restore()
-                args, kwargs = map_leaves(filled, (node.args, node.kwargs))
+                args, kwargs = map_leaves(filled, (node.args, node.kwargs), {})
                 with node.autocast.context():
                     made[id(node)] = node.function(*args, **kwargs)
             case ModuleCall():
-                args, kwargs = map_leaves(filled, (node.args, node.kwargs))
+                args, kwargs = map_leaves(filled, (node.args, node.kwargs), {})
                 made[id(node)] = _called(node, args, kwargs, inside, evaluation=evaluation)
             case Output():
                 made[id(node)] = contents_of(made[id(node.call)])[node.index]

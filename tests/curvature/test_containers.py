@@ -1,0 +1,170 @@
+"""Containers that the loop hands to a model, which writes into them: they end as without the hook."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from guard_plugins.curvature import CurvatureHook
+from guard_plugins.curvature.containers import Filled
+from guard_plugins.curvature.pytree import Copies, map_leaves
+from guard_plugins.errors import HookError
+
+GENERATOR = torch.Generator().manual_seed(3)
+BATCHES = [
+    (torch.randn(5, 6, generator=GENERATOR, dtype=torch.float64), torch.randint(0, 3, (5,), generator=GENERATOR))
+    for _ in range(3)
+]
+CE, H = F.cross_entropy, 0.4
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class Writes(nn.Module):
+    """Writes what it computes into the dict that it is given, as ``write`` says."""
+
+    def __init__(self, write: Callable[[nn.Module, Any], Any]) -> None:
+        super().__init__()
+        self.write, self.first, self.second = write, nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, *given: Any) -> Any:
+        return self.write(self, *given)
+
+
+def moved(loss: Loss, write: Any, hook: CurvatureHook | None, *, by_hand: bool = False) -> list[Tensor]:
+    """Return the weights after a step on every batch, under the hook or with its term written out."""
+    torch.manual_seed(0)
+    net = Writes(write).double()
+    sgd = torch.optim.SGD(net.parameters(), 0.1)
+
+    def loop() -> None:
+        for x, y in BATCHES:
+            sgd.zero_grad()
+            if by_hand:
+                x = x.clone().requires_grad_()
+                here = loss(net, x, y)
+                (gradient,) = torch.autograd.grad(here, x, retain_graph=True)
+                z = H * gradient / gradient.norm(dim=1, keepdim=True)
+                (here + (loss(net, x.detach() + z, y) - here).abs()).backward()
+            else:
+                loss(net, x.clone(), y).backward()
+            sgd.step()
+
+    loop() if hook is None else hook(loop)()
+    return [weight.detach() for weight in net.parameters()]
+
+
+def require_equal(loss: Loss, write: Any) -> None:
+    found = moved(loss, write, CurvatureHook(h=H))
+    wanted, plain = moved(loss, write, None, by_hand=True), moved(loss, write, None)
+    assert max(float((a - b).abs().max()) for a, b in zip(found, wanted, strict=True)) < 1e-14
+    assert max(float((a - b).abs().max()) for a, b in zip(found, plain, strict=True)) > 1e-4
+
+
+def test_a_second_call_with_the_dict_that_the_first_wrote_into_is_no_silent_part() -> None:
+    def write(net: Any, batch: Any, key: str) -> None:
+        batch[key] = (net.first if key == "a" else net.second)(batch["x"])
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        batch = {"x": x}
+        net(batch, "a")
+        net(batch, "b")
+        return CE(batch["a"], y) + CE(batch["b"], y)
+
+    with pytest.raises(HookError, match="second route"):
+        moved(loss, write, CurvatureHook(h=H))
+
+
+def test_a_nested_container_that_the_model_replaces_leaves_the_loops_own_alone() -> None:
+    options = {"scale": 1.5}
+
+    def write(net: Any, batch: Any) -> Tensor:
+        batch["options"] = {**batch["options"], "scale": batch["options"]["scale"] * 2}
+        return net.first(batch["x"]) * batch["options"]["scale"]
+
+    require_equal(lambda net, x, y: CE(net({"x": x, "options": options}), y), write)
+    assert options == {"scale": 1.5}
+
+
+def test_a_container_that_is_there_twice_is_one() -> None:
+    def write(net: Any, batch: Any) -> Tensor:
+        batch["losses"]["auxiliary"] = net.second(batch["x"]).square().mean()
+        return net.first(batch["x"])
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        log: dict[str, Tensor] = {}
+        found = CE(net({"x": x, "losses": log, "log": log}), y)
+        return found + sum(log.values())
+
+    require_equal(loss, write)
+
+
+def test_a_list_that_is_two_arguments_is_one() -> None:
+    def write(net: Any, x: Tensor, left: Any, right: Any) -> Tensor:
+        left.append(net.second(x))
+        return net.first(x) + right[-1]
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        kept: list[Tensor] = []
+        return CE(net(x, kept, kept), y) + kept[0].square().mean()
+
+    require_equal(loss, write)
+
+
+def test_a_result_that_is_the_argument_is_the_loops_own() -> None:
+    def write(net: Any, batch: Any) -> Any:
+        batch["loss"] = net.first(batch["x"]).square().mean()
+        return batch
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        batch = {"x": x}
+        found = net(batch)
+        assert found is batch
+        found["scale"] = 2
+        return batch["loss"] * batch["scale"]
+
+    require_equal(loss, write)
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_batches_that_are_handed_over_again_keep_their_turn(returns: bool) -> None:
+    def write(net: Any, batch: Any) -> Any:
+        batch["out"] = net.first(batch["x"])
+        return batch["out"] if returns else None
+
+    torch.manual_seed(0)
+    net, kept = Writes(write).double(), [{"x": x, "y": y} for x, y in BATCHES]
+    sgd, hook = torch.optim.SGD(net.parameters(), 0.1), CurvatureHook(h=H, every=2)
+    with hook:
+        for batch in kept * 4:
+            sgd.zero_grad()
+            net(batch)
+            CE(batch["out"], batch["y"]).backward()
+            sgd.step()
+    assert (hook.summary().regularised_steps, hook.summary().steps) == (6, 12)
+
+
+def test_what_is_handed_back() -> None:
+    shared = {"n": 1}
+    given = {"a": [1, 2, 3], "b": deque([1, 2]), "c": (["x"], 4), "d": 5, "s": shared, "t": shared}
+    copies: Copies = {}
+    used = map_leaves(lambda leaf: leaf, (given,), copies)
+    filled = Filled(used, {}, {id(copy): original for original, copy in copies.values()})
+    (batch,) = used
+    assert batch["s"] is batch["t"]
+    batch["a"].pop(0)
+    batch["b"].append(3)
+    batch["c"][0].append("y")
+    del batch["d"]
+    batch["s"]["n"] = 2
+    batch["new"] = [batch["s"]]
+    assert filled.handed_back(batch, ((given,), {})) is given
+    assert given == {
+        "a": [2, 3], "b": deque([1, 2, 3]), "c": (["x", "y"], 4), "s": {"n": 2}, "t": {"n": 2}, "new": [{"n": 2}],
+    }  # fmt: skip
+    assert given["new"][0] is shared  # type: ignore[index]
