@@ -101,7 +101,8 @@ class RunFolder:
             yield path
         except GuardError:
             if given is None:
-                path.rmdir()
+                with contextlib.suppress(OSError):
+                    path.rmdir()
             raise
 
     @property

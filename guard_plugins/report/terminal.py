@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -19,6 +20,9 @@ from guard_plugins.report.markdown import KINDS, grid
 from guard_plugins.report.summary import findings, lead
 from guard_plugins.report.tables import Table as Accuracies
 from guard_plugins.report.tables import tables
+
+_LABEL: Final = 9
+"""Columns that names have at least."""
 
 
 def summary(report: Report, *, width: int, names: dict[str, str]) -> str:
@@ -56,7 +60,12 @@ def _empty(title: str, first: str, heads: Sequence[str], *, tight: bool = False)
         tight: Whether one space lies between columns, not two.
     """
     table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=tight
+        title=Text(title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=tight,
     )
     table.add_column(first, overflow="fold")  # no digit may be cut off
     for head in heads:
@@ -92,10 +101,15 @@ def _markdown(table: Accuracies) -> str:
 
 
 def _terminal(table: Accuracies, width: int) -> str:
-    # Without spaces and signs, seven columns of mean and sd fit a terminal of 80.
-    shown = _empty(table.title, "students of", [head.removeprefix("ε = ") for head in table.heads], tight=True)
-    for label, cells in _rows(table):
-        shown.add_row(label, *(text.replace(" ± ", "±") for text, _ in cells))
+    heads = [head.removeprefix("ε = ") for head in table.heads]
+    rows = [(label, [text.replace(" ± ", "±") for text, _ in cells]) for label, cells in _rows(table)]
+    title, columns = table.title, list(zip(heads, *(cells for _, cells in rows), strict=True))
+    if _LABEL + sum(max(map(len, column)) + 1 for column in columns) > width:  # rather no sd than half of one
+        title += "; means" if any("±" in text for _, cells in rows for text in cells) else ""
+        rows = [(label, [text.partition("±")[0] for text in cells]) for label, cells in rows]
+    shown = _empty(title, "students of", heads, tight=True)
+    for label, cells in rows:
+        shown.add_row(Text(label), *cells)
     return _drawn(shown, width=width)
 
 
