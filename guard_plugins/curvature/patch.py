@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from guard_plugins.curvature.backward_call import BackwardCall
 from guard_plugins.curvature.listening import Listening
 from guard_plugins.curvature.session import Session
+from guard_plugins.errors import HookError
 
 
 class Patch:
@@ -49,6 +50,10 @@ class Patch:
         self._listening.stop()
 
 
+_DEEPEST: Final = 50
+"""Backward calls within each other; nested checkpoints come to a few."""
+
+
 class AutogradEngine:
     """Stands before autograd's engine: ``backward``, ``autograd.backward`` and ``autograd.grad`` all end here.
 
@@ -59,7 +64,7 @@ class AutogradEngine:
 
     def __init__(self, answer: Callable[[BackwardCall], Any], quiet: Callable[[], bool]) -> None:
         self._engine: Any = Variable._execution_engine
-        self._answer, self._quiet = answer, quiet
+        self._answer, self._quiet, self._depth = answer, quiet, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -84,15 +89,31 @@ class AutogradEngine:
     ) -> Any:
         """Answer one call; the parameters are those of PyTorch's own engine."""
         if self._quiet():
-            return self._engine.run_backward(
-                tensors, grad_tensors, keep_graph, create_graph, inputs,
-                allow_unreachable=allow_unreachable, accumulate_grad=accumulate_grad,
-            )  # fmt: skip
+            self._depth += 1
+            try:
+                if self._depth > _DEEPEST:
+                    raise _endless()
+                return self._engine.run_backward(
+                    tensors, grad_tensors, keep_graph, create_graph, inputs,
+                    allow_unreachable=allow_unreachable, accumulate_grad=accumulate_grad,
+                )  # fmt: skip
+            finally:
+                self._depth -= 1
         call = BackwardCall(
             self._engine, tuple(tensors), tuple(grad_tensors), bool(keep_graph), bool(create_graph), tuple(inputs),
             allow_unreachable, accumulate_grad,
         )  # fmt: skip
         return self._answer(call)
+
+
+def _endless() -> HookError:
+    return HookError(
+        "a gradient hook calls backward within itself without end",
+        seen=f"{_DEEPEST} backward calls within each other",
+        do="the usual cause is a module that sets the hook in forward, and in backward removes the one it keeps in an "
+        "attribute: that is another call's under the curvature hook. Let the hook differentiate a graph of its own, "
+        "z0 = z.detach().requires_grad_(); f0 = f(z0), which has no hook to remove",
+    )
 
 
 def _calling(original: Callable[..., Any], session: Session) -> Callable[..., Any]:
