@@ -168,7 +168,7 @@ def try_damaged(count: int, seed: int, folder: Path, prepared: tuple[Path, Path]
         shutil.rmtree(here, ignore_errors=True)
         going_on = number % 4 == 0
         unfinished(whole, here, states) if going_on else shutil.copytree(whole, here)
-        small = [path for path in here.rglob("*") if path.is_file() and path.suffix not in (".html", ".md")]
+        small = [path for path in sorted(here.rglob("*")) if path.is_file() and path.suffix not in (".html", ".md")]
         plain = [path for path in small if path.suffix != ".png"] + [next(p for p in small if p.suffix == ".png")]
         victim = rng.choice(
             [p for p in plain if "checkpoints" in p.parts] if going_on and rng.random() < 0.7 else plain

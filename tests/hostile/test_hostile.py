@@ -19,7 +19,7 @@ def test_some_generated_configurations(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_some_damaged_artifacts(tmp_path: Path) -> None:
-    tally = try_damaged(40, 0, tmp_path, prepare(tmp_path))
+    tally = try_damaged(60, 0, tmp_path, prepare(tmp_path))
     assert tally.faults == []
-    assert sum(tally.codes.values()) == 40
-    assert tally.codes["2"] > 3
+    assert sum(tally.codes.values()) == 60
+    assert tally.codes["2"]  # about one in eleven; where bytes are hit depends on lengths of times and paths
