@@ -290,16 +290,22 @@ class Counts(Base):
         return self.net(x)
 
 
-@pytest.mark.parametrize("explicit", [False, True])
-@pytest.mark.parametrize("options", [*WAYS, {"norm_stats": "running"}])
-def test_every_kind_of_state_moves_once_a_step(options: dict, explicit: bool) -> None:
-    plain, net, hook = seeded(Counts), seeded(Counts), CurvatureHook(h=H, **options)
+def after_a_call(plain: Any, net: Any, options: dict, *, explicit: bool) -> tuple[Any, Any]:
+    """Return the first after a call, the second after a step under the hook, in its explicit form or around a loop."""
+    hook = CurvatureHook(h=H, **options)
     plain(X)
     if explicit:
         hook.loss(net, X.clone(), lambda out: CE(out, Y)).backward()
     else:
         with hook:
             CE(net(X.clone()), Y).backward()
+    return plain, net
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("options", [*WAYS, {"norm_stats": "running"}])
+def test_every_kind_of_state_moves_once_a_step(options: dict, explicit: bool) -> None:
+    plain, net = after_a_call(seeded(Counts), seeded(Counts), options, explicit=explicit)
     assert [kind["n"] for kind in (net.a, net.b, net.c, net.d)] == [1, 1, 1, 1]
     assert net.nested == {"log": [1]}
     assert torch.equal(net.running, plain.running)
@@ -326,13 +332,7 @@ class Holds(Base):
 @pytest.mark.parametrize("explicit", [False, True])
 @pytest.mark.parametrize("options", WAYS)
 def test_tensors_in_containers_of_a_module_are_written_once_a_step(options: dict, explicit: bool) -> None:
-    plain, net, hook = seeded(Holds), seeded(Holds), CurvatureHook(h=H, **options)
-    plain(X)
-    if explicit:
-        hook.loss(net, X.clone(), lambda out: CE(out, Y)).backward()
-    else:
-        with hook:
-            CE(net(X.clone()), Y).backward()
+    plain, net = after_a_call(seeded(Holds), seeded(Holds), options, explicit=explicit)
     for held in (net.by_name["mean"], net.rows[0], net.nested["rows"][0]):
         assert torch.equal(held, plain.rows[0])
 
