@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature.backward_call import filled
-from guard_plugins.curvature.counters import Paces, Tally
-from guard_plugins.curvature.module_state import Attributes, Before, Buffers, Contents
-from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.penalty import Outcome, curvature
-from guard_plugins.curvature.processes import absolute, group_of, outcome_over, squared
-from guard_plugins.curvature.snapshots import RandomState, called_modules, evaluation_mode, modules_in
+from guard_plugins.curvature.objective.counters import Paces, Tally
+from guard_plugins.curvature.objective.options import Options
+from guard_plugins.curvature.objective.penalty import Outcome, curvature
+from guard_plugins.curvature.objective.processes import absolute, group_of, outcome_over, squared
+from guard_plugins.curvature.record.backward_call import filled
+from guard_plugins.curvature.state.module_state import Attributes, Before, Buffers, Contents
+from guard_plugins.curvature.state.snapshots import RandomState, called_modules, evaluation_mode, modules_in
+from guard_plugins.curvature.state.wrappers import is_compiled, without_ddp
 from guard_plugins.curvature.structured import Inputs
-from guard_plugins.curvature.wrappers import is_compiled, without_ddp
 from guard_plugins.errors import ConfigError
 
 if TYPE_CHECKING:

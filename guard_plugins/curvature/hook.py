@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
@@ -13,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import active_session
-from guard_plugins.curvature.counters import HookSummary, Paces, StepRecord, Tally
 from guard_plugins.curvature.explicit import explicit_loss
-from guard_plugins.curvature.options import NormStats, Options, Penalty, not_a_function, settings_without_names
+from guard_plugins.curvature.misuse import cannot_wrap, settings_without_names
+from guard_plugins.curvature.objective.counters import HookSummary, Paces, StepRecord, Tally
+from guard_plugins.curvature.objective.options import NormStats, Options, Penalty
 from guard_plugins.curvature.patch import Patch
-from guard_plugins.curvature.selfcheck import CheckSchedule
+from guard_plugins.curvature.replay.selfcheck import CheckSchedule
 from guard_plugins.curvature.session import Session
 from guard_plugins.curvature.suggest import Suggestion, suggest_h
-from guard_plugins.errors import ConfigError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,14 +98,8 @@ class CurvatureHook:
             ConfigError: If it is no function, or a generator or coroutine function, whose body would run after the
                 hook has ended.
         """
-        if (problem := not_a_function(function)) is not None:
+        if (problem := cannot_wrap(function)) is not None:
             raise problem
-        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
-            raise ConfigError(
-                "the hook cannot decorate a generator or coroutine function",
-                seen=getattr(function, "__qualname__", repr(function)),
-                do="use `with hook:` around the training inside it",
-            )
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:

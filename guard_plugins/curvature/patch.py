@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.autograd import Function, Variable
 from torch.optim import Optimizer
 
-from guard_plugins.curvature.backward_call import BackwardCall
-from guard_plugins.curvature.listening import Listening
+from guard_plugins.curvature.record.backward_call import BackwardCall
+from guard_plugins.curvature.record.listening import Listening
 from guard_plugins.curvature.session import Session
 from guard_plugins.errors import HookError
 

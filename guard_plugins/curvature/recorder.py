@@ -9,19 +9,20 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature import input_messages, inputs, messages
-from guard_plugins.curvature.containers import Filled
-from guard_plugins.curvature.graph import Lean, ModuleCall, Node, Source, now
-from guard_plugins.curvature.ledger import TensorLedger, linked, register, version_of
-from guard_plugins.curvature.listening import Listening
-from guard_plugins.curvature.module_reads import set_on
-from guard_plugins.curvature.module_state import Attributes, Before
-from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.pytree import Copies, contents_of, leaves_of, replace_leaves, tensors_of
-from guard_plugins.curvature.snapshots import Autocast, RandomState
-from guard_plugins.curvature.sources import Sources
-from guard_plugins.curvature.tracing import Tracer, without_record
-from guard_plugins.curvature.wrappers import is_opaque, unwrapped
+from guard_plugins.curvature.messages import about_inputs, about_models
+from guard_plugins.curvature.objective.options import Options
+from guard_plugins.curvature.record import inputs
+from guard_plugins.curvature.record.graph import Lean, ModuleCall, Node, Source, now
+from guard_plugins.curvature.record.ledger import TensorLedger, linked, register, version_of
+from guard_plugins.curvature.record.listening import Listening
+from guard_plugins.curvature.record.sources import Sources
+from guard_plugins.curvature.record.tracing import Tracer, without_record
+from guard_plugins.curvature.replay.module_reads import set_on
+from guard_plugins.curvature.state.containers import Filled
+from guard_plugins.curvature.state.module_state import Attributes, Before
+from guard_plugins.curvature.state.pytree import Copies, contents_of, leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.state.snapshots import Autocast, RandomState
+from guard_plugins.curvature.state.wrappers import is_opaque, unwrapped
 
 Call = Callable[..., Any]
 
@@ -106,7 +107,7 @@ class Recorder:
         if found.reason:
             self.skipped[type(module).__name__] = found.reason
             result = self._call_plain(original, module, args, kwargs)
-            if found.reason == messages.INPUT_GRADIENT:
+            if found.reason == about_models.INPUT_GRADIENT:
                 self._ledger.note_attacked(contents_of(result))
             return result
         if found.error is not None:
@@ -137,12 +138,12 @@ class Recorder:
     ) -> inputs.Found:
         trains = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         if self._chosen is None and not trains:
-            return inputs.Found(reason=messages.FROZEN)
+            return inputs.Found(reason=about_models.FROZEN)
         if self._sources.said_by_watching:
-            return inputs.Found(reason=messages.NOT_WATCHED)
+            return inputs.Found(reason=about_models.NOT_WATCHED)
         found = inputs.find_x(module, args, kwargs, self.options, old)
         if any(x.requires_grad for x in found.tensors):
-            return inputs.Found(reason=messages.INPUT_GRADIENT)
+            return inputs.Found(reason=about_models.INPUT_GRADIENT)
         return found
 
     def _call_after(
@@ -178,7 +179,7 @@ class Recorder:
         try:
             result = original(module, *args, **kwargs)
         except RuntimeError as error:
-            told = None if isinstance(call, Lean) else input_messages.about_its_input(type(module).__name__, error)
+            told = None if isinstance(call, Lean) else about_inputs.about_its_input(type(module).__name__, error)
             if told is None:
                 raise
             raise told from error

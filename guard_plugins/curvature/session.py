@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature import messages
-from guard_plugins.curvature.backward_call import BackwardCall
-from guard_plugins.curvature.checks import reject_unfaithful
-from guard_plugins.curvature.counters import Paces, Tally
-from guard_plugins.curvature.delivery import deliver
-from guard_plugins.curvature.graph import Lean, now
-from guard_plugins.curvature.ledger import TensorLedger
-from guard_plugins.curvature.listening import Listening
-from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.penalty import Outcome
-from guard_plugins.curvature.pytree import tensors_of
+from guard_plugins.curvature.messages import about_steps
+from guard_plugins.curvature.objective.counters import Paces, Tally
+from guard_plugins.curvature.objective.options import Options
+from guard_plugins.curvature.objective.penalty import Outcome
+from guard_plugins.curvature.record.backward_call import BackwardCall
+from guard_plugins.curvature.record.graph import Lean, now
+from guard_plugins.curvature.record.ledger import TensorLedger
+from guard_plugins.curvature.record.listening import Listening
+from guard_plugins.curvature.record.sources import Sources
+from guard_plugins.curvature.record.tracing import Tracer, tensors_in
 from guard_plugins.curvature.recorder import Recorder
-from guard_plugins.curvature.regularised_pass import Pass
-from guard_plugins.curvature.replay import Preserved, Replay
-from guard_plugins.curvature.selfcheck import CheckSchedule, SelfCheck
-from guard_plugins.curvature.sources import Sources
-from guard_plugins.curvature.tracing import Tracer, tensors_in
+from guard_plugins.curvature.replay.checks import reject_unfaithful
+from guard_plugins.curvature.replay.delivery import deliver
+from guard_plugins.curvature.replay.regularised_pass import Pass
+from guard_plugins.curvature.replay.replay import Preserved, Replay
+from guard_plugins.curvature.replay.selfcheck import CheckSchedule, SelfCheck
+from guard_plugins.curvature.state.pytree import tensors_of
 from guard_plugins.curvature.watchdog import Watchdog
 
 
@@ -131,7 +131,7 @@ class Session:
         decided = not replay.watched and replay.calls and any(replay.calls[0].trainable)
         due = replay.regularised and (bool(decided) or self.options.due(number))
         if due and any(isinstance(tensor, Tensor) and not tensor.is_leaf for tensor in call.wanted):
-            raise messages.wants_features()
+            raise about_steps.wants_features()
         self.watchdog.reached(regularised=due)
         result = self._regularised(call, replay, number) if due else _passed_on(call, replay)
         self.watchdog.answered()

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guard_plugins.curvature import input_messages
-from guard_plugins.curvature.ledger import is_data
-from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.penalty import sample_norms, step_along
-from guard_plugins.curvature.pytree import leaves_of, replace_leaves
-from guard_plugins.curvature.sources import unbatched, unusable
+from guard_plugins.curvature.messages import about_inputs
+from guard_plugins.curvature.objective.options import Options
+from guard_plugins.curvature.objective.penalty import sample_norms, step_along
+from guard_plugins.curvature.record.ledger import is_data
+from guard_plugins.curvature.record.sources import unbatched, unusable
+from guard_plugins.curvature.state.pytree import leaves_of, replace_leaves
 
 
 class Inputs:
@@ -36,7 +36,7 @@ class Inputs:
         self._places = [i for i, leaf in enumerate(self._leaves) if isinstance(leaf, Tensor) and is_data(leaf)]
         given = [self._leaves[i] for i in self._places]
         if not given:
-            raise input_messages.cannot_watch(f"{type(x).__name__} without a floating-point tensor")
+            raise about_inputs.cannot_watch(f"{type(x).__name__} without a floating-point tensor")
         for tensor in given:
             problem = unusable(tensor, f"x {tuple(tensor.shape)}")
             if problem is not None:

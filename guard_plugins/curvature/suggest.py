@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guard_plugins.curvature.module_state import Attributes, Buffers
-from guard_plugins.curvature.penalty import curvature, sample_norms, step_along
-from guard_plugins.curvature.snapshots import RandomState, evaluation_mode
+from guard_plugins.curvature.objective.penalty import curvature, sample_norms, step_along
+from guard_plugins.curvature.state.module_state import Attributes, Buffers
+from guard_plugins.curvature.state.snapshots import RandomState, evaluation_mode
 from guard_plugins.errors import ConfigError
 
 _SHARES: Final = (0.08, 0.04, 0.02, 0.01, 0.005)  # of the median distance between two samples

@@ -12,12 +12,13 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from guard_plugins.curvature import messages
-from guard_plugins.curvature.backward_call import BackwardCall, leaves_reached
-from guard_plugins.curvature.counters import Paces, Tally
-from guard_plugins.curvature.listening import Listening
-from guard_plugins.curvature.options import Options
+from guard_plugins.curvature.messages import about_steps
+from guard_plugins.curvature.objective.counters import Paces, Tally
+from guard_plugins.curvature.objective.options import Options
+from guard_plugins.curvature.record.backward_call import BackwardCall
+from guard_plugins.curvature.record.listening import Listening
 from guard_plugins.curvature.recorder import Recorder
+from guard_plugins.curvature.state.leaves import leaves_reached
 from guard_plugins.curvature.strays import Strays
 
 _SAMPLED: Final = 1024  # numbers of a weight that are compared
@@ -111,7 +112,7 @@ class Watchdog:
         self._counted = self._backwards
         self._hand_steps += 1
         if self._hand_steps >= _MANY and (self._options.ramp or self._options.every > 1):
-            raise messages.steps_by_hand(self._hand_steps)
+            raise about_steps.steps_by_hand(self._hand_steps)
 
     def answered(self) -> None:
         """Note that its gradients were delivered."""
@@ -126,7 +127,7 @@ class Watchdog:
         what = _described(call.roots) + (", with is_grads_batched=True," if call.batched() else "")
         if not call.accumulates:
             if any(self._guards(t) for t in call.wanted if isinstance(t, Tensor)):
-                raise messages.unseen_gradient(what)
+                raise about_steps.unseen_gradient(what)
             return call.passed_on()
         leaves = [t for t in call.wanted if isinstance(t, Tensor)] or leaves_reached(call.roots)[0]
         self._strays.settle()
@@ -142,7 +143,7 @@ class Watchdog:
         """
         resumed, self._tally.resumed = self._tally.resumed, False
         if not self._backwards and self._options.weight > 0 and not resumed:
-            raise messages.never_fired(self.seen())
+            raise about_steps.never_fired(self.seen())
         if not self._steps and self._backwards:
             for _ in range(self._hand_steps):
                 self._tally.advance(regularised=self._options.weight > 0)
@@ -202,9 +203,9 @@ class Watchdog:
             return
         left = self._strays.among(w for w in _weights(optimizer) if self._options.model is None or self._guards(w))
         if left:
-            raise messages.unseen_gradients(left[0], len(left), self.seen())
+            raise about_steps.unseen_gradients(left[0], len(left), self.seen())
         if self._backwards <= self._seen.get(optimizer, 0) and self._concerns(optimizer):
-            raise messages.step_unreached(self.seen())
+            raise about_steps.step_unreached(self.seen())
 
     def _guards(self, weight: Tensor) -> bool:
         """Return whether ``weight`` belongs to a model whose gradients the hook answers for."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature.processes import add_over
+from guard_plugins.curvature.objective.processes import add_over
 
 
 class _Sum(torch.autograd.Function):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
-from guard_plugins.curvature.containers import Filled
-from guard_plugins.curvature.pytree import Copies, map_leaves
+from guard_plugins.curvature.state.containers import Filled
+from guard_plugins.curvature.state.pytree import Copies, map_leaves
 from guard_plugins.errors import HookError
 
 GENERATOR = torch.Generator().manual_seed(3)

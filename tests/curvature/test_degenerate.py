@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
-from guard_plugins.curvature.options import Penalty
+from guard_plugins.curvature.objective.options import Penalty
 
 
 def train(net: nn.Module, x: Tensor, y: Tensor, lr: float = 0.1) -> None:

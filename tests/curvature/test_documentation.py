@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from guard_plugins.curvature import input_messages, messages
+from guard_plugins.curvature.messages import about_inputs, about_losses, about_models, about_steps
 from guard_plugins.errors import HookError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hook.md").read_text()
@@ -28,7 +28,11 @@ def _raised() -> list[HookError]:
         tuple[int, ...]: (2, 3), Sequence[str]: ["a (2,)", "b (3,)"],
     }  # fmt: skip
     found = []
-    functions = [f for module in (messages, input_messages) for _, f in inspect.getmembers(module, inspect.isfunction)]
+    functions = [
+        f
+        for module in (about_inputs, about_losses, about_models, about_steps)
+        for _, f in inspect.getmembers(module, inspect.isfunction)
+    ]
     for function in functions:
         signature = inspect.signature(function, eval_str=True)
         if signature.return_annotation is HookError:

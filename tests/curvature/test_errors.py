@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
-from guard_plugins.curvature.selfcheck import PERIOD
+from guard_plugins.curvature.replay.selfcheck import PERIOD
 from guard_plugins.errors import HookError
 from tests.curvature.worlds import Twin, World, as_written, assert_same, small_net, world
 

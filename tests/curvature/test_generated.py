@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guard_plugins.curvature import checks
+from guard_plugins.curvature.replay import checks
 from guard_plugins.curvature.strays import Strays
 from tests.curvature.generate import Tally, generate, judge
 from tests.curvature.grammar import LOSSES, OPERATIONS, Program

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from guard_plugins.curvature import CurvatureHook, processes
+from guard_plugins.curvature import CurvatureHook
+from guard_plugins.curvature.objective import processes
 from guard_plugins.networks.global_batchnorm import GlobalBatchNorm2d, make_batchnorm_global
 from tests.curvature.worlds import batches, changes, small_net
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
-from guard_plugins.curvature.graph import Call
-from guard_plugins.curvature.replay import ancestry
+from guard_plugins.curvature.record.graph import Call
+from guard_plugins.curvature.replay.replay import ancestry
 from guard_plugins.errors import HookError
 from tests.curvature.gaps import H
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from guard_plugins.curvature.module_state import Buffers
-from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.penalty import curvature, gradient_term, sample_norms, step_along
-from guard_plugins.curvature.pytree import contents_of, leaves_of, map_leaves, replace_leaves
-from guard_plugins.curvature.snapshots import RandomState, evaluation_mode
+from guard_plugins.curvature.objective.options import Options
+from guard_plugins.curvature.objective.penalty import curvature, gradient_term, sample_norms, step_along
+from guard_plugins.curvature.state.module_state import Buffers
+from guard_plugins.curvature.state.pytree import contents_of, leaves_of, map_leaves, replace_leaves
+from guard_plugins.curvature.state.snapshots import RandomState, evaluation_mode
 
 Pair = collections.namedtuple("Pair", "a b")
 

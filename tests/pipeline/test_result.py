@@ -11,7 +11,7 @@ import guard_plugins
 from guard_plugins import Run, configure, load_data, run
 from guard_plugins.artifacts.report import read_report
 from guard_plugins.cli import eval as evaluation
-from guard_plugins.curvature.counters import HookSummary
+from guard_plugins.curvature.objective.counters import HookSummary
 from guard_plugins.errors import ConfigError
 
 

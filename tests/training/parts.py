@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins import configure
-from guard_plugins.curvature import CurvatureHook, delivery, processes
+from guard_plugins.curvature import CurvatureHook
+from guard_plugins.curvature.objective import processes
+from guard_plugins.curvature.replay import delivery
 from guard_plugins.data.base import Data, Split
 from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature.penalty import Outcome
+from guard_plugins.curvature.objective.penalty import Outcome
 
 _COUNTERS: Final = ("steps", "regularised_steps", "backwards", "seconds")
 _LEAP: Final = 100.0  # a term so many times the loss is no small step any more

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature import input_messages, messages
-from guard_plugins.curvature.functions import LOSSES, base_of
-from guard_plugins.curvature.graph import Call, ModuleCall, Operation, Source, Token
-from guard_plugins.curvature.ledger import Known, TensorLedger, is_data
-from guard_plugins.curvature.pytree import tensors_of
-from guard_plugins.curvature.replay import Replay
+from guard_plugins.curvature.messages import about_inputs, about_losses
+from guard_plugins.curvature.record.functions import LOSSES
+from guard_plugins.curvature.record.graph import Call, ModuleCall, Operation, Source, Token
+from guard_plugins.curvature.record.ledger import Known, TensorLedger, is_data
+from guard_plugins.curvature.record.wrapped import base_of
+from guard_plugins.curvature.replay.replay import Replay
+from guard_plugins.curvature.state.pytree import tensors_of
 
 
 def reject_second_routes(replay: Replay, ledger: TensorLedger, *, said: bool) -> None:
@@ -34,7 +35,7 @@ def reject_second_routes(replay: Replay, ledger: TensorLedger, *, said: bool) ->
             _reject_dependent(tensor, source, ledger, target=target)
     unseen = replay.reached_unseen()
     if unseen is not None:
-        raise messages.untracked_part(f"a tensor of shape {tuple(unseen.shape)}", _keeper(unseen, replay.modules()))
+        raise about_losses.untracked_part(f"a tensor of shape {tuple(unseen.shape)}", _keeper(unseen, replay.modules()))
     if not said and not any(source.watched for source in replay.sources):
         for call in replay.calls:
             _reject_fresh(call, ledger)
@@ -55,12 +56,12 @@ def _reject_related_inputs(a: Source, b: Source, *, said: bool) -> None:
         return
     for first, second in ((a, b), (b, a)):
         if first.token in second.lineage:
-            raise input_messages.derived(second.name, first.name)
+            raise about_inputs.derived(second.name, first.name)
     if _one_memory(a.leaf, b.leaf):  # otherwise disjoint parts of one batch, or x and x.detach()
         if a.base is not None and b.base is not None and a.base() is b.base() and _overlap(a.leaf, b.leaf):
-            raise input_messages.alias(b.name, a.name)
+            raise about_inputs.alias(b.name, a.name)
     elif _from_one(a.lineage, b.lineage, a.leaf):
-        raise input_messages.made_from_one(b.name, a.name)
+        raise about_inputs.made_from_one(b.name, a.name)
 
 
 def _reject_dependent(tensor: Tensor, source: Source, ledger: TensorLedger, *, target: bool) -> None:
@@ -69,21 +70,21 @@ def _reject_dependent(tensor: Tensor, source: Source, ledger: TensorLedger, *, t
     shown = f"a tensor of shape {tuple(tensor.shape)}"
     view = source.base is not None and source.base() is base_of(tensor)
     if view and _overlap(tensor, source.leaf):
-        raise input_messages.alias(shown, source.name)
+        raise about_inputs.alias(shown, source.name)
     if known is None:
         return
     unseen = unseen and _of_source(frozenset(ledger.in_gradients), source)
     if unseen or (known.transformed and source.token in known.ancestors):
-        raise input_messages.transformed(shown, source.name)
+        raise about_inputs.transformed(shown, source.name)
     if known.token is source.token:
-        raise input_messages.alias(shown, source.name)
+        raise about_inputs.alias(shown, source.name)
     if source.token in known.ancestors:
-        raise input_messages.derived(shown, source.name)
+        raise about_inputs.derived(shown, source.name)
     # a watched x was chosen with what it was made from at hand; a target stays where it is
     if not (target or view or source.watched) and _from_one(
         known.ancestors | {known.token}, source.lineage, source.leaf
     ):
-        raise input_messages.made_from_one(shown, source.name)
+        raise about_inputs.made_from_one(shown, source.name)
 
 
 def is_dependent(known: Known, source: Source) -> bool:
@@ -118,7 +119,7 @@ def _reject_fresh(call: ModuleCall, ledger: TensorLedger) -> None:
         made_of_weights = tensor.requires_grad and (known is None or not known.ancestors)
         if not made_of_weights and not (known is not None and known.token.constant):
             shown = f"a tensor of shape {tuple(tensor.shape)}"
-            raise input_messages.fresh_beside(type(call.module).__name__, shown)
+            raise about_inputs.fresh_beside(type(call.module).__name__, shown)
 
 
 def _keeper(tensor: Tensor, modules: Iterable[nn.Module]) -> str:

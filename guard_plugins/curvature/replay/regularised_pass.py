@@ -9,12 +9,12 @@ from functools import cached_property
 
 from torch import Tensor
 
-from guard_plugins.curvature.backward_call import BackwardCall
-from guard_plugins.curvature.graph import Source
-from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.penalty import Outcome, curvature, sample_norms, step_along
-from guard_plugins.curvature.replay import Preserved, Replay
-from guard_plugins.curvature.selfcheck import SelfCheck
+from guard_plugins.curvature.objective.options import Options
+from guard_plugins.curvature.objective.penalty import Outcome, curvature, sample_norms, step_along
+from guard_plugins.curvature.record.backward_call import BackwardCall
+from guard_plugins.curvature.record.graph import Source
+from guard_plugins.curvature.replay.replay import Preserved, Replay
+from guard_plugins.curvature.replay.selfcheck import SelfCheck
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 from torch.nn.modules.batchnorm import _NormBase
 
-from guard_plugins.curvature.backward_call import leaves_reached
+from guard_plugins.curvature.state.leaves import leaves_reached
 
 _INTERNAL: Final = frozenset(nn.Module().__dict__)
 _CONTAINERS: Final = frozenset({list, dict, set, deque, defaultdict, OrderedDict, Counter})

@@ -10,12 +10,12 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature import messages
-from guard_plugins.curvature.backward_call import filled
-from guard_plugins.curvature.graph import Operation
-from guard_plugins.curvature.ledger import TensorLedger
-from guard_plugins.curvature.module_reads import Reads
-from guard_plugins.curvature.replay import Preserved, Replay
+from guard_plugins.curvature.messages import about_losses, about_models
+from guard_plugins.curvature.record.backward_call import filled
+from guard_plugins.curvature.record.graph import Operation
+from guard_plugins.curvature.record.ledger import TensorLedger
+from guard_plugins.curvature.replay.module_reads import Reads
+from guard_plugins.curvature.replay.replay import Preserved, Replay
 
 PERIOD: Final = 250
 """Regularised backward passes between two checks of a computation seen before."""
@@ -124,7 +124,7 @@ class _Weights:
         """
         replaced = any(p.data_ptr() != pointer for p, pointer in self._frozen)
         if replaced or any(not _alike(a, b) for a, b in zip(self._seen, _look(self._module), strict=True)):
-            raise messages.advances_its_weights(type(self._module).__name__)
+            raise about_models.advances_its_weights(type(self._module).__name__)
 
 
 def _look(module: nn.Module) -> list[Tensor]:
@@ -153,7 +153,7 @@ def _compare_values(loop: Tensor, again: Tensor, *, reduced: bool) -> None:
     tolerance = 2e-2 if reduced else 1e-6 if loop.dtype == torch.float64 else 1e-3
     same = a == b or (a != a and b != b) or abs(a - b) <= tolerance * max(abs(a), abs(b)) + 1e-7
     if not same:
-        raise messages.value_differs(a, b)
+        raise about_losses.value_differs(a, b)
 
 
 def _compare_gradients(loop: Sequence[Tensor], again: Sequence[Tensor], *, reduced: bool) -> None:
@@ -163,4 +163,4 @@ def _compare_gradients(loop: Sequence[Tensor], again: Sequence[Tensor], *, reduc
     if size == 0 or gap != gap:
         return
     if gap > (5e-2 if reduced else 1e-2) * size:
-        raise messages.gradient_differs(gap / size)
+        raise about_losses.gradient_differs(gap / size)

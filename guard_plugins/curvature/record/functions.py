@@ -1,11 +1,8 @@
-"""Which torch functions are special to the record, by name; what a tensor is a view of, or a transform wraps."""
+"""Which torch functions are special to the record, by name."""
 
 from __future__ import annotations
 
 from typing import Any, Final
-
-import torch
-from torch import Tensor
 
 RANDOM: Final = frozenset(
     {
@@ -79,22 +76,3 @@ def may_write(name: str, kwargs: dict[str, Any]) -> bool:
     """Return whether a function of this name may write into its arguments."""
     named = name in WRITING or (name.endswith("_") and not name.endswith("__"))
     return named or kwargs.get("out") is not None or bool(kwargs.get("inplace"))
-
-
-def base_of(tensor: Tensor) -> Tensor:
-    """Return what ``tensor`` is a view of, or itself; a detached tensor is no view."""
-    return tensor if tensor._base is None else tensor._base
-
-
-def bare(tensor: Tensor) -> Tensor:
-    """Return the ordinary tensor within the wrappers of ``torch.func``."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor
-
-
-def in_gradient_transform() -> bool:
-    """Return whether a transform at work is one of gradients."""
-    functorch = torch._C._functorch
-    kinds = (functorch.TransformType.Grad, functorch.TransformType.Jvp)
-    return any(one.key() in kinds for one in functorch.get_interpreter_stack() or ())

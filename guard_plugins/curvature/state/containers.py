@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from guard_plugins.curvature.pytree import ATOMS, contents_of, field_names, tensors_of
+from guard_plugins.curvature.state.pytree import ATOMS, contents_of, field_names, tensors_of
 
 
 class Filled:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
+from guard_plugins.curvature.messages.remedies import WATCH
 from guard_plugins.errors import HookError
-
-_WATCH: Final = "x = hook.watch(x) before the first use of x"
 
 
 def several_inputs(module: str, shown: Sequence[str], last: str) -> HookError:
@@ -15,7 +13,7 @@ def several_inputs(module: str, shown: Sequence[str], last: str) -> HookError:
     return HookError(
         f"{module} received several float inputs, and nothing says which of them is x",
         seen=", ".join(shown),
-        do=f"name the argument, CurvatureHook(input={last!r}); or mark it in the loop, {_WATCH}; "
+        do=f"name the argument, CurvatureHook(input={last!r}); or mark it in the loop, {WATCH}; "
         "what is neither named nor watched is data",
     )
 
@@ -45,7 +43,7 @@ def unusable_input(module: str, name: str, kind: str) -> HookError:
     return HookError(
         f"{module} received x in a form that cannot be moved",
         seen=f"{name} is {kind}",
-        do=f"make it from a dense tensor with the batch first, and mark that one: {_WATCH}",
+        do=f"make it from a dense tensor with the batch first, and mark that one: {WATCH}",
     )
 
 
@@ -64,7 +62,7 @@ def alias(tensor: str, source: str) -> HookError:
     return HookError(
         "the data reach the loss by a second route, which would stay at x while the first one moves",
         seen=f"{tensor} shares the numbers of x, {source}, and meets a tensor computed from it",
-        do=f"if it moves with x, write {_WATCH}; if it is a fixed target, write x.detach() there",
+        do=f"if it moves with x, write {WATCH}; if it is a fixed target, write x.detach() there",
     )
 
 
@@ -73,7 +71,7 @@ def derived(tensor: str, source: str) -> HookError:
     return HookError(
         "the data reach the loss by a second route, which would stay at x while the first one moves",
         seen=f"{tensor} was computed from x, {source}, by operations that were not recorded",
-        do=f"if it moves with x, write {_WATCH}; if it is fixed, compute it under torch.no_grad() or write .detach()",
+        do=f"if it moves with x, write {WATCH}; if it is fixed, compute it under torch.no_grad() or write .detach()",
     )
 
 
@@ -91,7 +89,7 @@ def made_from_one(tensor: str, source: str) -> HookError:
     return HookError(
         "the data reach the loss by a second route, which would stay at x while the first one moves",
         seen=f"{tensor} and x, {source}, were made from the same data by operations that were not recorded",
-        do=f"if both move with the data, write {_WATCH}; if the former is fixed, write .detach() on it; if they are "
+        do=f"if both move with the data, write {WATCH}; if the former is fixed, write .detach() on it; if they are "
         "two inputs, each with a z of its own, write a, b = hook.watch((a, b)) before the model is called",
     )
 
@@ -112,7 +110,7 @@ def cut_off(module: str, tensor: str) -> HookError:
         f"{module} received a float input that depends on x only by comparisons or indices, which have no gradient",
         seen=tensor,
         do="write .detach() on it: then it is data, and the x of that model; or watch the data it is made from, "
-        f"{_WATCH}",
+        f"{WATCH}",
     )
 
 
@@ -140,15 +138,6 @@ def overwritten(source: str) -> HookError:
         "x was written into after the model had received it",
         seen=source,
         do="write into a copy (x = x.clone()), or call backward first",
-    )
-
-
-def half_due() -> HookError:
-    """Return the error for a loss of which one part is due for the term and another is not."""
-    return HookError(
-        "a loss joins a model that is due for the term at this step with one that is not",
-        seen="every= counts the steps of each model, and theirs differ",
-        do="use every=1, or step the models that share a loss together",
     )
 
 

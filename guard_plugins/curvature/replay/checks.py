@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from guard_plugins.curvature import input_messages, messages
-from guard_plugins.curvature.graph import Call, Lean, ModuleCall, Unrepeatable
-from guard_plugins.curvature.ledger import TensorLedger, version_of
-from guard_plugins.curvature.replay import Replay
-from guard_plugins.curvature.routes import reject_second_routes
+from guard_plugins.curvature.messages import about_inputs, about_losses, about_models, about_steps
+from guard_plugins.curvature.record.graph import Call, Lean, ModuleCall, Unrepeatable
+from guard_plugins.curvature.record.ledger import TensorLedger, version_of
+from guard_plugins.curvature.replay.replay import Replay
+from guard_plugins.curvature.replay.routes import reject_second_routes
 
 
 def reject_unfaithful(replay: Replay, ledger: TensorLedger, *, said: bool) -> None:
@@ -22,9 +22,9 @@ def reject_unfaithful(replay: Replay, ledger: TensorLedger, *, said: bool) -> No
     """
     for node in replay.nodes:
         if isinstance(node, Unrepeatable):
-            raise messages.broken(node.why)
+            raise about_losses.broken(node.why)
     if any(isinstance(node, Lean) for node in replay.nodes):
-        raise input_messages.half_due()
+        raise about_steps.half_due()
     for call in replay.calls:
         _reject_changed_model(call, ledger)
     for node in replay.nodes:
@@ -32,9 +32,9 @@ def reject_unfaithful(replay: Replay, ledger: TensorLedger, *, said: bool) -> No
             _reject_changed_tensors(node, ledger)
     for source in replay.sources:
         if not source.watched and source.leaf._version != source.version:
-            raise input_messages.overwritten(source.name)
+            raise about_inputs.overwritten(source.name)
     if replay.sources and all(source.features for source in replay.sources):
-        raise messages.head_on_frozen(replay.sources[0].name, replay.sources[0].features)
+        raise about_models.head_on_frozen(replay.sources[0].name, replay.sources[0].features)
     reject_second_routes(replay, ledger, said=said)
     if replay.sources:
         _reject_attacked(replay, ledger)
@@ -44,7 +44,7 @@ def _reject_changed_tensors(call: Call, ledger: TensorLedger) -> None:
     for tensor, stamp in zip(call.plain, call.stamps, strict=False):
         known = ledger.get(tensor) if ledger.data_written else None
         if version_of(tensor) != stamp or (known is not None and known.written > call.order):
-            raise messages.written_since(tuple(tensor.shape))
+            raise about_losses.written_since(tuple(tensor.shape))
 
 
 def _reject_attacked(replay: Replay, ledger: TensorLedger) -> None:
@@ -52,19 +52,19 @@ def _reject_attacked(replay: Replay, ledger: TensorLedger) -> None:
     for tensor in replay.attached:
         known = ledger.get(tensor)
         if known is not None and known.attacked:
-            raise input_messages.still_attacked(tuple(tensor.shape))
+            raise about_inputs.still_attacked(tuple(tensor.shape))
 
 
 def _reject_changed_model(call: ModuleCall, ledger: TensorLedger) -> None:
     name = type(call.module).__name__
     if call.module.training != call.training:
-        raise messages.mode_changed(name, call.training)
+        raise about_models.mode_changed(name, call.training)
     present = list(call.module.parameters())
     if len(present) != len(call.parameters) or any(a is not b for a, b in zip(present, call.parameters, strict=True)):
-        raise messages.foreign_weights(name)
+        raise about_models.foreign_weights(name)
     if [p._version for p in present] != call.versions:
-        raise messages.weights_written(name)
+        raise about_models.weights_written(name)
     if ledger.data_written:
         known = [ledger.get(p) for p in present]
         if any(entry is not None and entry.written > call.order for entry in known):
-            raise messages.weights_written(name)
+            raise about_models.weights_written(name)

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature import input_messages
-from guard_plugins.curvature.backward_call import is_marked, mark_leaf
-from guard_plugins.curvature.functions import base_of
-from guard_plugins.curvature.graph import Source, Watched, now
-from guard_plugins.curvature.ledger import Known, TensorLedger, is_data
-from guard_plugins.curvature.pytree import leaves_of, map_leaves
+from guard_plugins.curvature.messages import about_inputs
+from guard_plugins.curvature.record.graph import Source, Watched, now
+from guard_plugins.curvature.record.ledger import Known, TensorLedger, is_data
+from guard_plugins.curvature.record.wrapped import base_of
+from guard_plugins.curvature.state.leaves import is_marked, mark_leaf
+from guard_plugins.curvature.state.pytree import leaves_of, map_leaves
 from guard_plugins.errors import HookError
 
 
@@ -67,7 +67,7 @@ class Sources:
         """
         tensors = [leaf for leaf in leaves_of(value) if isinstance(leaf, Tensor) and is_data(leaf)]
         if not tensors:
-            raise input_messages.cannot_watch(f"{type(value).__name__} without a floating-point tensor")
+            raise about_inputs.cannot_watch(f"{type(value).__name__} without a floating-point tensor")
         self.said_by_watching = True
         listed = isinstance(value, (list, tuple))
         rows = not (unbatched(tensors) if listed and by_sample is None else bool(by_sample))
@@ -96,7 +96,7 @@ class Sources:
         if earlier is not None:
             return earlier
         if x.requires_grad or known.node is not None:
-            raise input_messages.cannot_watch(f"a tensor of shape {tuple(x.shape)} that requires a gradient already")
+            raise about_inputs.cannot_watch(f"a tensor of shape {tuple(x.shape)} that requires a gradient already")
         name = f"the watched tensor {tuple(x.shape)}"
         leaf, base = leaf_of(x, name), weakref.ref(base_of(x))
         self._ledger.mark(leaf, Watched(now(), known.token, leaf._version, known.ancestors, name, rows, group, base))
@@ -148,7 +148,7 @@ def unusable(x: Tensor, name: str) -> HookError | None:
     """Return the error for a tensor that cannot be moved, or None."""
     if x.layout != torch.strided or x.is_nested or x.is_quantized:
         kind = "nested" if x.is_nested else "quantised" if x.is_quantized else str(x.layout).removeprefix("torch.")
-        return input_messages.unusable_input("the model", name, f"a {kind} tensor")
+        return about_inputs.unusable_input("the model", name, f"a {kind} tensor")
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from guard_plugins.curvature.functions import (
+from guard_plugins.curvature.record.functions import (
     ASKING,
     CONSTANT,
     DETACHED,
@@ -20,10 +20,10 @@ from guard_plugins.curvature.functions import (
     WATCHING,
     may_write,
 )
-from guard_plugins.curvature.graph import Lean, Node, Operation, Output, Unrepeatable, WrittenInto, now, spent
-from guard_plugins.curvature.ledger import Known, TensorLedger, linked, register, version_of
-from guard_plugins.curvature.pytree import leaves_of, replace_leaves, tensors_of
-from guard_plugins.curvature.snapshots import Autocast, RandomState
+from guard_plugins.curvature.record.graph import Lean, Node, Operation, Output, Unrepeatable, WrittenInto, now, spent
+from guard_plugins.curvature.record.ledger import Known, TensorLedger, linked, register, version_of
+from guard_plugins.curvature.state.pytree import leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.state.snapshots import Autocast, RandomState
 
 _BACKWARD: Final = frozenset((Tensor.backward, torch.autograd.backward, torch.autograd.grad))
 

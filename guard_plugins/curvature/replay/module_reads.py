@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from guard_plugins.curvature import input_messages
-from guard_plugins.curvature.functions import ASKING, DETACHED, PROPERTIES, SHAPE_ONLY
-from guard_plugins.curvature.graph import Lean, ModuleCall, Node, spent
-from guard_plugins.curvature.ledger import TensorLedger
-from guard_plugins.curvature.routes import is_dependent
-from guard_plugins.curvature.tracing import tensors_in
-from guard_plugins.curvature.wrappers import is_compiled
+from guard_plugins.curvature.messages import about_inputs
+from guard_plugins.curvature.record.functions import ASKING, DETACHED, PROPERTIES, SHAPE_ONLY
+from guard_plugins.curvature.record.graph import Lean, ModuleCall, Node, spent
+from guard_plugins.curvature.record.ledger import TensorLedger
+from guard_plugins.curvature.record.tracing import tensors_in
+from guard_plugins.curvature.replay.routes import is_dependent
+from guard_plugins.curvature.state.wrappers import is_compiled
 
 _INTERNAL: Final = frozenset(nn.Module().__dict__)
 _PLAIN: Final = frozenset({bool, int, float, str, type(None), torch.dtype, torch.device, OrderedDict, type})
@@ -52,7 +52,7 @@ def _set(value: Tensor, ledger: TensorLedger, module: nn.Module, owner: str, nam
     if known is None or (known.node is not None and (_made_by(known.node, module) or spent(known.node) is not None)):
         return []
     if known.node is not None and not isinstance(known.node, Lean):
-        raise input_messages.attribute_of_x(owner, name)
+        raise about_inputs.attribute_of_x(owner, name)
     return [value]
 
 
@@ -95,7 +95,7 @@ class Reads:
             return
         recorded = known.node is not None and spent(known.node) is None
         if recorded or any(is_dependent(known, source) for source in self._sources):
-            raise input_messages.read_inside(module, f"a tensor of shape {tuple(tensor.shape)}")
+            raise about_inputs.read_inside(module, f"a tensor of shape {tuple(tensor.shape)}")
 
 
 class _Mode(TorchFunctionMode):

@@ -12,8 +12,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature.functions import bare, in_gradient_transform
-from guard_plugins.curvature.graph import Call, Node, Source, Token, Unrepeatable, Watched, now
+from guard_plugins.curvature.record.graph import Call, Node, Source, Token, Unrepeatable, Watched, now
+from guard_plugins.curvature.record.wrapped import bare, in_gradient_transform
 
 _VIEW_WRITE: Final = "a tensor on the way to the loss was written through a view of it, or without gradients"
 _LABELS: Final = frozenset({torch.int64, torch.bool})

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from guard_plugins.curvature.module_state import Attributes, Before
-from guard_plugins.curvature.pytree import Atom
-from guard_plugins.curvature.snapshots import Autocast, RandomState
+from guard_plugins.curvature.state.module_state import Attributes, Before
+from guard_plugins.curvature.state.pytree import Atom
+from guard_plugins.curvature.state.snapshots import Autocast, RandomState
 
 _MOMENTS: Final = itertools.count()
 

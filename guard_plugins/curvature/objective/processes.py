@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from guard_plugins.curvature.penalty import Outcome
+from guard_plugins.curvature.objective.penalty import Outcome
 
 
 @runtime_checkable

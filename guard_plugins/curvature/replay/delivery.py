@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from guard_plugins.curvature import messages
-from guard_plugins.curvature.backward_call import filled
-from guard_plugins.curvature.penalty import Outcome, gradient_term
-from guard_plugins.curvature.processes import absolute, group_of, mean_over, outcome_over
-from guard_plugins.curvature.regularised_pass import Pass
-from guard_plugins.curvature.replay import differentiating
-from guard_plugins.curvature.wrappers import is_compiled, is_ddp
+from guard_plugins.curvature.messages import about_losses
+from guard_plugins.curvature.objective.penalty import Outcome, gradient_term
+from guard_plugins.curvature.objective.processes import absolute, group_of, mean_over, outcome_over
+from guard_plugins.curvature.record.backward_call import filled
+from guard_plugins.curvature.replay.regularised_pass import Pass
+from guard_plugins.curvature.replay.replay import differentiating
+from guard_plugins.curvature.state.wrappers import is_compiled, is_ddp
 from guard_plugins.errors import HookError
 
 
@@ -156,4 +156,4 @@ def _differentiating_twice(double: bool) -> Iterator[None]:
     except RuntimeError as error:
         if not double:
             raise
-        raise messages.no_double_backward(error) from error
+        raise about_losses.no_double_backward(error) from error

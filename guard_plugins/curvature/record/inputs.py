@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 
-from guard_plugins.curvature import input_messages, messages
-from guard_plugins.curvature.graph import Lean, Node, spent
-from guard_plugins.curvature.ledger import TensorLedger, is_data
-from guard_plugins.curvature.options import Options
-from guard_plugins.curvature.pytree import leaves_of, tensors_of
-from guard_plugins.curvature.wrappers import unsupported_wrapper
+from guard_plugins.curvature.messages import about_inputs, about_models
+from guard_plugins.curvature.objective.options import Options
+from guard_plugins.curvature.record.graph import Lean, Node, spent
+from guard_plugins.curvature.record.ledger import TensorLedger, is_data
+from guard_plugins.curvature.state.pytree import leaves_of, tensors_of
+from guard_plugins.curvature.state.wrappers import unsupported_wrapper
 from guard_plugins.errors import HookError
 
 _NOT_X: Final = ("mask", "label", "target", "weight", "timestep")
@@ -55,7 +55,7 @@ def find_x(
         return _chosen(module, args, kwargs, which)
     packed = next((name for name, value in named if isinstance(value, PackedSequence)), None)
     if packed is not None:
-        return Found(error=input_messages.unusable_input(_title(module), packed, "a PackedSequence"))
+        return Found(error=about_inputs.unusable_input(_title(module), packed, "a PackedSequence"))
     floats = ((name, t) for name, value in named for name, t in _tensors(name, value) if is_data(t))
     found = {id(t): (name, t) for name, t in floats if id(t) not in old}
     names, tensors = tuple(n for n, _ in found.values()), tuple(t for _, t in found.values())
@@ -64,7 +64,7 @@ def find_x(
     if len(tensors) > 1:
         shown = [f"{name} {tuple(t.shape)}" for name, t in found.values()]
         likely = _likely(found.values())
-        return Found(error=input_messages.several_inputs(_title(module), shown, likely))
+        return Found(error=about_inputs.several_inputs(_title(module), shown, likely))
     return _only(module, named, names[0], tensors[0])
 
 
@@ -79,9 +79,9 @@ def _likely(found: Iterable[tuple[str, Tensor]]) -> str:
 def _only(module: nn.Module, named: list[tuple[str, Any]], name: str, x: Tensor) -> Found:
     error = None
     if _in_list_of_images(named, x):
-        error = input_messages.list_input(_title(module), name, tuple(x.shape))
+        error = about_inputs.list_input(_title(module), name, tuple(x.shape))
     elif _beside_integers(module, named, name, x):
-        error = input_messages.doubtful_input(_title(module), name, tuple(x.shape))
+        error = about_inputs.doubtful_input(_title(module), name, tuple(x.shape))
     return Found((x,), (name,), error=error)
 
 
@@ -89,10 +89,10 @@ def _chosen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], wh
     value = _argument(module, args, kwargs, which)
     tensors = tuple({id(t): t for t in tensors_of(value) if is_data(t)}.values())
     if not tensors:
-        return Found(reason=messages.no_such_input(which))
+        return Found(reason=about_models.no_such_input(which))
     if len(tensors) > 1 and not isinstance(value, (list, tuple)):
         shown = [f"{name} {tuple(t.shape)}" for name, t in _tensors(str(which), value) if is_data(t)]
-        return Found(error=input_messages.several_inputs(_title(module), shown, _likely(_tensors(str(which), value))))
+        return Found(error=about_inputs.several_inputs(_title(module), shown, _likely(_tensors(str(which), value))))
     return Found(tensors, (str(which),) * len(tensors), listed=isinstance(value, (list, tuple)))
 
 
@@ -149,7 +149,7 @@ def _none_among(named: list[tuple[str, Any]]) -> str:
         for leaf in leaves_of(value)
         if not isinstance(leaf, (Tensor, int, float, str, type(None)))
     }
-    return messages.NO_FLOAT + (f" ({', '.join(sorted(opaque))} is not looked into)" if opaque else "")
+    return about_models.NO_FLOAT + (f" ({', '.join(sorted(opaque))} is not looked into)" if opaque else "")
 
 
 def _argument(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], which: str | int) -> Any:
@@ -188,16 +188,16 @@ def reject_cut_off(module: nn.Module, recorded: list[Tensor], parameters: list[n
     """Raise where a trainable module is given tensors that depend on x by masks and indices alone."""
     floats = [t for t in recorded if t.is_floating_point()]
     if floats and not any(t.requires_grad for t in recorded) and any(p.requires_grad for p in parameters):
-        raise input_messages.cut_off(_title(module), f"a tensor of shape {tuple(floats[0].shape)}")
+        raise about_inputs.cut_off(_title(module), f"a tensor of shape {tuple(floats[0].shape)}")
 
 
 def reject_wrappers(module: nn.Module) -> None:
     """Raise where a module cannot be called again: wrapped for parallel work, or without weights yet."""
     wrapper = unsupported_wrapper(module)
     if wrapper:
-        raise messages.unsupported_wrapper(wrapper)
+        raise about_models.unsupported_wrapper(wrapper)
     if any(is_lazy(p) for p in module.parameters()):
-        raise messages.without_shapes(_title(module))
+        raise about_models.without_shapes(_title(module))
 
 
 def _title(module: nn.Module) -> str:

@@ -11,8 +11,6 @@ from torch import Tensor
 
 Gradients = Sequence[Tensor | None]
 
-_MARK = "guard_plugins: a recorded input"
-
 
 @dataclass
 class BackwardCall:
@@ -120,38 +118,3 @@ def _weighted(root: Tensor, weight: Tensor | None) -> Tensor:
 def filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
     """Return ``gradients`` with zeros where an input turned out not to matter."""
     return [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, like, strict=True)]
-
-
-def mark_leaf(leaf: Tensor) -> Any:
-    """Mark the end of every graph that will start at ``leaf``; return what has to be kept until one does.
-
-    The mark outlives the Python objects: a module may keep features whose record the loop dropped long ago.
-    """
-    node: Any = torch.autograd.graph.get_gradient_edge(leaf).node
-    node.metadata[_MARK] = True
-    return node
-
-
-def is_marked(leaf: Tensor) -> bool:
-    """Return whether a graph that starts at a marked leaf is still alive."""
-    node: Any = torch.autograd.graph.get_gradient_edge(leaf).node
-    return _MARK in node.metadata
-
-
-def leaves_reached(roots: Sequence[Any]) -> tuple[list[Tensor], bool]:
-    """Return the leaves that the autograd graphs of ``roots`` reach, and whether one of them is a marked one."""
-    found: dict[int, Tensor] = {}
-    marked = False
-    stack: list[Any] = [root.grad_fn for root in roots if isinstance(root, Tensor)]
-    seen: set[Any] = set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            found[id(variable)] = variable
-            marked |= _MARK in node.metadata
-        stack.extend(parent for parent, _ in node.next_functions)
-    return list(found.values()), marked

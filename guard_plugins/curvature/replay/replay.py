@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature import messages
-from guard_plugins.curvature.backward_call import BackwardCall, leaves_reached
-from guard_plugins.curvature.functions import STATISTICS
-from guard_plugins.curvature.graph import (
+from guard_plugins.curvature.messages import about_losses
+from guard_plugins.curvature.record.backward_call import BackwardCall
+from guard_plugins.curvature.record.functions import STATISTICS
+from guard_plugins.curvature.record.graph import (
     Call,
     ModuleCall,
     Node,
@@ -22,12 +22,13 @@ from guard_plugins.curvature.graph import (
     Unrepeatable,
     WrittenInto,
 )
-from guard_plugins.curvature.ledger import TensorLedger
-from guard_plugins.curvature.module_state import Attributes, Buffers, Contents
-from guard_plugins.curvature.pytree import contents_of, map_leaves
-from guard_plugins.curvature.snapshots import RandomState, evaluation_mode, requiring_gradients
-from guard_plugins.curvature.sources import release
-from guard_plugins.curvature.wrappers import without_ddp
+from guard_plugins.curvature.record.ledger import TensorLedger
+from guard_plugins.curvature.record.sources import release
+from guard_plugins.curvature.state.leaves import leaves_reached
+from guard_plugins.curvature.state.module_state import Attributes, Buffers, Contents
+from guard_plugins.curvature.state.pytree import contents_of, map_leaves
+from guard_plugins.curvature.state.snapshots import RandomState, evaluation_mode, requiring_gradients
+from guard_plugins.curvature.state.wrappers import without_ddp
 from guard_plugins.errors import HookError
 
 Inside = Callable[[ModuleCall], AbstractContextManager[Any]]
@@ -125,7 +126,7 @@ class Replay:
             HookError: If a step fails.
         """
         if evaluation and any(isinstance(node, Operation) and "dropout" in _name(node) for node in self.nodes):
-            raise messages.dropout_in_loop()
+            raise about_losses.dropout_in_loop()
         given = dict(zip(map(id, self.sources), inputs, strict=True))
         given |= {id(node): node.leaf.detach() for node in self._data}
         try:
@@ -135,7 +136,7 @@ class Replay:
         except (torch.OutOfMemoryError, HookError):
             raise
         except (RuntimeError, ValueError, IndexError) as error:
-            raise messages.replay_failed(error) from error
+            raise about_losses.replay_failed(error) from error
         finally:
             keep.restore()
 
@@ -246,4 +247,4 @@ def differentiating() -> Iterator[None]:
     except (torch.OutOfMemoryError, HookError):
         raise
     except RuntimeError as error:
-        raise messages.gradient_failed(error) from error
+        raise about_losses.gradient_failed(error) from error

@@ -1,0 +1,1 @@
+"""The regularised objective: its settings, its formula, its value over several processes, its counts."""

@@ -1,0 +1,1 @@
+"""Computing a loop's objective again with other inputs, and delivering its gradients."""

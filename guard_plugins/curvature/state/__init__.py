@@ -1,0 +1,1 @@
+"""What a replay finds and puts back: arguments, containers, modules, random streams."""
