@@ -13,7 +13,8 @@ from guard_plugins.curvature.messages import about_inputs, about_models
 from guard_plugins.curvature.objective.options import Options
 from guard_plugins.curvature.record import inputs
 from guard_plugins.curvature.record.graph import Lean, ModuleCall, Node, Source, now
-from guard_plugins.curvature.record.ledger import TensorLedger, linked, register, version_of
+from guard_plugins.curvature.record.known import version_of
+from guard_plugins.curvature.record.ledger import TensorLedger, linked, register
 from guard_plugins.curvature.record.listening import Listening
 from guard_plugins.curvature.record.sources import Sources
 from guard_plugins.curvature.record.tracing import Tracer, without_record

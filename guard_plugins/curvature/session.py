@@ -24,8 +24,9 @@ from guard_plugins.curvature.record.tracing import Tracer, tensors_in
 from guard_plugins.curvature.recorder import Recorder
 from guard_plugins.curvature.replay.checks import reject_unfaithful
 from guard_plugins.curvature.replay.delivery import deliver
+from guard_plugins.curvature.replay.preserved import Preserved
 from guard_plugins.curvature.replay.regularised_pass import Pass
-from guard_plugins.curvature.replay.replay import Preserved, Replay
+from guard_plugins.curvature.replay.replay import Replay
 from guard_plugins.curvature.replay.selfcheck import CheckSchedule, SelfCheck
 from guard_plugins.curvature.state.pytree import tensors_of
 from guard_plugins.curvature.watchdog import Watchdog
@@ -155,7 +156,7 @@ class Session:
         started = time.perf_counter()
         said = self.options.model is not None or self.options.input is not None
         reject_unfaithful(replay, self.ledger, said=said)
-        keep = Preserved(replay)
+        keep = Preserved(replay.nodes)
         looked, self.ledger.looked_into = self.ledger.looked_into, False
         check = SelfCheck(self.ledger, due=self._checkpoints.due(replay) or keep.replaced or looked)
         try:

@@ -11,7 +11,7 @@ from torch import Tensor
 from guard_plugins.curvature.messages import about_inputs
 from guard_plugins.curvature.objective.options import Options
 from guard_plugins.curvature.objective.penalty import sample_norms, step_along
-from guard_plugins.curvature.record.ledger import is_data
+from guard_plugins.curvature.record.known import is_data
 from guard_plugins.curvature.record.sources import unbatched, unusable
 from guard_plugins.curvature.state.pytree import leaves_of, replace_leaves
 

@@ -13,44 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.curvature.record.graph import Call, Node, Source, Token, Unrepeatable, Watched, now
+from guard_plugins.curvature.record.known import Known, is_data, version_of
 from guard_plugins.curvature.record.wrapped import bare, in_gradient_transform
 
 _VIEW_WRITE: Final = "a tensor on the way to the loss was written through a view of it, or without gradients"
 _LABELS: Final = frozenset({torch.int64, torch.bool})
 _MANY: Final = 32  # tokens of one tensor, from which on only those that live are kept
-
-
-class Known:
-    """What is known of one tensor.
-
-    Attributes:
-        node: How it was made from x, if it was.
-        stamp: Its version counter when ``node`` was noted; a later one means that it was written since.
-        token: Stands for it in the lineage of others.
-        ancestors: What it was computed from.
-        features: Name of the frozen module it comes from, or an empty string.
-        shadow: The tensor whose ``.data`` it is.
-        leaf: What ``hook.watch`` made of it.
-        attacked: Whether it comes from a model whose input required a gradient already.
-        written: Moment of the latest write through its ``.data``.
-        transformed: Whether it comes from within a transform of ``torch.func``.
-        unseen: Whether such a transform may have given it without being seen, as ``torch.func.grad`` does.
-    """
-
-    __slots__ = (
-        "ancestors", "attacked", "features", "leaf", "node", "ref", "shadow", "stamp", "token", "transformed",
-        "unseen", "written",
-    )  # fmt: skip
-
-    def __init__(self, ref: weakref.ref[Tensor], tensor: Tensor, step: int) -> None:
-        self.ref, self.token = ref, Token(tensor, step)
-        self.node: Node | None = None
-        self.stamp, self.written = 0, -1
-        self.ancestors: frozenset[Token] = frozenset()
-        self.features = ""
-        self.shadow: weakref.ref[Tensor] | None = None
-        self.leaf: weakref.ref[Tensor] | None = None
-        self.attacked = self.transformed = self.unseen = False
 
 
 class TensorLedger:
@@ -224,16 +192,6 @@ def _of_samples(output: Tensor, inputs: Sequence[Tensor], ancestors: frozenset[T
 def _are_labels(tensors: Sequence[Tensor]) -> bool:
     """Return whether ``tensors`` are integers that are no pixels."""
     return bool(tensors) and all(t.dtype in _LABELS for t in tensors)
-
-
-def is_data(tensor: Tensor) -> bool:
-    """Return whether ``tensor`` may be a batch: floating-point, with a dimension, not a weight."""
-    return tensor.is_floating_point() and tensor.dim() > 0 and not isinstance(tensor, nn.Parameter)
-
-
-def version_of(tensor: Tensor) -> int:
-    """Return the version counter of ``tensor``; tensors made under inference_mode have none."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def linked(kept: list[Any]) -> tuple[list[Node], list[Tensor]]:

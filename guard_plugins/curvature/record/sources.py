@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature.messages import about_inputs
 from guard_plugins.curvature.record.graph import Source, Watched, now
-from guard_plugins.curvature.record.ledger import Known, TensorLedger, is_data
+from guard_plugins.curvature.record.known import Known, is_data
+from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.record.wrapped import base_of
 from guard_plugins.curvature.state.leaves import is_marked, mark_leaf
 from guard_plugins.curvature.state.pytree import leaves_of, map_leaves

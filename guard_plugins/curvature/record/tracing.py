@@ -21,7 +21,8 @@ from guard_plugins.curvature.record.functions import (
     may_write,
 )
 from guard_plugins.curvature.record.graph import Lean, Node, Operation, Output, Unrepeatable, WrittenInto, now, spent
-from guard_plugins.curvature.record.ledger import Known, TensorLedger, linked, register, version_of
+from guard_plugins.curvature.record.known import Known, version_of
+from guard_plugins.curvature.record.ledger import TensorLedger, linked, register
 from guard_plugins.curvature.state.pytree import leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.state.snapshots import Autocast, RandomState
 

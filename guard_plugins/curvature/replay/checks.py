@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from guard_plugins.curvature.messages import about_inputs, about_losses, about_models, about_steps
 from guard_plugins.curvature.record.graph import Call, Lean, ModuleCall, Unrepeatable
-from guard_plugins.curvature.record.ledger import TensorLedger, version_of
+from guard_plugins.curvature.record.known import version_of
+from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.replay.replay import Replay
 from guard_plugins.curvature.replay.routes import reject_second_routes
 

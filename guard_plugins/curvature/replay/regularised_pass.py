@@ -13,7 +13,8 @@ from guard_plugins.curvature.objective.options import Options
 from guard_plugins.curvature.objective.penalty import Outcome, curvature, sample_norms, step_along
 from guard_plugins.curvature.record.backward_call import BackwardCall
 from guard_plugins.curvature.record.graph import Source
-from guard_plugins.curvature.replay.replay import Preserved, Replay
+from guard_plugins.curvature.replay.preserved import Preserved
+from guard_plugins.curvature.replay.replay import Replay
 from guard_plugins.curvature.replay.selfcheck import SelfCheck
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,27 +11,13 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature.messages import about_losses
 from guard_plugins.curvature.record.backward_call import BackwardCall
-from guard_plugins.curvature.record.functions import STATISTICS
-from guard_plugins.curvature.record.graph import (
-    Call,
-    ModuleCall,
-    Node,
-    Operation,
-    Output,
-    Source,
-    Unrepeatable,
-    WrittenInto,
-)
+from guard_plugins.curvature.record.graph import Call, ModuleCall, Node, Operation, Source, Unrepeatable
 from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.record.sources import release
+from guard_plugins.curvature.replay.execution import Inside, execute, name_of
+from guard_plugins.curvature.replay.preserved import Preserved
 from guard_plugins.curvature.state.leaves import leaves_reached
-from guard_plugins.curvature.state.module_state import Attributes, Buffers, Contents
-from guard_plugins.curvature.state.pytree import contents_of, map_leaves
-from guard_plugins.curvature.state.snapshots import RandomState, evaluation_mode, requiring_gradients
-from guard_plugins.curvature.state.wrappers import without_ddp
 from guard_plugins.errors import HookError
-
-Inside = Callable[[ModuleCall], AbstractContextManager[Any]]
 
 
 class Replay:
@@ -125,13 +111,13 @@ class Replay:
         Raises:
             HookError: If a step fails.
         """
-        if evaluation and any(isinstance(node, Operation) and "dropout" in _name(node) for node in self.nodes):
+        if evaluation and any(isinstance(node, Operation) and "dropout" in name_of(node) for node in self.nodes):
             raise about_losses.dropout_in_loop()
         given = dict(zip(map(id, self.sources), inputs, strict=True))
         given |= {id(node): node.leaf.detach() for node in self._data}
         try:
             with torch.enable_grad():
-                made = _execute(self.nodes, given, inside, evaluation=evaluation)
+                made = execute(self.nodes, given, inside, evaluation=evaluation)
                 return self._call.objective([self._root(root, made) for root in self._call.roots])
         except (torch.OutOfMemoryError, HookError):
             raise
@@ -164,79 +150,6 @@ def ancestry(roots: Sequence[Node]) -> list[Node]:
             found[id(node)] = node
             stack.extend(node.parents)
     return sorted(found.values(), key=lambda node: node.order)
-
-
-def _name(operation: Operation) -> str:
-    return str(getattr(operation.function, "__name__", ""))
-
-
-class Preserved:
-    """The random streams, buffers and attributes as they were when a backward call began."""
-
-    def __init__(self, replay: Replay) -> None:
-        devices = {device for call in replay.calls for device, _ in call.random.devices}
-        modules = replay.modules()
-        self._random = RandomState.save(devices)
-        self._buffers = Buffers(modules)
-        self._attributes = Attributes(modules, [call.attributes for call in replay.calls])
-        self.replaced = self._attributes.replaced
-        self._written = Contents(_written(replay))
-
-    def restore(self) -> None:
-        """Put everything back, after a replay."""
-        self._attributes.restore()
-        self._random.restore()
-        self.settle()
-
-    def settle(self) -> None:
-        """Put buffers back, after the gradients were delivered.
-
-        What hooks of the loop's own backward pass set on modules, and draw, is the loop's business and stays.
-        """
-        self._buffers.restore()
-        self._written.restore()
-
-
-def _written(replay: Replay) -> list[Tensor]:
-    """Return the tensors outside buffers that the loop's computation wrote, and a replay will: sums, statistics."""
-    found = {id(tensor): tensor for call in replay.calls for tensor in call.attributes.written()}
-    for node in replay.nodes:
-        if isinstance(node, Operation) and _name(node) in STATISTICS:
-            found |= {id(t): t for t in node.plain if not isinstance(t, nn.Parameter)}
-    return list(found.values())
-
-
-def _execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside, *, evaluation: bool) -> dict[int, Any]:
-    def filled(leaf: Any) -> Any:
-        return made[id(leaf)] if isinstance(leaf, Node) else leaf
-
-    for node in nodes:
-        match node:
-            case Operation():
-                if node.random is not None:
-                    node.random.restore()
-                args, kwargs = map_leaves(filled, (node.args, node.kwargs), {})
-                with node.autocast.context():
-                    made[id(node)] = node.function(*args, **kwargs)
-            case ModuleCall():
-                args, kwargs = map_leaves(filled, (node.args, node.kwargs), {})
-                made[id(node)] = _called(node, args, kwargs, inside, evaluation=evaluation)
-            case Output():
-                made[id(node)] = contents_of(made[id(node.call)])[node.index]
-            case WrittenInto():
-                made[id(node)] = made[id(node.target)]
-    return made
-
-
-def _called(call: ModuleCall, args: Any, kwargs: Any, inside: Inside, *, evaluation: bool) -> Any:
-    """Call a module again with the attributes it had: the loop may have set others on it since."""
-    call.attributes.restore()
-    call.before.put()
-    call.random.restore()
-    mode = evaluation_mode([call.module]) if evaluation else nullcontext()
-    with mode, call.autocast.context(), requiring_gradients(call.parameters, call.trainable), inside(call):
-        result = without_ddp(call.module)(*args, **kwargs)
-    return [result, args, kwargs] if call.fills else result
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from guard_plugins.curvature.messages import about_inputs, about_losses
 from guard_plugins.curvature.record.functions import LOSSES
 from guard_plugins.curvature.record.graph import Call, ModuleCall, Operation, Source, Token
-from guard_plugins.curvature.record.ledger import Known, TensorLedger, is_data
+from guard_plugins.curvature.record.known import Known, is_data
+from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.record.wrapped import base_of
 from guard_plugins.curvature.replay.replay import Replay
 from guard_plugins.curvature.state.pytree import tensors_of

@@ -15,7 +15,8 @@ from guard_plugins.curvature.record.backward_call import filled
 from guard_plugins.curvature.record.graph import Operation
 from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.replay.module_reads import Reads
-from guard_plugins.curvature.replay.replay import Preserved, Replay
+from guard_plugins.curvature.replay.preserved import Preserved
+from guard_plugins.curvature.replay.replay import Replay
 
 PERIOD: Final = 250
 """Regularised backward passes between two checks of a computation seen before."""
