@@ -19,9 +19,9 @@ from guard_plugins.data.splits import TensorSplit
 from guard_plugins.host import PluginHost
 from guard_plugins.host.configure import resolve
 from guard_plugins.method import Method
-from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.task import Task

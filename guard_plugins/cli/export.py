@@ -63,9 +63,9 @@ def export(run: Path, name: str, output: Path) -> int:
         GuardError: If the run has no images yet, the output exists, or something cannot be read or written.
     """
     from guard_plugins.artifacts.atomic import write_text
-    from guard_plugins.artifacts.distilled import load_distilled
     from guard_plugins.artifacts.folder import RunFolder
     from guard_plugins.artifacts.formats import whole, write_dc
+    from guard_plugins.artifacts.sets.distilled import load_distilled
     from guard_plugins.artifacts.teacher import read_card
     from guard_plugins.report.dataset_card import Exported, dataset_card
 
@@ -120,7 +120,7 @@ def _configuration(run: Path) -> dict[str, Any]:
     """
     import yaml
 
-    from guard_plugins.artifacts.distilled import TENSORS
+    from guard_plugins.artifacts.sets.distilled import TENSORS
     from guard_plugins.config.yaml_file import read_yaml
 
     if not (run / "config.yaml").is_file() or not (run / "distilled" / TENSORS).is_file():
@@ -160,7 +160,7 @@ def _classes(folder: RunFolder, distilled: DistilledSet) -> tuple[str, ...]:
     Raises:
         DamagedError: If they are damaged.
     """
-    from guard_plugins.artifacts.distilled import METADATA
+    from guard_plugins.artifacts.sets.distilled import METADATA
 
     file, names = folder.distilled / METADATA, {}
     try:

@@ -17,7 +17,7 @@ from guard_plugins.runtime.sharing.world import World, require_one_process
 if TYPE_CHECKING:
     from guard_plugins.cli.arguments import Request
     from guard_plugins.cli.extras import Extras
-    from guard_plugins.pipeline.processes.beside import Beside
+    from guard_plugins.pipeline.cores import Beside
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +71,7 @@ def _do(arguments: Sequence[str]) -> int:
 def _beside(extras: Extras) -> Beside:
     """Return what a run may start beside it."""
     from guard_plugins.cli.extras import HELPER
-    from guard_plugins.pipeline.processes.beside import Beside
+    from guard_plugins.pipeline.cores import Beside
 
     return Beside(extras.processes, HELPER)
 

@@ -72,7 +72,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
     keep_freed_memory()
     from guard_plugins.cli.report import show_comparison
     from guard_plugins.cli.show import show
-    from guard_plugins.pipeline.processes.beside import Beside
+    from guard_plugins.pipeline.cores import Beside
     from guard_plugins.pipeline.run import start
     from guard_plugins.report.write import require_free, write_comparison
 

@@ -14,14 +14,14 @@ from guard_plugins.evaluation.attached import attached
 from guard_plugins.evaluation.curvature import Curvature, measure_curvature
 from guard_plugins.evaluation.gate.examine import Subject, examine, review
 from guard_plugins.evaluation.measure import Measured, attack_batch, attacked_images, averaged, measure
-from guard_plugins.runtime.resumable import WorkList
+from guard_plugins.runtime.keeping.resumable import WorkList
 
 if TYPE_CHECKING:
     from torch import nn
 
     from guard_plugins.attacks.base import Attack
     from guard_plugins.evaluation.protocols import Protocol
-    from guard_plugins.runtime.checkpoints import Checkpoints
+    from guard_plugins.runtime.keeping.checkpoints import Checkpoints
     from guard_plugins.runtime.monitor import Tracker
     from guard_plugins.runtime.task import Task
 

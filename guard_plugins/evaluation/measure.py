@@ -15,9 +15,9 @@ from guard_plugins.attacks.base import Attack
 from guard_plugins.evaluation.accuracy import AttackResult, Underway, attack_accuracy, clean_accuracy
 from guard_plugins.evaluation.images import SelectedImages
 from guard_plugins.evaluation.protocols import Protocol
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.resumable import WorkList
-from guard_plugins.runtime.sharing.items import do_items
+from guard_plugins.runtime.items import do_items
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.resumable import WorkList
 from guard_plugins.runtime.task import Task
 
 MOST: Final = 500

@@ -16,8 +16,8 @@ from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.labels.layout import HEADER, DType, Layout
 from guard_plugins.labels.shard import Card, read_shard, write_shard
 from guard_plugins.labels.store import hash_of
+from guard_plugins.runtime.items import do_items
 from guard_plugins.runtime.monitor import Tracker
-from guard_plugins.runtime.sharing.items import do_items
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of
 from guard_plugins.training.student_batches import BatchParameters, OnlineBatches

@@ -7,8 +7,8 @@ from guard_plugins.attacks.base import display_names
 from guard_plugins.config.presets import PRESETS
 from guard_plugins.labels.relabel import storage_cost
 from guard_plugins.pipeline.context import RunContext
-from guard_plugins.pipeline.estimate import LONG, duration, estimate_run
 from guard_plugins.pipeline.manifest import record_process
+from guard_plugins.pipeline.planning.estimate import LONG, duration, estimate_run
 from guard_plugins.pipeline.plugin_calls import HOOK_DOES_NOT_APPLY
 from guard_plugins.pipeline.preparation import build_method
 from guard_plugins.pipeline.standalone.radii import doubtful_radius

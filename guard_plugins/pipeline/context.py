@@ -21,12 +21,12 @@ from guard_plugins.evaluation.assess import Assessed
 from guard_plugins.host.used import foreign_origins
 from guard_plugins.labels.store import StoredLabels
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared import config_for, fingerprinted
 from guard_plugins.pipeline.preparation import Prepared
 from guard_plugins.pipeline.teacher_file import card_of
-from guard_plugins.pipeline.teachers.declared import config_for, fingerprinted
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.keepsakes import Keepsakes
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
+from guard_plugins.runtime.keeping.keepsakes import Keepsakes
 from guard_plugins.runtime.monitor import Callback, Monitor
 from guard_plugins.runtime.sharing.helpers import Helpers
 from guard_plugins.runtime.sharing.ranks import Ranks

@@ -18,14 +18,14 @@ from guard_plugins.host.effects import idle_settings
 from guard_plugins.host.used import Used, used_parts
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared import require_teachers, task_for
+from guard_plugins.pipeline.features import require_same_features
 from guard_plugins.pipeline.guard import build_hook, wrap_guarded
 from guard_plugins.pipeline.plugin_calls import calling
-from guard_plugins.pipeline.students.features import require_same_features
 from guard_plugins.pipeline.teacher_file import load_given_teacher
-from guard_plugins.pipeline.teachers.declared import require_teachers, task_for
-from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.task import Task

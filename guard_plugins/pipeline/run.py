@@ -22,9 +22,8 @@ from guard_plugins.host.configure import configure, host_of
 from guard_plugins.method import Method
 from guard_plugins.pipeline.console import announce_estimate, conclude, introduce
 from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.cores import Beside, cores_used
 from guard_plugins.pipeline.preparation import Prepared, prepare
-from guard_plugins.pipeline.processes.beside import Beside, cores_used
-from guard_plugins.pipeline.processes.shares import require_no_shares
 from guard_plugins.pipeline.result import Run
 from guard_plugins.pipeline.runner import do_stages, restored
 from guard_plugins.pipeline.stages import STAGES
@@ -33,6 +32,7 @@ from guard_plugins.pipeline.teachers.training import require_team
 from guard_plugins.runtime.engine import alone, ordinary, repeatable
 from guard_plugins.runtime.monitor import Callback
 from guard_plugins.runtime.seeds import preserved_streams
+from guard_plugins.runtime.sharing.at_work import require_no_shares
 from guard_plugins.runtime.sharing.claims import STALE
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.signals import StoppedError, StopRequest

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from guard_plugins.errors import PluginError
 from guard_plugins.networks.normalised import Normalised, build_normalised
 from guard_plugins.runtime.engine import Engine
-from guard_plugins.runtime.keepsakes import MethodFolder
-from guard_plugins.runtime.loop import Between, Keeper, LoopState, Step, steps
+from guard_plugins.runtime.items import join_items
+from guard_plugins.runtime.keeping.keeper import Keeper
+from guard_plugins.runtime.keeping.keepsakes import MethodFolder
+from guard_plugins.runtime.loop import Between, LoopState, Step, steps
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
-from guard_plugins.runtime.sharing.items import join_items
 from guard_plugins.runtime.teachers import Snapshots, TrainedTeacher
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import torch
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared import rehearsed
 from guard_plugins.pipeline.plugin_calls import problem_with
-from guard_plugins.pipeline.teachers.declared import rehearsed
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.keepsakes import Keepsakes
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
+from guard_plugins.runtime.keeping.keepsakes import Keepsakes
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.testing.promises import BrokenPromiseError, expecting
 from guard_plugins.testing.tiny import TINY, TinyTask

@@ -12,9 +12,9 @@ from guard_plugins.config.compose import compose
 from guard_plugins.config.layers import Layer, merged
 from guard_plugins.host import PluginHost
 from guard_plugins.method import Method
-from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.monitor import Monitor, Tracker
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.task import Task

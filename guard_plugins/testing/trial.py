@@ -15,8 +15,8 @@ from guard_plugins.curvature import CurvatureHook
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared import rehearsed
 from guard_plugins.pipeline.guard import build_hook, wrap_guarded
-from guard_plugins.pipeline.teachers.declared import rehearsed
 from guard_plugins.runtime.loop import Between
 from guard_plugins.testing.promises import expecting
 from guard_plugins.testing.surroundings import Surroundings, stream_states

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from guard_plugins.networks.embedding import WithFeatures
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.runtime.items import do_items
 from guard_plugins.runtime.loop import LoopState
-from guard_plugins.runtime.sharing.items import do_items
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import Recipe, recipe_of
 from guard_plugins.training.schedules import learning_rate

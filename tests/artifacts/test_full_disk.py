@@ -16,15 +16,15 @@ import torch
 
 from guard_plugins.artifacts.atomic import made, write_text
 from guard_plugins.artifacts.contact_sheet import save_contact_sheet
-from guard_plugins.artifacts.distilled import save_distilled
 from guard_plugins.artifacts.formats.dd_ranking import write_dd_ranking
 from guard_plugins.artifacts.formats.sre2l import write_sre2l
 from guard_plugins.artifacts.formats.torch_files import write_torch
+from guard_plugins.artifacts.sets.distilled import save_distilled
 from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.networks.normalised import Normalised
-from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.sharing.claims import claimed
 

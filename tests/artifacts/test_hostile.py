@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_distilled
 from guard_plugins.artifacts.figures import load_figures
 from guard_plugins.artifacts.formats.npz import read_npz
 from guard_plugins.artifacts.formats.torch_files import read_torch
 from guard_plugins.artifacts.ledger import Ledger, file_hash
 from guard_plugins.artifacts.report import read_report
+from guard_plugins.artifacts.sets.distilled import load_distilled, load_pngs, save_distilled
 from guard_plugins.artifacts.teacher import read_card
 from guard_plugins.artifacts.tree import load_outline, load_tree, save_tree
 from guard_plugins.artifacts.weights.classes import read_order

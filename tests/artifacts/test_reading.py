@@ -18,7 +18,7 @@ from guard_plugins.artifacts.reading import read_json
 from guard_plugins.artifacts.report import read_report
 from guard_plugins.artifacts.tree import load_tree, save_tree
 from guard_plugins.errors import DamagedError
-from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
 from tests.report.folders import GUARD, write_run
 
 

@@ -15,7 +15,7 @@ from guard_plugins.artifacts.lock import locked
 from guard_plugins.attacks.fgsm import FGSM
 from guard_plugins.cli import eval as command
 from guard_plugins.evaluation import measure
-from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
 from guard_plugins.training import student
 from tests.pipeline.conftest import do_tiny_run
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 import yaml
 
-from guard_plugins.artifacts.distilled import DistilledSetError, load_distilled, save_distilled
 from guard_plugins.artifacts.formats import read_any
 from guard_plugins.artifacts.report import read_report
+from guard_plugins.artifacts.sets.distilled import DistilledSetError, load_distilled, save_distilled
 from guard_plugins.cli.arguments import parse
 from guard_plugins.cli.plugins import main
 from guard_plugins.data.datasets.digits import MEAN, STD

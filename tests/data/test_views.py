@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from guard_baselines.random_real import RandomReal
-from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_distilled
+from guard_plugins.artifacts.sets.distilled import load_distilled, load_pngs, save_distilled
 from guard_plugins.cli.plugins import main
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.views import grid_views

@@ -128,7 +128,7 @@ def unfinished(whole: Path, folder: Path, state: Path) -> None:
 def prepare(folder: Path) -> tuple[Path, Path]:
     """Return a finished tiny run, and the states its loops had saved."""
     from guard_plugins.cli import run
-    from guard_plugins.runtime.checkpoints import Checkpoints
+    from guard_plugins.runtime.keeping.checkpoints import Checkpoints
 
     whole, states = folder / "whole", folder / "states"
 

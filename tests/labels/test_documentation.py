@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from guard_plugins.artifacts.distilled import save_distilled
 from guard_plugins.artifacts.formatting import byte_count
+from guard_plugins.artifacts.sets.distilled import save_distilled
 from guard_plugins.labels.layout import Layout
 from guard_plugins.training.recipes import RECIPES
 from tests.labels.conftest import World

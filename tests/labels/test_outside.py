@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from guard_plugins.artifacts.distilled import save_distilled
 from guard_plugins.artifacts.report import Report
+from guard_plugins.artifacts.sets.distilled import save_distilled
 from guard_plugins.cli import eval as command
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError

@@ -19,8 +19,8 @@ from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError
 from guard_plugins.host.configure import host_of
 from guard_plugins.method import Method
+from guard_plugins.pipeline.cores import Beside, Cores
 from guard_plugins.pipeline.preparation import Prepared, prepare
-from guard_plugins.pipeline.processes.beside import Beside, Cores
 from guard_plugins.pipeline.run import start
 from guard_plugins.runtime.sharing.claims import runs
 from guard_plugins.runtime.sharing.helpers import threads

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from guard_plugins import Report, configure, run
-from guard_plugins.artifacts.distilled import load_pngs
+from guard_plugins.artifacts.sets.distilled import load_pngs
 from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, read_card
 from guard_plugins.data.base import DataRequest
 from guard_plugins.host import PluginHost

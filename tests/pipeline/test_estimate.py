@@ -19,8 +19,8 @@ from guard_plugins.errors import ArtifactError, TrainingError
 from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline import console
-from guard_plugins.pipeline.estimate import Estimate, estimate_run
-from guard_plugins.pipeline.timing import TIMED, Stopwatch
+from guard_plugins.pipeline.planning.estimate import Estimate, estimate_run
+from guard_plugins.pipeline.planning.timing import TIMED, Stopwatch
 from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.signals import StoppedError, StopRequest
@@ -60,7 +60,7 @@ def test_loops_of_one_kind_are_timed_once_and_counted_each() -> None:
 
 
 def test_slow_steps_and_short_loops_are_timed_by_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guard_plugins.pipeline.timing.LONGEST", 0.01)
+    monkeypatch.setattr("guard_plugins.pipeline.planning.timing.LONGEST", 0.01)
     assert drain(watch_of(), "slow", 100, pause=0.02) == 2
     assert drain(watch_of(least=4), "hooked every fourth step", 100, pause=0.02) == 5
     assert drain(watch_of(), "short", 1) == 1
@@ -68,7 +68,7 @@ def test_slow_steps_and_short_loops_are_timed_by_what_there_is(monkeypatch: pyte
 
 
 def test_past_the_budget_the_estimate_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guard_plugins.pipeline.timing.BUDGET", -1.0)
+    monkeypatch.setattr("guard_plugins.pipeline.planning.timing.BUDGET", -1.0)
     watch = watch_of()
     assert drain(watch, "teacher", 100) == 0
     assert not watch.complete
@@ -153,7 +153,7 @@ def test_a_loop_that_only_tells_the_monitor_is_left_too(monkeypatch: pytest.Monk
                     bar.advance()
             raise AssertionError
 
-    monkeypatch.setattr("guard_plugins.pipeline.timing.LONGEST", 0.1)
+    monkeypatch.setattr("guard_plugins.pipeline.planning.timing.LONGEST", 0.1)
     estimate = estimate_run(tiny_task(Failing), Tracking(Tracking.Config()))
     assert len(done) < 20
     assert 20 <= estimate.seconds["distill"] < 80
@@ -193,13 +193,13 @@ def test_many_watched_loops_end_with_the_budget(monkeypatch: pytest.MonkeyPatch)
                 done.append(label)
             raise AssertionError
 
-    monkeypatch.setattr("guard_plugins.pipeline.timing.BUDGET", 0.2)
+    monkeypatch.setattr("guard_plugins.pipeline.planning.timing.BUDGET", 0.2)
     assert not estimate_run(tiny_task(Failing), PerClass(PerClass.Config())).complete
     assert len(done) < 15
 
 
 def test_slow_steps_end_with_the_budget_whatever_the_hook_s_rhythm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guard_plugins.pipeline.timing.BUDGET", 0.1)
+    monkeypatch.setattr("guard_plugins.pipeline.planning.timing.BUDGET", 0.1)
     assert drain(watch_of(least=1000), "teacher", 1000, pause=0.02) < 10
 
 

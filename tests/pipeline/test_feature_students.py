@@ -20,10 +20,10 @@ from guard_plugins.errors import ConfigError
 from guard_plugins.host.configure import resolve
 from guard_plugins.networks.embedding import WithFeatures
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared import fingerprinted
+from guard_plugins.pipeline.features import require_same_features, said_of_features
 from guard_plugins.pipeline.standalone.evaluate import evaluate
-from guard_plugins.pipeline.students.features import require_same_features, said_of_features
 from guard_plugins.pipeline.students.under_hook import under_hook
-from guard_plugins.pipeline.teachers.declared import fingerprinted
 from guard_plugins.runtime.task import Task
 from guard_plugins.testing.tiny import tiny_task
 from guard_plugins.training.recipes import recipe_of

@@ -15,11 +15,11 @@ from guard_plugins import configure
 from guard_plugins.artifacts.teacher import TeacherCard
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared import fingerprinted
 from guard_plugins.pipeline.standalone.students import _with_step
 from guard_plugins.pipeline.students.under_hook import said_of_hook, step_of_students, under_hook
-from guard_plugins.pipeline.teachers.declared import fingerprinted
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.runtime.task import Task
 from guard_plugins.testing.tiny import tiny_task

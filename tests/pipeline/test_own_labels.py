@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from guard_plugins import configure
-from guard_plugins.artifacts.distilled import load_distilled, save_distilled
 from guard_plugins.artifacts.evaluation import Evaluation
 from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.sets.distilled import load_distilled, save_distilled
 from guard_plugins.cli import eval as command
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError, PluginError

@@ -16,8 +16,8 @@ from guard_plugins.cli.run import main
 from guard_plugins.evaluation.protocols import find_protocol
 from guard_plugins.host import PluginHost
 from guard_plugins.method import Method
-from guard_plugins.pipeline.estimate import Estimate, estimate_run
 from guard_plugins.pipeline.planning import plan as planning
+from guard_plugins.pipeline.planning.estimate import Estimate, estimate_run
 from guard_plugins.pipeline.planning.passes import Passes, attack_passes, curvature_passes, gate_passes
 from guard_plugins.pipeline.planning.plan import StagePlan
 from guard_plugins.runtime.sharing.helpers import threads

@@ -74,7 +74,7 @@ def test_it_is_short_in_a_console_and_a_table_in_a_notebook(done: Run) -> None:
 
 
 def test_a_set_is_found_below_its_run_and_by_its_pictures_alone(tmp_path: Path) -> None:
-    from guard_plugins.artifacts.distilled import save_distilled
+    from guard_plugins.artifacts.sets.distilled import save_distilled
     from guard_plugins.data.distilled import DistilledSet
 
     made = DistilledSet(torch.rand(4, 1, 5, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1]))
@@ -89,7 +89,7 @@ def test_a_set_is_found_below_its_run_and_by_its_pictures_alone(tmp_path: Path) 
 
 
 def test_a_set_is_named_by_its_file_too_and_half_of_one_is_refused(tmp_path: Path) -> None:
-    from guard_plugins.artifacts.distilled import DistilledSetError, save_distilled
+    from guard_plugins.artifacts.sets.distilled import DistilledSetError, save_distilled
     from guard_plugins.data.distilled import DistilledSet
 
     made = DistilledSet(torch.rand(4, 1, 5, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1]))

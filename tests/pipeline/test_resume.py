@@ -18,8 +18,8 @@ from guard_plugins.artifacts.lock import locked
 from guard_plugins.cli.arguments import parse
 from guard_plugins.errors import ArtifactError, ConfigError
 from guard_plugins.pipeline.run import resume
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.signals import StoppedError
 from tests.pipeline.conftest import numbers
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torchvision.datasets import ImageFolder
 
 from guard_plugins import Report, configure, run
-from guard_plugins.artifacts.distilled import load_distilled, load_pngs
+from guard_plugins.artifacts.sets.distilled import load_distilled, load_pngs
 from guard_plugins.cli.arguments import parse
 from guard_plugins.data.base import Data, DataRequest
 from guard_plugins.data.datasets.digits import Digits

@@ -25,7 +25,7 @@ from guard_plugins.pipeline.students.validation import LOOP, Validator, require_
 from guard_plugins.report.markdown import markdown
 from guard_plugins.runtime import tensorboard as board
 from guard_plugins.runtime.engine import repeatable
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.sharing.shares import Share
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.training.student import train_student

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from guard_plugins.errors import ConfigError, DamagedError
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper, LoopState
+from guard_plugins.runtime.items import join_items
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
+from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.sharing import claims
 from guard_plugins.runtime.sharing.claims import claimed, holder
-from guard_plugins.runtime.sharing.items import join_items
 from guard_plugins.runtime.sharing.shares import Share, ShareDone
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from guard_plugins.errors import ConfigError, DamagedError, TrainingError
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.keepsakes import Keepsakes
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keepsakes import Keepsakes
 
 
 def keepsakes(root: Path | None, *inputs: str) -> Keepsakes:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from guard_plugins.errors import PluginError
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper, LoopState, steps
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
+from guard_plugins.runtime.loop import LoopState, steps
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from tests.pipeline.conftest import do_tiny_run

@@ -18,12 +18,13 @@ import torch
 from torch.distributed import HashStore
 
 from guard_plugins.errors import ConfigError, DataError, GuardError, LostError, TrainingError
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper, LoopState, steps
+from guard_plugins.runtime.items import do_items, join_items
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
+from guard_plugins.runtime.loop import LoopState, steps
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.sharing import ranks as module
-from guard_plugins.runtime.sharing.items import do_items, join_items
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.shares import Portion, ShareDone
 from guard_plugins.runtime.sharing.told import Order, heard, told

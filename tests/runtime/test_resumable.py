@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper
-from guard_plugins.runtime.resumable import WorkList
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
+from guard_plugins.runtime.keeping.resumable import WorkList
 
 
 def work(folder: Path, *, stopping: bool) -> WorkList[dict[str, Any]]:

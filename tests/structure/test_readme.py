@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from guard_plugins.artifacts.distilled import save_distilled
+from guard_plugins.artifacts.sets.distilled import save_distilled
 from guard_plugins.cli.arguments import parse
 from guard_plugins.cli.extras import take
 from guard_plugins.data.distilled import DistilledSet

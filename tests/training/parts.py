@@ -17,9 +17,9 @@ from guard_plugins.curvature import CurvatureHook
 from guard_plugins.curvature.objective import processes
 from guard_plugins.curvature.replay import delivery
 from guard_plugins.data.base import Data, Split
-from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds
 from guard_plugins.runtime.sharing.team import Team

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from guard_plugins.artifacts.distilled import load_distilled, load_pngs, save_distilled
+from guard_plugins.artifacts.sets.distilled import load_distilled, load_pngs, save_distilled
 from guard_plugins.data.distilled import DistilledSet, floats_of
 from guard_plugins.errors import TrainingError
 from guard_plugins.training import student_batches

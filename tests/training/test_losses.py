@@ -15,8 +15,8 @@ from guard_baselines.noise import Noise
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.labels.relabel import STAGE, relabel
 from guard_plugins.labels.store import StoredLabels
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 from guard_plugins.runtime.task import Task
 from guard_plugins.testing.tiny import tiny_task

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from guard_baselines.random_real import RandomReal
 from guard_plugins import configure
 from guard_plugins.errors import ConfigError
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper, LoopState
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
+from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.signals import StoppedError
 from guard_plugins.runtime.task import Task
 from guard_plugins.testing.tiny import tiny_task

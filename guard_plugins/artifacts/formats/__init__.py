@@ -6,14 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from guard_plugins.artifacts.distilled import (
-    METADATA,
-    TENSORS,
-    DistilledSetError,
-    class_names,
-    load_distilled,
-    load_pngs,
-)
 from guard_plugins.artifacts.formats.dc import read_dc, write_dc
 from guard_plugins.artifacts.formats.dd_ranking import IMAGES, LABELS, read_dd_ranking, write_dd_ranking
 from guard_plugins.artifacts.formats.foreign import require_known_ending
@@ -24,6 +16,14 @@ from guard_plugins.artifacts.formats.sre2l import read_sre2l, sre2l_files, write
 from guard_plugins.artifacts.formats.torch_files import read_torch
 from guard_plugins.artifacts.formats.trajectory import read_trajectory, trajectory_file
 from guard_plugins.artifacts.formats.unfinished import require_finished, whole
+from guard_plugins.artifacts.sets.distilled import (
+    METADATA,
+    TENSORS,
+    DistilledSetError,
+    class_names,
+    load_distilled,
+    load_pngs,
+)
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.images.tables import TABLES, read_rows, table_files
 from guard_plugins.errors import DataError

@@ -9,11 +9,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pairs import read_pair
 from guard_plugins.artifacts.formats.pixels import clipped, normalised
 from guard_plugins.artifacts.formats.tensors import images_of
 from guard_plugins.artifacts.formats.torch_files import read_torch, write_torch
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
 
 NORMALISED: Final = "normalised"

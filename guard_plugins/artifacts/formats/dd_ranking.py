@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from guard_plugins.artifacts.atomic import made
-from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pixels import ROUNDING
 from guard_plugins.artifacts.formats.tensors import classes_and_logits, images_of
 from guard_plugins.artifacts.formats.torch_files import read_torch, write_torch
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
 
 IMAGES: Final = "images.pt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from guard_plugins.artifacts.distilled import DistilledSetError
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 
 _PICKLE: Final = (
     "a pickle, which runs code when it is read; such files are never opened (IDM's sets among them)",

@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pairs import read_pair
 from guard_plugins.artifacts.formats.tensors import MOST_BYTES
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.files import regular
 

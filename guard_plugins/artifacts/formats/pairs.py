@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pixels import to_pixels
 from guard_plugins.artifacts.formats.tensors import classes_and_logits, images_of
 from guard_plugins.artifacts.formats.zca import INVERSE, undo_whitening
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
 
 _SEVERAL_IN_ONE: Final = re.compile(r"data(_best|_\d+|\d+)?\.pt")

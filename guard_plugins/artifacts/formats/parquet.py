@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from guard_plugins.artifacts.atomic import replacing
-from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.tensors import classes_and_logits
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.images.decode import decode
 from guard_plugins.data.images.tables import Rows, need_pyarrow, read_rows, table_files

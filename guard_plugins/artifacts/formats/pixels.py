@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from guard_plugins.artifacts.distilled import DistilledSetError
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 
 _LEAST_OF_255: Final = 16.0
 """A maximum above this belongs to 0..255: normalised pixels stay far below it."""

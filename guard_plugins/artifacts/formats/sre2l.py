@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from guard_plugins.artifacts.atomic import made, replacing
-from guard_plugins.artifacts.distilled import LARGEST, DistilledSetError
+from guard_plugins.artifacts.sets.distilled import LARGEST, DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.images.whole import require_whole
 from guard_plugins.files import regular

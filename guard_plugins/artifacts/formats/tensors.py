@@ -8,7 +8,7 @@ from typing import Final, TypeGuard
 import torch
 from torch import Tensor
 
-from guard_plugins.artifacts.distilled import DistilledSetError
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.data.soft_labels import are_probabilities, logits_of
 
 MOST_BYTES: Final = 16 * 2**30

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from guard_plugins.artifacts.atomic import cannot_write, replacing
-from guard_plugins.artifacts.distilled import DistilledSetError
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.files import regular
 
 

@@ -14,12 +14,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pairs import read_pair
 from guard_plugins.artifacts.formats.pixels import clipped
 from guard_plugins.artifacts.formats.tensors import classes_and_logits, images_of, is_tensor
 from guard_plugins.artifacts.formats.torch_files import read_torch
 from guard_plugins.artifacts.formats.zca import INVERSE
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
 
 BEST: Final = "images_best.pt"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from guard_plugins.artifacts.atomic import made, writing
-from guard_plugins.artifacts.distilled import DistilledSetError
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 
 UNFINISHED: Final = "unfinished.part"
 """Name of the folder within in which everything is written first."""

@@ -8,10 +8,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats.pixels import clipped
 from guard_plugins.artifacts.formats.tensors import is_tensor
 from guard_plugins.artifacts.formats.torch_files import read_torch
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 
 INVERSE: Final = "zca.pt"
 """File beside whitened images: ``{'mean': (D,), 'inverse': (D, D)}``, D = C x H x W; kornia's names do as well."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guard_plugins.artifacts import distilled
 from guard_plugins.artifacts.folder import RunFolder
+from guard_plugins.artifacts.sets import distilled
 from guard_plugins.config.paths import usable_path
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ConfigError

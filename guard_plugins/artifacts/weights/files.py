@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from guard_plugins.artifacts.distilled import METADATA, TENSORS
 from guard_plugins.artifacts.formats.torch_files import looks_saved, numpy_numbers, refusal
+from guard_plugins.artifacts.sets.distilled import METADATA, TENSORS
 from guard_plugins.artifacts.teacher import TeacherCard, read_card
 from guard_plugins.errors import ConfigError
 from guard_plugins.files import regular

@@ -10,15 +10,15 @@ from typing import Any, Final
 from guard_plugins.config import RunConfig
 from guard_plugins.host.configure import host_of
 from guard_plugins.labels.relabel import layout_of
-from guard_plugins.pipeline.estimate import Estimate, duration, estimate_run
+from guard_plugins.pipeline.cores import own_threads
+from guard_plugins.pipeline.planning.estimate import Estimate, duration, estimate_run
 from guard_plugins.pipeline.planning.passes import attack_passes, curvature_passes, gate_passes, time_passes
 from guard_plugins.pipeline.planning.samples import timed_batch
 from guard_plugins.pipeline.preparation import Prepared, build_method, prepare
-from guard_plugins.pipeline.processes.beside import own_threads
 from guard_plugins.pipeline.teachers.training import in_company
-from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import repeatable
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.task import Task

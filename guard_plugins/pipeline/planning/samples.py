@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from guard_plugins.data.base import Data
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.data.validation import Subset
+from guard_plugins.pipeline.planning.timing import TimedTask
 from guard_plugins.pipeline.students.under_hook import under_hook
-from guard_plugins.pipeline.timing import TimedTask
 from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of

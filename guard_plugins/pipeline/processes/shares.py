@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +20,7 @@ from guard_plugins.pipeline.students.validation import require_one_process
 from guard_plugins.runtime.engine import repeatable
 from guard_plugins.runtime.memory import memory_asked_by
 from guard_plugins.runtime.seeds import preserved_streams
-from guard_plugins.runtime.sharing.claims import holder
-from guard_plugins.runtime.sharing.shares import Share, ShareDone, listed
+from guard_plugins.runtime.sharing.shares import Share, ShareDone
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 KEEPS_LOOPS: Final = "students"
@@ -89,33 +87,6 @@ def make_ahead(run: RunContext) -> ShareDone:
     except ShareDone as done:
         return done
     raise AssertionError("a process with a share ends when its items are made")
-
-
-def require_no_shares(folder: RunFolder, *, patience: float = 0.0) -> None:
-    """Return if no share of a run is being made.
-
-    Args:
-        folder: The run's folder.
-        patience: Seconds to wait for it: on other hosts, only time tells that a process was killed.
-
-    Raises:
-        ConfigError: If one is.
-    """
-    end = time.monotonic() + patience
-    while (at_work := _at_work(folder)) and time.monotonic() < end:
-        time.sleep(1.0)
-    if at_work:
-        raise ConfigError(
-            f"Shares of the run in {folder.path} are being made",
-            seen=f"{listed(sorted(at_work))}: {', '.join(sorted(set(at_work.values())))}",
-            do="Wait until all are done, then resume the run.",
-        )
-
-
-def _at_work(folder: RunFolder) -> dict[str, str]:
-    """Return who is at work on which item."""
-    claims = folder.checkpoints.glob("*.claim")
-    return {path.stem.rsplit("-", 1)[0]: who for path in claims if (who := holder(path))}
 
 
 def _restore(run: RunContext, stage: Stage) -> None:

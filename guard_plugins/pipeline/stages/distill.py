@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from guard_plugins.artifacts.contact_sheet import save_contact_sheet
-from guard_plugins.artifacts.distilled import load_distilled, save_distilled
 from guard_plugins.artifacts.ledger import file_hash
+from guard_plugins.artifacts.sets.distilled import load_distilled, save_distilled
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.guard import hook_report
 from guard_plugins.pipeline.plugin_calls import calling, checked_set

@@ -10,8 +10,8 @@ from guard_plugins.evaluation.measure import Attacked, share_attacks
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage
 from guard_plugins.pipeline.students.under_hook import step_of_students
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.sharing.items import do_items
+from guard_plugins.runtime.items import do_items
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
 
 ATTACKED: Final = ("dataset", "data_root", "data", "evaluation", "seed", "device")
 """Settings that results of attacks on a given model depend on."""

@@ -7,8 +7,8 @@ from typing import Any
 from guard_plugins.artifacts.report import Models, Report, Skipped, read_report
 from guard_plugins.evaluation.metrics import metrics_of
 from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.features import said_of_features
 from guard_plugins.pipeline.stage import Stage, StageOutput
-from guard_plugins.pipeline.students.features import said_of_features
 from guard_plugins.pipeline.students.under_hook import said_of_hook
 from guard_plugins.report.write import publish
 from guard_plugins.training.learned import said_of_learned

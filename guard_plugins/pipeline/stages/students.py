@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from guard_plugins.artifacts.atomic import made
-from guard_plugins.artifacts.distilled import load_pngs
+from guard_plugins.artifacts.sets.distilled import load_pngs
 from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.pipeline.context import RunContext
 from guard_plugins.pipeline.stage import Stage

@@ -8,10 +8,10 @@ from guard_plugins.artifacts.teacher import TeacherCard, write_teacher
 from guard_plugins.artifacts.weights.load import UNKNOWN
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.declared import described
 from guard_plugins.pipeline.stage import Stage, StageOutput
 from guard_plugins.pipeline.standalone.class_order import order_hint
 from guard_plugins.pipeline.teacher_file import load_given_teacher
-from guard_plugins.pipeline.teachers.declared import described
 from guard_plugins.pipeline.teachers.training import Training
 from guard_plugins.runtime.teachers import TrainedTeacher
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from guard_plugins.artifacts.ledger import fingerprint
 from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.declared import described
 from guard_plugins.pipeline.stage import Stage, StageOutput
 from guard_plugins.pipeline.stages.teacher import SETTINGS
-from guard_plugins.pipeline.teachers.declared import described
 from guard_plugins.pipeline.teachers.training import Training
 
 

@@ -28,9 +28,9 @@ from guard_plugins.pipeline.standalone.request import EvaluationRequest
 from guard_plugins.pipeline.standalone.soft_labels import images_in, stored_beside
 from guard_plugins.pipeline.standalone.state_folder import kept, require_own, stamps
 from guard_plugins.pipeline.standalone.students import students_of
-from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine, repeatable
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds, preserved_streams
 from guard_plugins.runtime.task import Task

@@ -18,9 +18,9 @@ from guard_plugins.pipeline.standalone.class_order import order_hint
 from guard_plugins.pipeline.standalone.evaluate import NoMethod
 from guard_plugins.pipeline.standalone.in_memory import data_of, require_fitting
 from guard_plugins.pipeline.standalone.radii import doubtful_radius
-from guard_plugins.runtime.checkpoints import Checkpoints
 from guard_plugins.runtime.engine import Engine, alone, ordinary, repeatable
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import Seeds, preserved_streams
 from guard_plugins.runtime.task import Task

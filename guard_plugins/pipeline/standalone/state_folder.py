@@ -10,7 +10,7 @@ from typing import Final
 from guard_plugins.artifacts.atomic import made
 from guard_plugins.artifacts.lock import LOCK, locked
 from guard_plugins.errors import ConfigError
-from guard_plugins.runtime.checkpoints import read_state
+from guard_plugins.runtime.keeping.checkpoints import read_state
 from guard_plugins.runtime.signals import StoppedError, StopRequest
 
 STATES: Final = "*.safetensors"

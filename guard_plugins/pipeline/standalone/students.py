@@ -11,11 +11,11 @@ from guard_plugins.artifacts.formats import named_classes, read_any
 from guard_plugins.data.base import Data
 from guard_plugins.errors import ConfigError
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.features import require_same_features, said_of_features
 from guard_plugins.pipeline.standalone.checkpoint import load_checkpoint
 from guard_plugins.pipeline.standalone.consistency import data_options
 from guard_plugins.pipeline.standalone.request import EvaluationRequest
 from guard_plugins.pipeline.standalone.soft_labels import batches_of, images_in, require_one_run, stored_beside
-from guard_plugins.pipeline.students.features import require_same_features, said_of_features
 from guard_plugins.pipeline.students.under_hook import said_of_hook, step_of_students, under_hook
 from guard_plugins.runtime.task import Task
 from guard_plugins.training.learned import said_of_learned, with_learned

@@ -24,12 +24,13 @@ from guard_plugins.evaluation.accuracy import attack_accuracy
 from guard_plugins.evaluation.measure import attack_batch, attacked_images
 from guard_plugins.evaluation.protocols import Protocol
 from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.declared import task_for
 from guard_plugins.pipeline.plugin_calls import calling, checked_set
 from guard_plugins.pipeline.students.labels import labelled
-from guard_plugins.pipeline.teachers.declared import task_for
-from guard_plugins.runtime.loop import Between, Keeper
+from guard_plugins.runtime.keeping.keeper import Keeper
+from guard_plugins.runtime.keeping.resumable import WorkList
+from guard_plugins.runtime.loop import Between
 from guard_plugins.runtime.monitor import Monitor
-from guard_plugins.runtime.resumable import WorkList
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.task import Task
 from guard_plugins.runtime.teachers import MeanTeacher, TrainedTeacher

@@ -23,8 +23,8 @@ from guard_plugins.files import regular
 from guard_plugins.host import Registered
 from guard_plugins.host.discovery import OWN
 from guard_plugins.method import Method
+from guard_plugins.pipeline.declared import fingerprinted
 from guard_plugins.pipeline.preparation import Prepared
-from guard_plugins.pipeline.teachers.declared import fingerprinted
 from guard_plugins.runtime.teachers import TeacherSpec
 
 CARD: Final = "entry.json"

@@ -23,14 +23,14 @@ from guard_plugins.files import regular
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
 from guard_plugins.pipeline.context import RunContext
+from guard_plugins.pipeline.declared import config_for, task_for
 from guard_plugins.pipeline.guard import hook_report
 from guard_plugins.pipeline.plugin_calls import calling
 from guard_plugins.pipeline.preparation import Prepared, build_method
 from guard_plugins.pipeline.teacher_file import card_of
 from guard_plugins.pipeline.teachers.cache import TeacherCache, key_of
-from guard_plugins.pipeline.teachers.declared import config_for, task_for
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.team import Team

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from guard_plugins.artifacts.distilled import save_distilled
 from guard_plugins.artifacts.formats import (
     read_any,
     read_dc,
@@ -20,6 +19,7 @@ from guard_plugins.artifacts.formats import (
     write_parquet,
     write_sre2l,
 )
+from guard_plugins.artifacts.sets.distilled import save_distilled
 from guard_plugins.data.distilled import DistilledSet
 from guard_plugins.errors import ArtifactError
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from guard_plugins.artifacts.distilled import DistilledSetError, load_distilled, save_distilled
 from guard_plugins.artifacts.formats import named_classes, read_any, write_parquet, write_sre2l
+from guard_plugins.artifacts.sets.distilled import DistilledSetError, load_distilled, save_distilled
 from guard_plugins.data.distilled import DistilledSet
 from tests.artifacts.formats.conftest import MEAN, STD, smooth
 from tests.artifacts.formats.test_ranges import normalised

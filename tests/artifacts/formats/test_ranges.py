@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats import read_any, write_dc
 from guard_plugins.artifacts.formats.pixels import neighbour_correlation, to_pixels
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.data.distilled import DistilledSet
 from tests.artifacts.formats.conftest import MEAN, STD, smooth
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from guard_plugins.artifacts.distilled import DistilledSetError
 from guard_plugins.artifacts.formats import read_any
+from guard_plugins.artifacts.sets.distilled import DistilledSetError
 from guard_plugins.data.base import DataRequest
 from guard_plugins.data.datasets.huggingface import HuggingFace
 from guard_plugins.errors import DataError

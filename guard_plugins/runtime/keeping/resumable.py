@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.keeper import Keeper
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from guard_plugins.artifacts.atomic import made, write_text
 from guard_plugins.artifacts.reading import read_json
 from guard_plugins.artifacts.tree import load_tree, save_tree
 from guard_plugins.errors import ConfigError, DamagedError, TrainingError
-from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 INDEX: Final = "index.json"

@@ -1,4 +1,4 @@
-"""Times the first steps of loops and ends them early, for :mod:`guard_plugins.pipeline.estimate`."""
+"""Times the first steps of loops and ends them early, for :mod:`guard_plugins.pipeline.planning.estimate`."""
 
 from __future__ import annotations
 

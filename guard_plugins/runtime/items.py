@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guard_plugins.artifacts.sets.streamed import joined
 from guard_plugins.errors import ConfigError, GuardError
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.sharing.claims import claimed, holder
 from guard_plugins.runtime.sharing.shares import ShareDone, listed
 

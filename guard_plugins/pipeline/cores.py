@@ -13,10 +13,10 @@ import torch
 from guard_plugins.artifacts.folder import RunFolder
 from guard_plugins.errors import ConfigError
 from guard_plugins.networks.work import operations
+from guard_plugins.pipeline.declared import task_for
 from guard_plugins.pipeline.preparation import Prepared
-from guard_plugins.pipeline.teachers.declared import task_for
-from guard_plugins.runtime.checkpoints import Checkpoints
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.monitor import Monitor
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.sharing.helpers import Helpers, threads

@@ -19,12 +19,12 @@ from guard_plugins.errors import ArtifactError, GuardError
 from guard_plugins.labels.relabel import bytes_needed, layout_of
 from guard_plugins.method import Method
 from guard_plugins.networks.normalised import Normalised
+from guard_plugins.pipeline.declared import rehearsed, task_for
 from guard_plugins.pipeline.planning.samples import label_noise, train_on_noise, with_small_set, with_teacher_batch
-from guard_plugins.pipeline.teachers.declared import rehearsed, task_for
-from guard_plugins.pipeline.timing import EnoughError, SampledMonitor, Stopwatch, TimedTask
-from guard_plugins.runtime.checkpoints import Checkpoints
+from guard_plugins.pipeline.planning.timing import EnoughError, SampledMonitor, Stopwatch, TimedTask
 from guard_plugins.runtime.engine import Engine
-from guard_plugins.runtime.loop import Keeper
+from guard_plugins.runtime.keeping.checkpoints import Checkpoints
+from guard_plugins.runtime.keeping.keeper import Keeper
 from guard_plugins.runtime.memory import memory_asked_by, out_of_memory
 from guard_plugins.runtime.seeds import preserved_streams
 from guard_plugins.runtime.signals import StoppedError
