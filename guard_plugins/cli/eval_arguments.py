@@ -51,9 +51,9 @@ protocols (--evaluation.protocol):
 {protocols}
   or an attack alone, as reports label it: autoattack, pgd-100, ...; along the curve, or at --evaluation.eps
 
-Attacks live in pixel space, [0, 1]; the normalisation (--teacher.mean, --teacher.std) goes inside the model. Files of
-weights are read without running code from them. Every evaluation ends with the release gate: what failed and what it
-warns of is on stderr; where something failed, do not quote the numbers.
+Attacks change pixels in [0, 1]; the normalisation (--teacher.mean, --teacher.std) is part of the model. Files of
+weights are read without running code from them. Every evaluation ends with the release gate. Its failures and warnings
+go to stderr; after a failure, do not quote the numbers.
 """
 
 

@@ -128,8 +128,8 @@ def _drops(report: Report) -> str:
     known = [drop for drop in report.metrics.drops if drop.value is not None] if report.metrics else []
     rates = [f"{percent(drop.value)} ({drop.attack}, {radius(drop.eps, drop.norm)})" for drop in known]
     hlr = "" if report.metrics is None or report.metrics.hlr is None else f" HLR {percent(report.metrics.hlr)}."
-    said = "Drop rates, which are what an attack takes of the student, in percent of its clean accuracy"
-    return f"{said}: {', '.join(rates)}.{hlr}" if rates else ""
+    said = "Drop rates of the student: the share of its clean accuracy that an attack takes, in percent"
+    return f"{said}. {', '.join(rates)}.{hlr}" if rates else ""
 
 
 def _cell(model: ModelReport, attack: str, norm: str, eps: float) -> str:

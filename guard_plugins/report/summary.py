@@ -203,8 +203,8 @@ def _several(comparison: Comparison) -> str:
     others = len(known) - 1
     over = "every other" if near == others else f"{near} of {others} others"
     several = all(len(entry.runs) > 1 for entry, _ in known)
-    beyond = "noise does not explain" if several else "other test images would keep; other seeds may not"
-    told = f"this lead over {over} may be noise" if near else f"a lead that {beyond}"
+    beyond = "noise does not explain this lead" if several else "other test images keep this lead, other seeds may not"
+    told = f"this lead over {over} may be noise" if near else beyond
     under = f"Attacked by {_attack(column, comparison.attack_names)}" if column != CLEAN else "Without attack"
     return (
         f"{under}, students of {best.label!r} are right most often, on {top.text} % of {_images(student)}"

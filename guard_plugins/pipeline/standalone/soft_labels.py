@@ -43,7 +43,7 @@ def batches_of(
         GuardError: If stored labels are asked for and there are none, or they do not fit.
     """
     if teacher is not None:
-        said = "Students learned from the soft labels of a teacher, asked at every step."
+        said = "Students learned from a teacher's soft labels, computed at every step."
         return online(task, distilled, teacher), said
     folder = stored_beside(path)
     if labels == "hard":
