@@ -104,7 +104,7 @@ def current_spelling(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if name in RENAMED:
             renamed[name] = RENAMED[name]
             if RENAMED[name] in flags:
-                raise ConfigError(f"{name} and {RENAMED[name]} are the same option", do="Give the second alone.")
+                raise ConfigError(f"{name} and {RENAMED[name]} are the same option", do="Give only the second.")
         if _continues(arguments, argument):
             arguments[-1] += f",{argument}"
         else:

@@ -50,7 +50,7 @@ def batches_of(
         if folder is not None or distilled.soft_labels is not None:
             task.monitor.say(
                 f"{path} comes with soft labels; its students learn from hard labels "
-                "(--student.labels stored uses the others)"
+                "(--student.labels stored uses the soft labels)"
             )
         return online(task, distilled, None), "Students learned from hard labels."
     if folder is not None and labels == "stored":
