@@ -187,3 +187,11 @@ def test_every_class_of_the_distilled_images_has_its_name(tmp_path: Path) -> Non
     assert strips == [("2", "zero"), ("2", "one")]  # the sheet is 16 x 16 pixels: two rows of two images
     uneven = html_of(write_run(tmp_path / "b", classes=("zero", "one", "two")))
     assert "distilled images of sre2l, no hook, a row per class" in uneven  # whole, since it cannot be cut in three
+
+
+def test_held_out_training_images_are_not_called_test_images(tmp_path: Path) -> None:
+    name = "digits, 2 held-out training images per class"
+    page = html_of(write_run(tmp_path / "run", dataset=name, student=model(0.9, 0.8, 0.6, 0.3)))
+    assert "on 90.0 % of 100 held-out training images" in page
+    assert "Right, in percent of 100 held-out training images" in page
+    assert "100 test images" not in page
