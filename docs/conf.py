@@ -34,7 +34,7 @@ smartquotes = False
 """Or the two hyphens of an option become a dash."""
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-SHIPPED = ("sre2l", "cda", "dc", "noise", "random")
+SHIPPED = ("sre2l", "cda", "dc", "noise", "random", "centres")
 """The methods whose options are listed; others that may be installed are not the project's."""
 EXPERIMENTS = "examples/experiments"
 

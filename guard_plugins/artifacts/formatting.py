@@ -44,6 +44,12 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def tested(dataset: str) -> str:
+    """Return what images a report's accuracies are on: test images, or those of ``--data.validation-per-class``."""
+    held_out = "held-out training images"
+    return held_out if held_out in dataset else "test images"
+
+
 def numbers(found: Iterable[int]) -> str:
     """Return whole numbers in order, three or more that follow each other as ``0 to 9``: ``0, 1``, ``0 to 4, 7``."""
     parts: list[list[int]] = []

@@ -82,7 +82,7 @@ def teacher_file(path: Path) -> Path:
         raise ConfigError(
             f"The folder {path} holds no {file.name}",
             seen="a run leaves it once its teacher is trained; a method without a teacher leaves none",
-            do="Give another run, or a file of weights.",
+            do="Give another run, or a file of weights; guard-eval takes images with --distilled.",
         )
     return file
 

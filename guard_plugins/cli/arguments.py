@@ -222,7 +222,7 @@ def _names(argv: Sequence[str]) -> dict[str, str]:
 def command_parser() -> Parser:
     """Return a parser of the options that are no settings of a run."""
     parser = Parser(
-        prog="guard-run", description="guard-run METHOD: robust teacher, distilled set, students, attacks, report.",
+        prog="guard-run", description="guard-run METHOD: train a teacher, distil images, train students, attack all.",
         epilog=EPILOG, allow_abbrev=False, formatter_class=Help,
     )  # fmt: skip
     command_options(parser)

@@ -45,8 +45,8 @@ def command_options(parser: Parser) -> None:
         "--resume",
         type=path_argument,
         metavar="DIR",
-        help="go on with a stopped run (default: the newest); --checkpoint-every, --log, --plugin, --teacher.cache, "
-        "--data.cache and --data.memory count again",
+        help="continue a stopped run (default: the newest) with its settings; --checkpoint-every, --log, --plugin, "
+        "--teacher.cache, --data.cache and --data.memory may be given anew",
     )
     group.add_argument("--stage", choices=tuple(STAGES), help="with --shard: the stage whose items are made")
     group.add_argument(

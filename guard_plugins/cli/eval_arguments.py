@@ -51,9 +51,9 @@ protocols (--evaluation.protocol):
 {protocols}
   or an attack alone, as reports label it: autoattack, pgd-100, ...; along the curve, or at --evaluation.eps
 
-Attacks live in pixel space, [0, 1]; the normalisation (--teacher.mean, --teacher.std) goes inside the model. Files of
-weights are read without running code from them. Every evaluation ends with the release gate: what failed and what it
-warns of is on stderr; where something failed, do not quote the numbers.
+Attacks change pixels in [0, 1]; the normalisation (--teacher.mean, --teacher.std) is part of the model. Files of
+weights are read without running code from them. Every evaluation ends with the release gate. Its failures and warnings
+go to stderr; after a failure, do not quote the numbers.
 """
 
 
@@ -104,7 +104,7 @@ def current_spelling(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if name in RENAMED:
             renamed[name] = RENAMED[name]
             if RENAMED[name] in flags:
-                raise ConfigError(f"{name} and {RENAMED[name]} are the same option", do="Give the second alone.")
+                raise ConfigError(f"{name} and {RENAMED[name]} are the same option", do="Give only the second.")
         if _continues(arguments, argument):
             arguments[-1] += f",{argument}"
         else:

@@ -38,9 +38,11 @@ PARQUET_FILE: Final = "data/train-00000-of-00001.parquet"
 def add_export(commands: Any) -> None:
     """Add the sub-command to a parser's commands."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "export", help="write a run's distilled set in another format: guard-plugins export RUN --format dc ..."
+        "export",
+        help="write a run's distilled set in another format: guard-plugins export RUN --format dc ...",
+        description="Write a run's distilled set in a format of other code bases, with a card.",
     )
-    parser.add_argument("run", type=path_argument, metavar="RUN", help="folder of a run whose images are made")
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="folder of a run with distilled images")
     parser.add_argument("--format", required=True, choices=tuple(PRECISION), help="format to write")
     parser.add_argument(
         "--output",
@@ -126,7 +128,7 @@ def _configuration(run: Path) -> dict[str, Any]:
     if not (run / "config.yaml").is_file() or not (run / "distilled" / TENSORS).is_file():
         raise ConfigError(
             f"There is no run with a distilled set in {run}", seen=f"config.yaml or distilled/{TENSORS} is missing",
-            do="Give the folder of a run, such as runs/sre2l-digits-..., whose images are made.",
+            do="Give the folder of a run with distilled images, such as runs/sre2l-digits-...",
         )  # fmt: skip
     try:
         content = read_yaml(run / "config.yaml")

@@ -104,14 +104,14 @@ def add_extras(parser: argparse.ArgumentParser) -> None:
         choices=("teacher", "distill", "relabel", "students"),
         help="end after this stage; --resume does the rest",
     )
-    group.add_argument("--seeds", metavar="0-4", help="one run for each seed, and a page that compares them")
+    group.add_argument("--seeds", metavar="0-4", help="do one run for each seed, and write a page that compares them")
     group.add_argument(
-        "--compare", metavar="NAMES", help="the same run again for each of these, and a page that compares them: "
-        "no-guard, a rival of the hook (fgsm-rs, pgd, trades, gradient-norm), or another method",
+        "--compare", metavar="NAMES", help="do the same run again for each of these, and write a page that "
+        "compares them: no-guard, a rival of the hook (fgsm-rs, pgd, trades, gradient-norm), or another method",
     )  # fmt: skip
     group.add_argument(
-        "--processes", type=_count, metavar="N", help="processes of a run on a CPU: further ones take students and "
-        "attacks (default: 2 where a core is idle and images have 64 pixels a side at most, else 1)",
+        "--processes", type=_count, metavar="N", help="processes of a run on a CPU; the further ones take some "
+        "students and attacks (default: 2 where a core is idle and images have 64 pixels a side at most, else 1)",
     )  # fmt: skip
     group.add_argument(
         "--completion", choices=("bash", "zsh", "fish"), metavar="SHELL",

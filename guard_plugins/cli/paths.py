@@ -20,4 +20,4 @@ def path_argument(text: str) -> Path:
         return usable_path(Path(text))
     except ValueError as error:
         short = text if len(text) <= 80 else text[:77] + "..."
-        raise ConfigError(f"{short!r} cannot be a path", seen=str(error), do="Give another.") from None
+        raise ConfigError(f"{short!r} cannot be a path", seen=str(error), do="Give another path.") from None

@@ -47,7 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"guard-plugins {__version__}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND", prog=parser.prog)
-    new = commands.add_parser("new", help="write a complete plugin to start from: guard-plugins new NAME")
+    new = commands.add_parser(
+        "new", help="write a complete plugin to start from: guard-plugins new NAME",
+        description="Write a complete plugin with one method, to start from.",
+    )  # fmt: skip
     new.add_argument("name", metavar="NAME", help="name of the method, as in guard-run --method NAME")
     new.add_argument(
         "--into", type=path_argument, default=Path(), metavar="DIR", help="where to put guard-NAME (default: here)"

@@ -70,8 +70,8 @@ def _card(path: Path) -> Mapping[str, Any]:
     if missing:
         raise ConfigError(
             f"{path} is not a whole published set (--set)", seen=f"missing: {', '.join(missing)}",
-            do="Give the folder of a finished run, or a copy with config.yaml, report.json, distilled/ and, for soft "
-            "labels, teacher.safetensors. guard-eval --distilled takes images alone.",
+            do="Give a finished run, or a copy with config.yaml, report.json, distilled/ and, for soft labels, "
+            "teacher.safetensors. guard-eval --distilled takes images alone.",
         )  # fmt: skip
     return _config(folder)
 
@@ -238,7 +238,7 @@ def verdict(path: Path, found: ModelReport) -> tuple[bool, list[str]]:
         name = f"{attack_name(entry.attack, {})} at {radius(entry.eps, entry.norm)}"
         now = known.get((entry.attack, entry.norm, entry.eps))
         if now is None:
-            left.append(f"not measured {name}: card {percent(entry.accuracy)}")
+            left.append(f"not measured {name}: report {percent(entry.accuracy)}")
         else:
             pairs.append((name, entry.accuracy, now.accuracy, now.sd or entry.sd or 0.0))
     lines, good = [], True
@@ -246,5 +246,5 @@ def verdict(path: Path, found: ModelReport) -> tuple[bool, list[str]]:
         noise = max(2 * 2.58 * math.sqrt(max(before * (1 - before), 0.01) / images), 2.5 * sd)
         agrees = abs(after - before) <= noise
         good &= agrees
-        lines.append(f"{'agrees ' if agrees else 'DIFFERS'} {name}: card {percent(before)}, measured {percent(after)}")
+        lines.append(f"{'agrees ' if agrees else 'DIFFERS'} {name}: report {percent(before)}, now {percent(after)}")
     return good, lines + left

@@ -43,7 +43,7 @@ class DataConfig(Section):
     )  # fmt: skip
     validation_per_class: PositiveInt | None = Field(
         None,
-        description="set this many more training images per class aside and attack all of them; no test image is used",
+        description="hold out this many more training images per class, and evaluate on these, not the test images",
     )
 
     @field_validator("cache", mode="after")

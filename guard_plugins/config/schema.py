@@ -117,8 +117,8 @@ class TeacherConfig(ForeignWeights):
         0.0,
         ge=0,
         lt=1,
-        description="end with the running mean of the weights, which keeps this share of itself at every step (0.99, "
-        "say, over a thousand steps or more); 0: with the last weights",
+        description="decay of a moving average of the weights, which becomes the teacher (0.99, say, for a thousand "
+        "steps or more); 0: the teacher has the last weights",
     )
     training: Literal["plain", "fgsm-rs", "pgd", "trades", "gradient-norm"] = Field(
         "plain", description="plain (under the hook, unless --no-guard) or a rival of the hook, which replaces it"
@@ -144,7 +144,7 @@ class EvaluationConfig(Section):
         None, description="radii where the protocol is an attack's name: over 255 in L-inf, in pixels in L2; as 1,2"
     )
     gate: Literal["on", "off"] = Field(
-        "on", description="off: leave out the checks that numbers must pass to be quoted"
+        "on", description="off: skip the release gate, the checks that numbers should pass before they are quoted"
     )
     batch_size: PositiveInt | None = Field(
         None, description="images attacked at a time (default: 500; on a CPU as many as have 131,072 pixels together)"
@@ -178,9 +178,7 @@ class RunConfig(Section):
         description=f"named settings, over which your own win: {', '.join(PRESETS)}, or one of the method's (default: "
         "the one named like the data set, if there is one)",
     )
-    no_guard: CliToggleFlag[bool] = Field(
-        False, description="train the teacher without the curvature hook (the plain method)"
-    )
+    no_guard: CliToggleFlag[bool] = Field(False, description="leave out the curvature hook (the plain method)")
     guard: GuardConfig = Field(GuardConfig(), description="the curvature hook")
     data: DataConfig = Field(DataConfig(), description="reading the images")
     teacher: TeacherConfig = Field(TeacherConfig(), description="the teacher")
@@ -195,7 +193,7 @@ class RunConfig(Section):
         description="file of Python code that brings a method, data set, network or the like; may be given repeatedly",
     )
     log: Literal["tensorboard"] | None = Field(
-        None, description="show the numbers of every loop elsewhere, too; tensorboard: its files in the run's folder",
+        None, description="also write the numbers of every loop as TensorBoard files into the run's folder",
         exclude=True,
     )  # fmt: skip
     checkpoint_every: PositiveFloat = Field(

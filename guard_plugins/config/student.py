@@ -22,9 +22,9 @@ class StudentConfig(Section):
     )
     labels: Literal["online", "stored", "own"] = Field(
         "online",
-        description="soft labels. online: the teacher is asked at every step, nothing is stored. stored (FKD): it is "
-        "asked for all epochs before the first student; epochs x images x (2 x classes + 4 to 17) bytes on disk. own: "
-        "those that the method returns with its images, where it does",
+        description="soft labels. online: the teacher computes them at every step. stored (FKD): the teacher computes "
+        "those of all epochs before the first student; epochs x images x (2 x classes + 4 to 17) bytes on disk. own: "
+        "those that the method returns with its images, if it does",
     )
     epochs: PositiveInt | None = Field(None, description="passes over the distilled images")
     batch_size: PositiveInt | None = Field(None, description="images per step")
@@ -33,19 +33,19 @@ class StudentConfig(Section):
     temperature: PositiveFloat | None = Field(None, description="temperature T of the soft labels")
     mixup: NonNegativeFloat | None = Field(None, description="alpha of MixUp's Beta(alpha, alpha); 0 turns it off")
     cutmix: NonNegativeFloat | None = Field(None, description="alpha of CutMix, which takes the place of MixUp")
-    augment: str | None = Field(None, description="as teacher.augment")
+    augment: str | None = Field(None, description="as --teacher.augment")
     guard_weight: NonNegativeFloat = Field(
         0.0,
-        description="train the students under the curvature hook, too, with this weight. Methods are compared "
-        "without: such students are a row of their own",
+        description="train the students under the curvature hook, too, with this weight. Reports show such students in "
+        "rows of their own; compare methods without the option",
     )
     guard_h_rms: PixelLength | None = Field(
         None,
-        description="length of the students' probe step (default: guard.h-rms; in guard-eval that of the teacher, "
+        description="length of the students' probe step (default: --guard.h-rms; in guard-eval that of the teacher, "
         "else the preset's)",
     )
     feature_weight: NonNegativeFloat = Field(
         0.0,
-        description="have students on the teacher's soft labels match its features, too, with this weight (RRM): what "
-        "the last linear layer is given. Methods are compared without, as with --student.guard-weight",
+        description="weight of a loss by which students on soft labels match the teacher's features, too (RRM): the "
+        "input of its last linear layer. Reports and comparisons as with --student.guard-weight",
     )

@@ -42,7 +42,7 @@ class Idle(NamedTuple):
     path: Path
     why: str
     cause: Path = ()
-    do: str = "Leave it out, or change what it stands beside."
+    do: str = "Leave it out, or change the settings that exclude it."
 
 
 def refuse_idle(

@@ -185,7 +185,7 @@ def _work(
                 introduce(run)
                 if ranks is not None:
                     ranks.folder = folder.path
-                    run.task.monitor.say(f"{ranks.size} processes share the items; what is none is done by the first")
+                    run.task.monitor.say(f"{ranks.size} processes share the items; the first does everything else")
                 announce_estimate(run)
                 if helpers is not None:  # not before: it would be timed along
                     helpers.say = run.task.monitor.say

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from guard_plugins.artifacts.formatting import numbers
+from guard_plugins.artifacts.formatting import numbers, tested
 from guard_plugins.artifacts.report import ModelReport, Report
 from guard_plugins.errors import ConfigError, DamagedError
 from guard_plugins.report.runs import StoredRun, settings_of, whole_settings_of
@@ -83,6 +83,11 @@ class Comparison:
     def kinds(self) -> dict[str, str]:
         """The kinds of models to show, with their headings."""
         return shown_kinds(entry.report for entry in self.entries)
+
+    @property
+    def dataset(self) -> str:
+        """The data set of all runs."""
+        return self.entries[0].report.dataset
 
     @property
     def attack_names(self) -> Mapping[str, str]:
@@ -183,7 +188,7 @@ def _labels(runs: Sequence[StoredRun]) -> list[str]:
         f"{report.method}, {variant(report)}"
         + "".join(f", {name}" for name in help_of_students(run))
         + (f", {report.ipc} per class" if len(ipc) > 1 else "")
-        + (f", {_attacked(report)} test images" if len(attacked) > 1 and _attacked(report) else "")
+        + (f", {_attacked(report)} {tested(report.dataset)}" if len(attacked) > 1 and _attacked(report) else "")
         for run, report in zip(runs, reports, strict=True)
     ]
 

@@ -33,7 +33,7 @@ def as_json(comparison: Comparison, *, page: str) -> str:
 def as_markdown(comparison: Comparison) -> str:
     """Return title, findings, tables, gate, metrics, cost and commands."""
     metrics, cost = summary.metrics(comparison), summary.cost(comparison)
-    accuracies = tables(comparison.experiments, comparison.kinds, comparison.attack_names)
+    accuracies = tables(comparison.experiments, comparison.kinds, comparison.attack_names, comparison.dataset)
     parts = [
         f"# {summary.title(comparison)}",
         summary.lead(comparison, verdicts(comparison)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from guard_plugins.artifacts.evaluation import Evaluation
-from guard_plugins.artifacts.formatting import counted, percent, radius
+from guard_plugins.artifacts.formatting import counted, percent, radius, tested
 from guard_plugins.artifacts.report import CurvatureReport, GateItem, ModelReport, Report
 from guard_plugins.report.comparison import shown_kinds
 from guard_plugins.report.gate import sentence, tally
@@ -59,7 +59,11 @@ def markdown(report: Report) -> str:
         _reported(report),
         _validation(report),
         _drops(report),
-        *(_curvature(KINDS[kind], found) for kind, found in report.curvature.items() if kind in shown_kinds([report])),
+        *(
+            _curvature(KINDS[kind], found, tested(report.dataset))
+            for kind, found in report.curvature.items()
+            if kind in shown_kinds([report])
+        ),
         _gate(report),
         _seconds(report),
     ]
@@ -96,7 +100,7 @@ def _guard(report: Report) -> str:
 
 def _images(report: Report) -> str:
     counts = sorted({entry.images for entry in report.models.student.robust})
-    return f" on {' or '.join(map(str, counts))} test images" if counts else ""
+    return f" on {' or '.join(map(str, counts))} {tested(report.dataset)}" if counts else ""
 
 
 def _reported(report: Report) -> str:
@@ -111,9 +115,9 @@ def _validation(report: Report) -> str:
     return f"{found.sentence}\n\n{grid(found.heads, found.rows)}"
 
 
-def _curvature(label: str, found: CurvatureReport) -> str:
+def _curvature(label: str, found: CurvatureReport, images: str) -> str:
     return (
-        f"Loss around {found.images} test images ({label}), medians: gradient norm ‖∇ℓ‖ "
+        f"Loss around {found.images} {images} ({label}), medians: gradient norm ‖∇ℓ‖ "
         f"{found.gradient_norm:.3g}, curvature κ along the gradient {found.along_gradient:.3g} (step h = "
         f"{found.h:.3g}), largest curvature in any direction |λ|max {found.eigenvalue:.3g}."
     )
@@ -128,8 +132,8 @@ def _drops(report: Report) -> str:
     known = [drop for drop in report.metrics.drops if drop.value is not None] if report.metrics else []
     rates = [f"{percent(drop.value)} ({drop.attack}, {radius(drop.eps, drop.norm)})" for drop in known]
     hlr = "" if report.metrics is None or report.metrics.hlr is None else f" HLR {percent(report.metrics.hlr)}."
-    said = "Drop rates, which are what an attack takes of the student, in percent of its clean accuracy"
-    return f"{said}: {', '.join(rates)}.{hlr}" if rates else ""
+    said = "Drop rates of the student: the share of its clean accuracy that an attack takes, in percent"
+    return f"{said}. {', '.join(rates)}.{hlr}" if rates else ""
 
 
 def _cell(model: ModelReport, attack: str, norm: str, eps: float) -> str:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from guard_plugins._version import __version__
 from guard_plugins.artifacts.evaluation import Evaluation
+from guard_plugins.artifacts.formatting import tested
 from guard_plugins.report import panels, provenance, summary
 from guard_plugins.report.comparison import Comparison
 from guard_plugins.report.gate import Verdicts, sentence, verdicts
@@ -41,7 +42,7 @@ def page(comparison: Comparison) -> str:
         histograms=panels.histograms(comparison), curvature_caption=panels.caption(comparison),
         metrics=summary.metrics(comparison), cost=summary.cost(comparison),
         provenance=provenance.provenance(comparison), source="the runs' folders alone",
-        names=comparison.attack_names,
+        names=comparison.attack_names, dataset=comparison.dataset,
     )  # fmt: skip
 
 
@@ -62,8 +63,9 @@ def evaluation_page(found: Evaluation, *, command: str, facts: str, names: Mappi
         [Verdicts(found.subject, heading, found.gate)], ["accuracy", "curves", "gate", "commands"],
         title=f"{heading} {found.subject} on {found.dataset}", notes=found.notes, findings=[], lead="", explained=[],
         command=command,
-        subtitle=f"{models}protocol {found.protocol} on {images} test images, seed {found.seed}", facts=facts,
-        source="one evaluation", names=names,
+        subtitle=f"{models}protocol {found.protocol} on {images} {tested(found.dataset)}, seed {found.seed}",
+        facts=facts,
+        source="one evaluation", names=names, dataset=found.dataset,
     )  # fmt: skip
 
 
@@ -76,6 +78,7 @@ def _rendered(
     *,
     source: str,
     names: Mapping[str, str],
+    dataset: str,
     **content: Any,
 ) -> str:
     """Return a page: the parts that all pages share, and ``content`` for the template."""
@@ -86,7 +89,8 @@ def _rendered(
     style, curves = _style(), panels.curves(experiments, kinds)
     context: dict[str, Any] = {
         "style": Markup(style), "style_hash": Markup(_hash(style)), "threat": summary.THREAT_MODEL,
-        "several": len(experiments) > 1, "tables": tables(experiments, kinds, names), "curves": curves, "marks": MARKS,
+        "several": len(experiments) > 1, "tables": tables(experiments, kinds, names, dataset), "curves": curves,
+        "marks": MARKS,
         "sections": [(id, name) for id, name in SECTIONS if id in shown and (curves or id != "curves")],
         "keys": [(label, GLYPHS[n % len(GLYPHS)]) for n, (label, _) in enumerate(experiments)],
         "verdicts": gate, "alarms": [verdict for verdict in gate if verdict.of("failed")], "sentence": sentence,

@@ -116,7 +116,7 @@ def examples(comparison: Comparison) -> Examples | None:
     coloured = first.arrays["clean"].shape[1] == 3
     caption = (
         f"The students attacked by {attack} at ε = {radius(eps)}. The upper row of a student has the attacked images, "
-        "each with the class it is taken for: ✓ where that is right, with and without attack. The lower row shows what "
+        "each with the class the model gives: ✓ where this is right with and without attack. The lower row shows what "
         f"the attack changed: grey is nothing, black −ε, white +ε{', in each colour' if coloured else ''}."
     )
     groups = [_attacked(entry.label, found, eps) for entry, found in shown]

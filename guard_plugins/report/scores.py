@@ -89,7 +89,7 @@ def _same_but_augmentation(one: Experiment, other: Experiment) -> bool:
 
 
 def _basis(entry: Experiment, real: Experiment | None, random_run: Experiment | None) -> str:
-    hlr = "HLR (hard label recovery), the loss against a plainly trained teacher, needs a run with --no-guard"
+    hlr = "HLR (hard label recovery), the accuracy lost against a plainly trained teacher, needs a run with --no-guard"
     if real:
         hlr = f"HLR against the teacher of {real.label!r}"
     ior = "IOR (improvement over random), the gain over random real images, needs a run with --method random"

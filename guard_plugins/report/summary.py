@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from guard_plugins.artifacts.formatting import attack_name, change, counted, duration, numbers, percent, radius
+from guard_plugins.artifacts.formatting import attack_name, change, counted, duration, numbers, percent, radius, tested
 from guard_plugins.artifacts.report import ModelReport
 from guard_plugins.report.comparison import Comparison, Experiment, baseline_of
 from guard_plugins.report.gate import Verdicts, of_chance
@@ -83,7 +83,7 @@ def subtitle(comparison: Comparison) -> str:
     protocols = ", ".join(sorted({report.protocol for report in reports}))
     images = sorted({found.images for report in reports for found in report.models.student.robust})
     seeds = sorted({run.report.seed for entry in comparison.entries for run in entry.runs})
-    attacked = f" on {' or '.join(map(str, images))} test images" if images else ""
+    attacked = f" on {' or '.join(map(str, images))} {tested(comparison.dataset)}" if images else ""
     hooks = dict.fromkeys(_hook(entry) for entry in comparison.entries if entry.report.guard)
     return (
         f"{counted(runs, 'run')}; {per_class} per class; seed{'s' if len(seeds) > 1 else ''} {numbers(seeds)}; "
@@ -187,7 +187,7 @@ def _one(entry: Experiment, comparison: Comparison) -> str:
         attacked = f", and on {under.text} % when attacked by {_attack(column, comparison.attack_names)}"
     return (
         f"Trained on {counted(entry.report.ipc, 'distilled image')} per class, students are right on "
-        f"{percent(student.clean, student.sd)} % of {_images(student)}{attacked}."
+        f"{percent(student.clean, student.sd)} % of {_images(student, entry.report.dataset)}{attacked}."
     )
 
 
@@ -203,17 +203,18 @@ def _several(comparison: Comparison) -> str:
     others = len(known) - 1
     over = "every other" if near == others else f"{near} of {others} others"
     several = all(len(entry.runs) > 1 for entry, _ in known)
-    beyond = "noise does not explain" if several else "other test images would keep; other seeds may not"
-    told = f"this lead over {over} may be noise" if near else f"a lead that {beyond}"
+    beyond = "noise does not explain this lead" if several else "other test images keep this lead, other seeds may not"
+    told = f"this lead over {over} may be noise" if near else beyond
     under = f"Attacked by {_attack(column, comparison.attack_names)}" if column != CLEAN else "Without attack"
     return (
-        f"{under}, students of {best.label!r} are right most often, on {top.text} % of {_images(student)}"
+        f"{under}, students of {best.label!r} are right most often, on {top.text} % of "
+        f"{_images(student, best.report.dataset)}"
         f"{f'; {told}' if others else ''}."
     )
 
 
-def _images(model: ModelReport) -> str:
-    return f"{model.robust[0].images:,} test images" if model.robust else "the test images"
+def _images(model: ModelReport, dataset: str) -> str:
+    return f"{model.robust[0].images:,} {tested(dataset)}" if model.robust else f"the {tested(dataset)}"
 
 
 def _attack(column: Column, names: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from guard_plugins.artifacts.formatting import attack_name, counted, percent, radius
+from guard_plugins.artifacts.formatting import attack_name, counted, percent, radius, tested
 from guard_plugins.artifacts.report import ModelReport, Report, RobustAccuracy
 from guard_plugins.report.comparison import Comparison
 
@@ -65,13 +65,14 @@ class Table:
     sections: Sequence[TableSection]
 
 
-def tables(experiments: Labelled, kinds: Mapping[str, str], names: Mapping[str, str]) -> list[Table]:
+def tables(experiments: Labelled, kinds: Mapping[str, str], names: Mapping[str, str], data: str = "") -> list[Table]:
     """Return the tables: one along the ε curve, then one for every radius several attacks were run at.
 
     Args:
         experiments: What to show.
         kinds: The kinds of models in the order to show them, with their headings.
         names: How the names of attacks are written.
+        data: The data set, which says what images were attacked.
     """
     entries = [entry for _, models in experiments for model in models.values() for entry in model.robust]
     found = []
@@ -80,12 +81,12 @@ def tables(experiments: Labelled, kinds: Mapping[str, str], names: Mapping[str, 
         radii = sorted({entry.eps for entry in entries if entry.attack == curve and entry.eps})
         columns = [CLEAN, *((curve, DEFAULT_NORM, eps) for eps in radii)]
         heads = ["clean", *(f"ε = {radius(eps)}" for eps in radii)]
-        title = f"Right, in percent of {_counts(entries)}, under {attack_name(curve, names)} (L∞) at growing ε"
+        title = f"Right, in percent of {_counts(entries, data)}, under {attack_name(curve, names)} (L∞) at growing ε"
         found.append(_table(title, columns, heads, experiments, kinds))
     for norm, eps, attacks in _levels(entries, curve):
         columns = [CLEAN, *((attack, norm, eps) for attack in attacks)]
         norm_name = "L∞" if norm == DEFAULT_NORM else norm
-        title = f"Right, in percent of {_counts(entries)}, at ε = {radius(eps, norm)} ({norm_name})"
+        title = f"Right, in percent of {_counts(entries, data)}, at ε = {radius(eps, norm)} ({norm_name})"
         found.append(
             _table(title, columns, ["clean", *(attack_name(attack, names) for attack in attacks)], experiments, kinds)
         )
@@ -130,9 +131,9 @@ def accuracy(model: ModelReport, column: Column) -> Measured | None:
     return None
 
 
-def _counts(entries: Sequence[RobustAccuracy]) -> str:
+def _counts(entries: Sequence[RobustAccuracy], dataset: str) -> str:
     counts = sorted({entry.images for entry in entries})
-    return f"{' or '.join(f'{count:,}' for count in counts)} test images"
+    return f"{' or '.join(f'{count:,}' for count in counts)} {tested(dataset)}"
 
 
 def _levels(entries: Sequence[RobustAccuracy], curve: str | None) -> Iterator[tuple[str, float, list[str]]]:

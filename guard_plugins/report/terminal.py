@@ -88,7 +88,8 @@ def outcome(comparison: Comparison, *, width: int | None) -> str:
         width: Columns of the terminal; None gives Markdown.
     """
     told = [lead(comparison, verdicts(comparison)), *(f"* {finding}" for finding in findings(comparison))]
-    shown = tables(comparison.experiments, {"student": HEADINGS["student"]}, comparison.attack_names)[:1]
+    kinds = {"student": HEADINGS["student"]}
+    shown = tables(comparison.experiments, kinds, comparison.attack_names, comparison.dataset)[:1]
     if width is None:
         return "\n\n".join([*told, *map(_markdown, shown)])
     texts = [_drawn(Text(sentence), width=width) for sentence in told]

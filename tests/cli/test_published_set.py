@@ -80,7 +80,7 @@ def test_numbers_agree_within_what_chance_explains(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", student=model(0.9, 0.8, 0.6, 0.3))
     good, lines = verdict(run, model(0.88, 0.75, 0.55, 0.35))
     assert good
-    assert lines[0] == "agrees  clean: card 90.0, measured 88.0"
+    assert lines[0] == "agrees  clean: report 90.0, now 88.0"
     good, lines = verdict(run, model(0.88, 0.4, 0.55, 0.35))
     assert not good
     assert [line.split()[0] for line in lines] == ["agrees", "DIFFERS", "agrees", "agrees"]
@@ -93,7 +93,7 @@ def test_a_radius_that_is_not_measured_is_said(tmp_path: Path) -> None:
     good, lines = verdict(run, now)
     assert good
     assert lines[-1].startswith("not measured ")
-    assert lines[-1].endswith(": card 30.0")
+    assert lines[-1].endswith(": report 30.0")
 
 
 def test_images_and_radii_are_those_of_the_card(tmp_path: Path) -> None:
@@ -171,5 +171,5 @@ def test_a_run_is_what_it_says_and_a_changed_report_is_found_out(
     (tmp_path / "forged/report.json").write_text(json.dumps(report))
     assert command.main(["--set", str(tmp_path / "forged"), "--evaluation.gate=off"]) == 1
     said = capsys.readouterr().out
-    assert "DIFFERS clean: card 2.0" in said
+    assert "DIFFERS clean: report 2.0" in said
     assert "does not hold: 1 of " in said

@@ -132,7 +132,7 @@ def test_several_runs_begin_with_whose_students_are_best_and_whether_that_is_noi
         write_run(tmp_path / "b", student=model(0.9, 0.7, 0.1, 0.0)),
     ]
     best = "students of &#39;sre2l, hook&#39; are right most often, on 60.0 % of 100 test images; "
-    assert f"{best}a lead that other test images would keep; other seeds may not." in html_of(*runs)
+    assert f"{best}other test images keep this lead, other seeds may not." in html_of(*runs)
     near = write_run(tmp_path / "c", method="dc", student=model(0.9, 0.8, 0.58, 0.3))
     assert f"{best}this lead over 1 of 2 others may be noise." in html_of(*runs, near)
     assert f"{best}this lead over every other may be noise." in html_of(runs[0], near)
@@ -146,7 +146,7 @@ def test_a_lead_over_several_seeds_is_judged_by_their_spread(tmp_path: Path) -> 
         ]
 
     hooked = runs(0.50, 0.52, 0.54, guard=GUARD)
-    assert "; a lead that noise does not explain." in html_of(*hooked, *runs(0.0, 0.02, 0.04))
+    assert "; noise does not explain this lead." in html_of(*hooked, *runs(0.0, 0.02, 0.04))
     assert "; this lead over every other may be noise." in html_of(*hooked[:2], *runs(0.1, 0.4))
 
 
@@ -187,3 +187,11 @@ def test_every_class_of_the_distilled_images_has_its_name(tmp_path: Path) -> Non
     assert strips == [("2", "zero"), ("2", "one")]  # the sheet is 16 x 16 pixels: two rows of two images
     uneven = html_of(write_run(tmp_path / "b", classes=("zero", "one", "two")))
     assert "distilled images of sre2l, no hook, a row per class" in uneven  # whole, since it cannot be cut in three
+
+
+def test_held_out_training_images_are_not_called_test_images(tmp_path: Path) -> None:
+    name = "digits, 2 held-out training images per class"
+    page = html_of(write_run(tmp_path / "run", dataset=name, student=model(0.9, 0.8, 0.6, 0.3)))
+    assert "on 90.0 % of 100 held-out training images" in page
+    assert "Right, in percent of 100 held-out training images" in page
+    assert "100 test images" not in page

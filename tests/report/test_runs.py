@@ -58,7 +58,7 @@ def test_metrics_are_in_the_report(done: tuple[Report, Path]) -> None:
     assert [drop.value for drop in report.metrics.drops] == pytest.approx(expected)
     assert (report.metrics.ratios, report.metrics.hlr) == ([], None)
     assert (
-        f"percent of its clean accuracy: {100 * expected[0]:.1f} (pgd-20x5, 1/255), "
+        f"an attack takes, in percent. {100 * expected[0]:.1f} (pgd-20x5, 1/255), "
         in (folder / "report.md").read_text()
     )
 

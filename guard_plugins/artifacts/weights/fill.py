@@ -94,7 +94,7 @@ def _chosen(weights: Mapping[str, Tensor], target: Mapping[str, Tensor], wanted:
         raise ConfigError(
             f"{path} holds several models that fit the network {wanted.network}",
             seen=f"their names begin with {prefixes}",
-            do="Save the one that is meant alone: torch.save(model.state_dict(), FILE).",
+            do="Save only the one you mean: torch.save(model.state_dict(), FILE).",
         )  # fmt: skip
     return best
 

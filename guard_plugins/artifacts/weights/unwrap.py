@@ -57,7 +57,7 @@ def state_dict_in(content: Any, path: Path, *, beside: bool = True) -> StateDict
     if len(paths) > 1 and _rank(paths[0])[0] == _rank(paths[1])[0] == UNKNOWN:
         raise ConfigError(
             f"{path} holds several state dicts", seen=f"under: {', '.join(map('.'.join, paths[:8]))}",
-            do="Save the one that is meant alone: torch.save(model.state_dict(), FILE).",
+            do="Save only the one you mean: torch.save(model.state_dict(), FILE).",
         )  # fmt: skip
     outer, others = found[paths[0]], [repr(".".join(keys)) for keys in paths[1:]]
     notes = [f"took the weights under {'.'.join(paths[0])!r}"] if paths[0] else []

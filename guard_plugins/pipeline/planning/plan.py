@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from guard_plugins.artifacts.formatting import counted
 from guard_plugins.config import RunConfig
 from guard_plugins.host.configure import host_of
 from guard_plugins.labels.relabel import layout_of
@@ -25,9 +26,9 @@ from guard_plugins.runtime.task import Task
 from guard_plugins.training.recipes import recipe_of
 
 ASSUMED: Final = (
-    "all devices and hosts are taken to be like this one, and dividing the work to cost nothing",
-    "sums over the processes that train a teacher together take no time; gates are counted as work of one process",
-    "attacks take the longest they can, as if no image were ever broken",
+    "assumed: all devices and hosts are like this one, and dividing the work costs nothing",
+    "assumed: sums over the processes that train a teacher take no time, and one process makes all gates",
+    "assumed: no attack breaks an image, so all attacks take the longest they can",
 )
 """What every plan takes for granted."""
 
@@ -103,7 +104,8 @@ class Plan:
         memory = ", ".join(f"{size / 2**30:.1f} GiB{where}" for where, size in self.memory.items())
         return [
             *rows,
-            f"{'together':<11} {at_least}{duration(self.seconds)} on {self.devices} devices of {self.hosts} hosts",
+            f"{'total':<11} {at_least}{duration(self.seconds)} on {counted(self.devices, 'device')} of "
+            f"{counted(self.hosts, 'host')}",
             f"memory      {memory} for each process",
             f"disk        {self.disk / 1e9:.1f} GB at the peak",
             f"bottleneck  {self.bottleneck}; more than {self.enough} processes make no stage faster",

@@ -38,8 +38,8 @@ class Students(StudentConfig):
     activation: Activation | None = Field(None, description="activation function (default: that of the preset)")
     count: int = Field(1, ge=1, description="students to train, each from its own seed; the table shows mean and sd")
     labels: Literal["hard", "online", "stored", "own"] | None = Field(  # type: ignore[assignment]
-        None, description="hard: class labels. online: the teacher is asked at every step. stored: the soft labels "
-        "that came with the set; those of a run bring views, batches and epochs along. own: those that the "
+        None, description="hard: class labels. online: the teacher computes soft labels at every step. stored: the "
+        "soft labels that came with the set; those of a run also set views, batches and epochs. own: those that the "
         "method returned with its images (default: online with a teacher, else hard)",
     )  # fmt: skip
 

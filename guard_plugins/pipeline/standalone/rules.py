@@ -76,7 +76,7 @@ def _require_labels(request: EvaluationRequest) -> None:
     if labels in ("hard", "stored", "own") and teacher is not None:
         raise ConfigError(
             f"--student.labels {labels} and --teacher exclude each other",
-            do="A teacher's labels are soft, and asked at every step; give one of the two options.",
+            do="A teacher computes soft labels at every step; give one of the two options.",
         )
 
 

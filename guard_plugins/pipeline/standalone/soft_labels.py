@@ -43,14 +43,14 @@ def batches_of(
         GuardError: If stored labels are asked for and there are none, or they do not fit.
     """
     if teacher is not None:
-        said = "Students learned from the soft labels of a teacher, asked at every step."
+        said = "Students learned from a teacher's soft labels, computed at every step."
         return online(task, distilled, teacher), said
     folder = stored_beside(path)
     if labels == "hard":
         if folder is not None or distilled.soft_labels is not None:
             task.monitor.say(
                 f"{path} comes with soft labels; its students learn from hard labels "
-                "(--student.labels stored uses the others)"
+                "(--student.labels stored uses the soft labels)"
             )
         return online(task, distilled, None), "Students learned from hard labels."
     if folder is not None and labels == "stored":
