@@ -47,6 +47,10 @@ def test_the_loop_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
         assert (names["model"](images).argmax(1) == labels).float().mean() > 0.5
 
 
+def test_one_command_installs_and_does_the_main_job() -> None:
+    assert "```sh\npip install . && guard-run sre2l --output runs/digits\n```" in README
+
+
 def test_it_is_short() -> None:
     assert len(README.split()) <= 600
 
