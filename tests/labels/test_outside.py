@@ -55,7 +55,7 @@ def test_hard_labels_are_said_to_be_a_choice(world: Worlds, monkeypatch: pytest.
     one.write()
     assert chosen(one, one.root, "hard")[1] == "Students learned from hard labels."
     line = f"{one.root} comes with soft labels; its students learn from hard labels (--student.labels stored uses the "
-    assert said == [f"{line}others)"] * 2
+    assert said == [f"{line}soft labels)"] * 2
 
 
 def test_labels_that_are_not_there_or_do_not_fit_are_refused(world: Worlds) -> None:
