@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from guard_plugins.artifacts.formatting import counted
 from guard_plugins.errors import ConfigError, GuardError
 
 NAMED: Final = 5
@@ -92,7 +93,7 @@ class ShareDone(GuardError):  # noqa: N818 - no error: it ends a process whose w
     def __init__(self, made: int, missing: Sequence[str]) -> None:
         self.made, self.missing = made, tuple(missing)
         left = f"not finished yet: {listed(missing)}" if missing else "all items of the stage are finished"
-        super().__init__(f"{made} items made; {left}")
+        super().__init__(f"{counted(made, 'item')} made; {left}")
 
 
 def listed(names: Sequence[str]) -> str:
