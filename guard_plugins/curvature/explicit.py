@@ -120,8 +120,10 @@ class _Evaluation:
             self._enter(module)
         with called_modules(self._enter) as called:
             self.losses = self._checked(loss_fn(model(self.inputs.whole(self.inputs.tensors))))
-        for _, before in self.began.values():
-            before.drop_graphs(self.inputs.tensors if self.inputs.owned else ())
+        owned = {id(x) for x in self.inputs.tensors} if self.inputs.owned else set()
+        for attributes, before in self.began.values():
+            attributes.drop_graphs(lambda leaf: id(leaf) in owned)
+            before.drop_graphs(lambda leaf: id(leaf) in owned)
         self.modules += called
         self.group = group_of(self.modules)
         self.keep = (

@@ -84,6 +84,16 @@ def transformed(tensor: str, source: str) -> HookError:
     )
 
 
+def detached_input(features: str, maker: str, source: str) -> HookError:
+    """Return the error for features without a graph that are the input of a model, beside data that are one."""
+    return HookError(
+        "a model received features without a graph beside x, and nothing says whether they are fixed or an x as well",
+        seen=f"{features} was made by {maker} and detached, or made without gradients; x is {source}",
+        do=f"if they are fixed, write {WATCH}: then nothing else moves; if they move as well, each with a z of its "
+        "own, watch them too, f = hook.watch(f.detach())",
+    )
+
+
 def made_from_one(tensor: str, source: str) -> HookError:
     """Return the error for a tensor that was made from the same data as x, or that x was made from."""
     return HookError(

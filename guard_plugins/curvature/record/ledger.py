@@ -74,6 +74,11 @@ class TensorLedger:
         known = self.of(tensor)
         known.node, known.stamp = node, version_of(tensor)
 
+    def is_input(self, leaf: Tensor) -> bool:
+        """Return whether ``leaf`` is what a watched tensor became."""
+        known = self.get(leaf)
+        return known is not None and isinstance(known.node, Watched)
+
     def lineage(self, tensors: Iterable[Tensor]) -> frozenset[Token]:
         """Return the tokens of ``tensors`` and of all they were computed from, weights left out.
 
@@ -142,6 +147,13 @@ class TensorLedger:
         if self.in_gradients:
             self.in_gradients = {token: step for token, step in self.in_gradients.items() if step >= self.step - 1}
 
+    def note_cut(self, outputs: Iterable[Tensor], known: Iterable[Known | None]) -> None:
+        """Note that ``outputs`` are data, made of recorded tensors by detaching or without gradients."""
+        cut = _cut_from(known)
+        for output in outputs if cut else ():
+            if is_data(output):
+                self.of(output).cut |= cut
+
     def note_derived(
         self, outputs: list[Tensor], inputs: Sequence[Tensor], known: Sequence[Known | None], *, cut: bool
     ) -> None:
@@ -162,6 +174,7 @@ class TensorLedger:
             transformed = any(entry is not None and entry.transformed for entry in map(self.get, inputs))
         ancestors = self.lineage(inputs) if derived and outputs else frozenset()
         constant = all(token.constant for token in ancestors) if ancestors else _are_labels(inputs)
+        self.note_cut(outputs, known)
         for output in outputs:
             # one with a graph is noted even if it comes from weights alone: the loop may set it on a module
             if ancestors or features or (derived and output.requires_grad):
@@ -178,6 +191,15 @@ class TensorLedger:
                 entry.features = entry.features or features
             elif constant and is_data(output):
                 self.of(output).token.constant = True
+
+
+def _cut_from(known: Iterable[Known | None]) -> frozenset[weakref.ref[Node]]:
+    """Return the recorded steps behind tensors of which ``known`` is known."""
+    found: frozenset[weakref.ref[Node]] = frozenset()
+    for entry in known:
+        if entry is not None:
+            found |= entry.cut if entry.node is None else {weakref.ref(entry.node)}
+    return found
 
 
 def _of_samples(output: Tensor, inputs: Sequence[Tensor], ancestors: frozenset[Token]) -> frozenset[Token]:

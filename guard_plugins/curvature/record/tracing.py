@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from guard_plugins.curvature.record.arguments import tensors_in, without_record
 from guard_plugins.curvature.record.functions import (
     ASKING,
     CONSTANT,
@@ -20,10 +21,10 @@ from guard_plugins.curvature.record.functions import (
     WATCHING,
     may_write,
 )
-from guard_plugins.curvature.record.graph import Lean, Node, Operation, Output, Unrepeatable, WrittenInto, now, spent
+from guard_plugins.curvature.record.graph import Lean, Node, Operation, Output, Unrepeatable, WrittenInto, now
 from guard_plugins.curvature.record.known import Known, version_of
 from guard_plugins.curvature.record.ledger import TensorLedger, linked, register
-from guard_plugins.curvature.state.pytree import leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.state.pytree import form_of, leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.state.snapshots import Autocast, RandomState
 
 _BACKWARD: Final = frozenset((Tensor.backward, torch.autograd.backward, torch.autograd.grad))
@@ -77,6 +78,7 @@ class Tracer:
             data = function(*args, **kwargs)
             entry = self._ledger.of(data)
             entry.shadow = self._ledger.of(args[0]).ref
+            self._ledger.note_cut([data], [self._ledger.get(args[0])])
             return data
         known = [self._ledger.get(args[0])]
         if known[0] is not None and known[0].node is not None:
@@ -106,6 +108,8 @@ class Tracer:
             if name == "detach_":
                 self._ledger.forget(tensors[0])
             result = function(*args, **kwargs)
+            if name not in ASKING and name not in DRAWN:
+                self._ledger.note_cut(tensors_of(result), known)
             if name in DRAWN:
                 self._ledger.note_constants([result])
             return result
@@ -116,8 +120,9 @@ class Tracer:
         shadows = [t for t, k in zip(tensors, known, strict=True) if k is not None and k.shadow is not None]
         call = self._operation(function, args, kwargs, tensors, nodes, random)
         result = function(*args, **kwargs)
-        if isinstance(call, Operation) and name not in STATISTICS:
-            call.stamps = [version_of(t) for t in call.plain]
+        if isinstance(call, Operation):
+            call.stamps = [version_of(t) for t in call.plain] if name not in STATISTICS else []
+            call.form = form_of(result)
         self.mark_written(call, versions, nodes)
         if versions and shadows:
             self._written_through_data(tensors[0])
@@ -228,23 +233,3 @@ class Tracer:
     def _break(self, tensor: Tensor, why: str) -> None:
         if self._ledger.node(tensor) is not None:
             self._ledger.mark(tensor, Unrepeatable(now(), why))
-
-
-def tensors_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """Return the tensors among the arguments of a torch function."""
-    found: list[Tensor] = []
-    for value in (*args, *kwargs.values()) if kwargs else args:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple, dict)):
-            found.extend(tensors_of(value))
-    return found
-
-
-def without_record(nodes: Any) -> Node | None:
-    """Return the node of results of which nothing is recorded: of a lean step, or spent; None where all is."""
-    present = [node for node in nodes if node is not None]
-    for node in present:
-        if (gone := spent(node)) is not None:
-            return gone
-    return Lean(now()) if all(isinstance(node, Lean) for node in present) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 from torch.nn.modules.batchnorm import _NormBase
 
-from guard_plugins.curvature.state.leaves import leaves_reached
+from guard_plugins.curvature.state.leaves import made_of_inputs
 
 _INTERNAL: Final = frozenset(nn.Module().__dict__)
 _CONTAINERS: Final = frozenset({list, dict, set, deque, defaultdict, OrderedDict, Counter})
+_INDEXED: Final = _CONTAINERS - {set, Counter}
 _HOLD_MODULES: Final = frozenset({list, tuple, dict, OrderedDict})
 _ENTRIES: Final = 32  # of a container, which may be a log of everything
 _HOOKS: Final = (
@@ -23,6 +24,8 @@ _HOOKS: Final = (
     "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs",
 )  # fmt: skip
 _GLOBAL_HOOKS: Final[list[Any]] = [getattr(everywhere, f"_global{name}", None) for name in _HOOKS]
+
+IsInput = Callable[[Tensor], bool]
 
 
 class Buffers:
@@ -105,6 +108,24 @@ class Attributes:
         """Return the tensors among the attributes, or in their containers, that were written in place since."""
         return [tensor for tensor, version in self._tensors if tensor._version != version]
 
+    def drop_graphs(self, is_input: IsInput) -> None:
+        """Detach what was computed from x alone and set since, which has no graph without the hook.
+
+        Otherwise the next step would go back through the graph of this one, and the batch would stay with it.
+
+        Args:
+            is_input: Tells whether x became a leaf.
+        """
+        for live, saved in self._slots:
+            for name, value in live.items():
+                if isinstance(value, Tensor):
+                    if value is not saved.get(name) and _is_dropped(value, is_input):
+                        live[name] = value.detach()
+                elif type(value) in _INDEXED and value and name not in _INTERNAL:
+                    for key in _ends(value):
+                        if _is_dropped(value[key], is_input):
+                            value[key] = value[key].detach()
+
     def restore(self) -> None:
         """Put every attribute back."""
         for live, saved in self._slots:
@@ -157,20 +178,22 @@ class Before:
         for holder, name, buffer, saved in self._slots:
             holder[name] = None if saved is None else copies.setdefault(id(buffer), saved.clone())
 
-    def drop_graphs(self, leaves: Sequence[Tensor] = ()) -> None:
-        """Detach the buffers that have a graph for no other reason than that x requires a gradient under the hook.
+    def drop_graphs(self, is_input: IsInput) -> list[tuple[Tensor, str]]:
+        """Detach the buffers that were computed from x alone, which have no graph without the hook.
 
         Args:
-            leaves: What x became, where the ends of its graphs are not marked.
+            is_input: Tells whether x became a leaf.
+
+        Returns:
+            The buffers and their names.
         """
-        inputs = {id(leaf) for leaf in leaves}
+        dropped = []
         for holder, name, _, _ in self._slots:
             buffer = holder[name] if name in holder else None  # noqa: SIM401 - a scripted module's is no dict
-            if buffer is not None and buffer.grad_fn is not None:
-                reached, marked = leaves_reached([buffer])
-                ours = marked or any(id(leaf) in inputs for leaf in reached)
-                if ours and not any(isinstance(leaf, nn.Parameter) for leaf in reached):
-                    holder[name] = buffer.detach()
+            if buffer is not None and buffer.grad_fn is not None and made_of_inputs(buffer, is_input):
+                holder[name] = bare = buffer.detach()
+                dropped.append((bare, name))
+        return dropped
 
 
 def parts_of(modules: Iterable[nn.Module]) -> list[nn.Module]:
@@ -194,6 +217,16 @@ def _hidden_in(part: nn.Module) -> list[nn.Module]:
         if type(value) in _HOLD_MODULES and value and name not in _INTERNAL
     ]
     return [entry for container in held for entry in _first(container) if isinstance(entry, nn.Module)]
+
+
+def _is_dropped(value: Any, is_input: IsInput) -> bool:
+    return isinstance(value, Tensor) and value.grad_fn is not None and made_of_inputs(value, is_input)
+
+
+def _ends(container: Any) -> list[Any]:
+    """Return the keys or places of the first and the last entries of a container, which may be a log of everything."""
+    keys: Any = list(container) if isinstance(container, dict) else range(len(container))
+    return list(keys) if len(keys) <= 2 * _ENTRIES else [*keys[:_ENTRIES], *keys[-_ENTRIES:]]
 
 
 def _first(container: Any) -> list[Any]:
