@@ -194,6 +194,7 @@ class Recorder:
         if isinstance(call, ModuleCall):
             call.fills, call.form = fills, form_of([result, args, kwargs] if fills else result)
             call.stamps = [version_of(t) for t, _ in zip(call.plain, call.stamps, strict=False)]
+            call.attributes.call_ended()
             for buffer, name in call.before.drop_graphs(self._ledger.is_input):
                 self._ledger.mark(buffer, Kept(now(), f"{type(module).__name__}.{name}"))
         self._note_closed(module, contents)
@@ -235,10 +236,9 @@ class Recorder:
         return call
 
     def _note_closed(self, module: nn.Module, contents: list[Any]) -> None:
-        if any(isinstance(leaf, Tensor) for leaf in contents):
-            return
-        kinds = sorted({type(leaf).__name__ for leaf in contents})
-        self.skipped[type(module).__name__] = f"its result of type {', '.join(kinds)} is not looked into"
+        if not any(isinstance(leaf, Tensor) for leaf in contents):
+            kinds = sorted({type(leaf).__name__ for leaf in contents})
+            self.skipped[type(module).__name__] = f"its result of type {', '.join(kinds)} is not looked into"
 
     def note_weights(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
         """Remember the trainable weights of a module whose gradients the hook answers for."""

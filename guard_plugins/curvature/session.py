@@ -137,6 +137,7 @@ class Session:
         self.watchdog.reached(regularised=due)
         result = self._regularised(call, replay, number) if due else _passed_on(call, replay)
         self.watchdog.answered()
+        self.ledger.settle()
         return result
 
     def _number(self, replay: Replay) -> int:

@@ -137,7 +137,6 @@ class Call(Node):
         autocast: The settings in force.
         stamps: Version counters of the former after the call.
         form: Of its result, where that is no tensor: results are found again by their places in it.
-        of: The inputs of the loss it was part of, once its arguments were forgotten.
     """
 
     args: tuple[Any, ...]
@@ -147,7 +146,6 @@ class Call(Node):
     autocast: Autocast
     stamps: list[int] = field(default_factory=list, kw_only=True)
     form: Any = field(default=True, kw_only=True)
-    of: frozenset[Token] = field(default=frozenset(), kw_only=True)
 
     @property
     def parents(self) -> Sequence[Node]:
@@ -162,12 +160,11 @@ class Call(Node):
 
     def spend(self, of: frozenset[Token]) -> None:
         """Forget the arguments, after a backward pass that freed the graph of a loss of the inputs ``of``."""
-        self.of = of
         for node in self.needs:
             if isinstance(node, Source):
                 node.users.discard(self)
         self.args, self.kwargs, self.plain, self.stamps = (), {}, [], []
-        self.needs = [Unrepeatable(self.order, SPENT)]
+        self.needs = [Unrepeatable(self.order, SPENT, of)]
 
 
 @dataclass(eq=False, slots=True)
@@ -235,9 +232,10 @@ class WrittenInto(Node):
 
 @dataclass(eq=False, slots=True)
 class Unrepeatable(Node):
-    """A tensor that cannot be made again, and why."""
+    """A tensor that cannot be made again, and why; ``of`` are the inputs of a loss whose record was forgotten."""
 
     why: str
+    of: frozenset[Token] = frozenset()
 
 
 @dataclass(eq=False, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from guard_plugins.curvature.record.arguments import tensors_in, without_record
+from guard_plugins.curvature.record.arguments import copy_of, copyable, tensors_in, without_record
 from guard_plugins.curvature.record.functions import (
     ASKING,
     CONSTANT,
@@ -29,7 +29,7 @@ from guard_plugins.curvature.state.snapshots import Autocast, RandomState
 
 _BACKWARD: Final = frozenset((Tensor.backward, torch.autograd.backward, torch.autograd.grad))
 
-_PLAIN_WRITE: Final = "recorded tensors were written into a plain tensor, which the loss then used"
+_PLAIN_WRITE: Final = "recorded tensors were written into a view of a plain tensor, or into one with a graph of its own"
 _DATA_WRITE: Final = "a tensor on the way to the loss was written through its .data"
 _LATER_GRADIENT: Final = "a gradient was taken inside the loop with create_graph=True, and the loss used it"
 
@@ -118,6 +118,9 @@ class Tracer:
         random = RandomState.save(t.device for t in tensors) if name in RANDOM else None
         versions = [(t, version_of(t)) for t in tensors] if may_write(name, kwargs) else []
         shadows = [t for t, k in zip(tensors, known, strict=True) if k is not None and k.shadow is not None]
+        if versions and kwargs.get("out") is None and nodes[id(tensors[0])] is None and copyable(tensors[0]):
+            ledger.note_derived([before := tensors[0].detach().clone()], tensors[:1], known[:1], cut=False)
+            nodes[id(tensors[0])] = copy_of(before)
         call = self._operation(function, args, kwargs, tensors, nodes, random)
         result = function(*args, **kwargs)
         if isinstance(call, Operation):
@@ -174,13 +177,12 @@ class Tracer:
         for target, version in versions:
             if version_of(target) == version:
                 continue
-            node = nodes.get(id(target))
-            if isinstance(call, (Lean, Unrepeatable)):
-                self._ledger.mark(target, call)
-            else:
-                self._ledger.mark(
-                    target, Unrepeatable(now(), _PLAIN_WRITE) if node is None else WrittenInto(now(), call, node)
-                )
+            views = [(view, known.node) for view, known in self._ledger.sharing(target) if known.stamp == version]
+            own = nodes.get(id(target))
+            # a plain tensor that a plain view was written through is no plain one any more
+            whole = [(target._base, None)] if own is None and target._base is not None and not views else []
+            for tensor, node in [(target, own), *views, *whole]:
+                self._ledger.mark(tensor, _written(call, node))
 
     def _plain(
         self,
@@ -233,3 +235,10 @@ class Tracer:
     def _break(self, tensor: Tensor, why: str) -> None:
         if self._ledger.node(tensor) is not None:
             self._ledger.mark(tensor, Unrepeatable(now(), why))
+
+
+def _written(call: Node, target: Node | None) -> Node:
+    """Return the node of a tensor that ``call`` wrote into, or into what it is a view of."""
+    if isinstance(call, (Lean, Unrepeatable)):
+        return call
+    return Unrepeatable(now(), _PLAIN_WRITE) if target is None else WrittenInto(now(), call, target)

@@ -30,6 +30,7 @@ def reject_unfaithful(replay: Replay, ledger: TensorLedger, *, said: bool) -> No
         raise about_steps.half_due()
     for call in replay.calls:
         _reject_changed_model(call, ledger)
+    _reject_changed_attributes(replay, ledger)
     for node in replay.nodes:
         if isinstance(node, Call):
             _reject_changed_tensors(node, ledger)
@@ -50,6 +51,19 @@ def _reject_features(replay: Replay) -> None:
             raise about_models.head_on_frozen(source.name, source.features)
         if source.features and data is not None:
             raise about_inputs.detached_input(source.name, source.features, data.name)
+
+
+def _reject_changed_attributes(replay: Replay, ledger: TensorLedger) -> None:
+    """Refuse a tensor that a module has as an attribute and that the loop wrote between the call and backward."""
+    advanced = {id(tensor) for call in replay.calls for tensor in call.attributes.written_by_call()}
+    for call in replay.calls:
+        written = call.attributes.written_later()
+        if ledger.data_written:
+            known = [(tensor, ledger.get(tensor)) for tensor in call.attributes.tensors()]
+            written += [tensor for tensor, entry in known if entry is not None and entry.written > call.order]
+        for tensor in written:
+            if id(tensor) not in advanced:
+                raise about_losses.written_since(tuple(tensor.shape))
 
 
 def _reject_changed_tensors(call: Call, ledger: TensorLedger) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature.messages import about_inputs, about_losses
 from guard_plugins.curvature.record.functions import LOSSES
-from guard_plugins.curvature.record.graph import Call, ModuleCall, Operation, Source, Token
+from guard_plugins.curvature.record.graph import Call, ModuleCall, Operation, Source, Token, Unrepeatable
 from guard_plugins.curvature.record.known import Known, is_data
 from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.record.wrapped import base_of
@@ -73,7 +73,7 @@ def _reject_detached_inputs(replay: Replay) -> None:
     for source in replay.sources:
         cut = () if source.watched else filter(None, (ref() for ref in source.cut))
         for node in ancestry(list(cut)):
-            tokens = {node.token} if isinstance(node, Source) else node.of if isinstance(node, Call) else set()
+            tokens = {node.token} if isinstance(node, Source) else node.of if isinstance(node, Unrepeatable) else set()
             if (found := next((own[token] for token in tokens if token in own), source)) is not source:
                 raise about_inputs.detached_input(source.name, "a model", found.name)
 

@@ -57,23 +57,6 @@ class Buffers:
             torch._foreach_copy_(self._live, self._saved)
 
 
-class Contents:
-    """What some tensors hold at one moment.
-
-    Args:
-        tensors: The tensors.
-    """
-
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        # .data, as for buffers
-        self._saved = [(tensor.data, tensor.data.clone()) for tensor in tensors]
-
-    def restore(self) -> None:
-        """Write back what they held."""
-        for live, saved in self._saved:
-            live.copy_(saved)
-
-
 class Attributes:
     """The plain attributes and hooks of some modules at one moment: which objects, and what their containers hold.
 
@@ -99,10 +82,28 @@ class Attributes:
         self._containers = [(value, value.copy()) for value in (*outer, *inner)]
         kept = [*own, *(value for held, _ in self._containers for value in _first(held))]
         self._tensors = [(t, t._version) for t in kept if isinstance(t, Tensor) and not t.is_inference()]
+        self._left: list[int] = []
         present = [*self._present(), *(held for other in earlier for held, _ in other._hooks)]
         self._hooks: list[tuple[Any, Any]] = [(held, held.copy()) for held in present]
         parts = {id(live) for live, _ in self._slots}
         self.replaced = any(id(live) not in parts for other in earlier for live, _ in other._slots)
+
+    def call_ended(self) -> None:
+        """Note what the call that began at this moment has left of the tensors, which later ones may write."""
+        self._left = [tensor._version for tensor, _ in self._tensors]
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors among the attributes, or in their containers."""
+        return [tensor for tensor, _ in self._tensors]
+
+    def written_by_call(self) -> list[Tensor]:
+        """Return the tensors that the call wrote in place."""
+        return [t for (t, before), after in zip(self._tensors, self._left, strict=False) if before != after]
+
+    def written_later(self) -> list[Tensor]:
+        """Return the tensors that the call left as they were, and that were written in place after it."""
+        ended = zip(self._tensors, self._left, strict=False)
+        return [t for (t, before), after in ended if before == after != t._version]
 
     def written(self) -> list[Tensor]:
         """Return the tensors among the attributes, or in their containers, that were written in place since."""
