@@ -57,6 +57,16 @@ def cannot_watch(seen: str) -> HookError:
     )
 
 
+def cannot_be_x(seen: str) -> HookError:
+    """Return the error for an x of the explicit form that cannot be moved."""
+    return HookError(
+        "hook.loss was given something that cannot be x",
+        seen=seen,
+        do="pass dense floating-point data, alone or in a list, tuple or dict; integer ids cannot be moved: pass their "
+        "embeddings, hook.loss(rest_of_model, embed(ids), loss_fn)",
+    )
+
+
 def alias(tensor: str, source: str) -> HookError:
     """Return the error for x, or a view of it, that reaches the loss beside the recorded x."""
     return HookError(
