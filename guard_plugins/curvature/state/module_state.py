@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -12,13 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 from torch.nn.modules.batchnorm import _NormBase
 
+from guard_plugins.curvature.state.held import CONTAINERS, ENTRIES, Held, first
 from guard_plugins.curvature.state.leaves import made_of_inputs
 
 _INTERNAL: Final = frozenset(nn.Module().__dict__)
-_CONTAINERS: Final = frozenset({list, dict, set, deque, defaultdict, OrderedDict, Counter})
-_INDEXED: Final = _CONTAINERS - {set, Counter}
+_INDEXED: Final = CONTAINERS - {set, Counter}
 _HOLD_MODULES: Final = frozenset({list, tuple, dict, OrderedDict})
-_ENTRIES: Final = 32  # of a container, which may be a log of everything
 _HOOKS: Final = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
     "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs",
@@ -77,11 +75,8 @@ class Attributes:
             for name, value in saved.items()
             if name not in _INTERNAL
         ]
-        outer = [value for value in own if type(value) in _CONTAINERS]
-        inner = [value for held in outer for value in _first(held) if type(value) in _CONTAINERS]
-        self._containers = [(value, value.copy()) for value in (*outer, *inner)]
-        kept = [*own, *(value for held, _ in self._containers for value in _first(held))]
-        self._tensors = [(t, t._version) for t in kept if isinstance(t, Tensor) and not t.is_inference()]
+        self._held = Held(own)
+        self._tensors = [(t, t._version) for t in self._held.entries if isinstance(t, Tensor) and not t.is_inference()]
         self._left: list[int] = []
         present = [*self._present(), *(held for other in earlier for held, _ in other._hooks)]
         self._hooks: list[tuple[Any, Any]] = [(held, held.copy()) for held in present]
@@ -132,9 +127,7 @@ class Attributes:
         for live, saved in self._slots:
             live.clear()
             live.update(saved)
-        for container, saved in self._containers:
-            container.clear()
-            container.extend(saved) if isinstance(container, (list, deque)) else container.update(saved)
+        self._held.restore()
         known = {id(held) for held, _ in self._hooks}
         for held in self._present():  # of modules that had none
             if id(held) not in known:
@@ -217,7 +210,7 @@ def _hidden_in(part: nn.Module) -> list[nn.Module]:
         for name, value in part.__dict__.items()
         if type(value) in _HOLD_MODULES and value and name not in _INTERNAL
     ]
-    return [entry for container in held for entry in _first(container) if isinstance(entry, nn.Module)]
+    return [entry for container in held for entry in first(container) if isinstance(entry, nn.Module)]
 
 
 def _is_dropped(value: Any, is_input: IsInput) -> bool:
@@ -227,9 +220,4 @@ def _is_dropped(value: Any, is_input: IsInput) -> bool:
 def _ends(container: Any) -> list[Any]:
     """Return the keys or places of the first and the last entries of a container, which may be a log of everything."""
     keys: Any = list(container) if isinstance(container, dict) else range(len(container))
-    return list(keys) if len(keys) <= 2 * _ENTRIES else [*keys[:_ENTRIES], *keys[-_ENTRIES:]]
-
-
-def _first(container: Any) -> list[Any]:
-    """Return the first entries of a container, the values of a dict."""
-    return list(itertools.islice(container.values() if isinstance(container, dict) else container, _ENTRIES))
+    return list(keys) if len(keys) <= 2 * ENTRIES else [*keys[:ENTRIES], *keys[-ENTRIES:]]
