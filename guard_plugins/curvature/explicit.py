@@ -16,8 +16,8 @@ from guard_plugins.curvature.objective.options import Options
 from guard_plugins.curvature.objective.penalty import Outcome, curvature
 from guard_plugins.curvature.objective.processes import absolute, group_of, outcome_over, squared
 from guard_plugins.curvature.record.backward_call import filled
-from guard_plugins.curvature.state.module_state import Attributes, Before, Buffers, Contents
-from guard_plugins.curvature.state.snapshots import RandomState, called_modules, evaluation_mode, modules_in
+from guard_plugins.curvature.state.module_state import Attributes, Before, Buffers
+from guard_plugins.curvature.state.snapshots import Contents, RandomState, called_modules, evaluation_mode, modules_in
 from guard_plugins.curvature.state.wrappers import is_compiled, without_ddp
 from guard_plugins.curvature.structured import Inputs
 from guard_plugins.errors import ConfigError
@@ -97,6 +97,16 @@ def _require_functions(model: object, loss_fn: object) -> None:
             )
 
 
+def _differentiable(losses: object) -> Tensor:
+    if isinstance(losses, Tensor) and losses.requires_grad:
+        return losses
+    raise ConfigError(
+        "hook.loss needs a loss that can be differentiated",
+        seen=f"loss_fn returned a {type(losses).__name__}" + (" without a graph" if isinstance(losses, Tensor) else ""),
+        do="return the loss itself, computed from the model's output without .detach(), .item() or no_grad",
+    )
+
+
 def _compare(tally: Tally, options: Options, inputs: Inputs) -> None:
     """Have a z noticed that will be too long, where x is one tensor with a row for each sample."""
     tensor, *more = inputs.tensors
@@ -119,9 +129,11 @@ class _Evaluation:
         for module in self.modules:
             self._enter(module)
         with called_modules(self._enter) as called:
-            self.losses = self._checked(loss_fn(model(self.inputs.whole(self.inputs.tensors))))
-        for _, before in self.began.values():
-            before.drop_graphs(self.inputs.tensors if self.inputs.owned else ())
+            self.losses = self._checked(_differentiable(loss_fn(model(self.inputs.whole(self.inputs.tensors)))))
+        owned = {id(x) for x in self.inputs.tensors} if self.inputs.owned else set()
+        for attributes, before in self.began.values():
+            attributes.drop_graphs(lambda leaf: id(leaf) in owned)
+            before.drop_graphs(lambda leaf: id(leaf) in owned)
         self.modules += called
         self.group = group_of(self.modules)
         self.keep = (

@@ -61,6 +61,10 @@ class CurvatureHook:
         ConfigError: If a setting is out of range.
     """
 
+    _session: Session | None = None
+    _patch: Patch | None = None
+    _entries = 0
+
     def __init__(
         self,
         *misplaced: object,
@@ -80,11 +84,18 @@ class CurvatureHook:
             h=h, h_rms=h_rms, weight=weight, penalty=penalty, every=every, ramp=ramp, model=model, input=input,
             norm_stats=norm_stats,
         )  # fmt: skip
-        self._tally, self._paces = Tally(), Paces()
-        self._checkpoints = CheckSchedule()
-        self._session: Session | None = None
-        self._patch: Patch | None = None
-        self._entries = 0
+        self._tally, self._paces, self._checkpoints = Tally(), Paces(), CheckSchedule()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy begins with: the settings and the counters; it is active nowhere."""
+        return {"options": self.options, "counters": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin as a copy does."""
+        self.options = state["options"]
+        self._tally, self._paces, self._checkpoints = Tally(), Paces(), CheckSchedule()
+        self.load_state_dict(state["counters"])
+        self._tally.resumed = False
 
     def __repr__(self) -> str:
         o = self.options
@@ -95,8 +106,7 @@ class CurvatureHook:
         """Return ``function`` run inside the hook.
 
         Raises:
-            ConfigError: If it is no function, or a generator or coroutine function, whose body would run after the
-                hook has ended.
+            ConfigError: If it is no function, or one whose body would run after the hook has ended.
         """
         if (problem := cannot_wrap(function)) is not None:
             raise problem
@@ -191,9 +201,6 @@ class CurvatureHook:
                 ``per_sample``.
             per_sample: Use the mean of the per-sample terms instead of the term of the mean.
             squared: Square the terms. Then scaling the loss no longer commutes with the penalty.
-
-        Returns:
-            A scalar to call backward on.
 
         Raises:
             ConfigError: If ``loss_fn`` returns the wrong shape, or the options do not fit the penalty.

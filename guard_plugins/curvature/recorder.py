@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from guard_plugins.curvature.messages import about_inputs, about_models
 from guard_plugins.curvature.objective.options import Options
 from guard_plugins.curvature.record import inputs
-from guard_plugins.curvature.record.graph import Lean, ModuleCall, Node, Source, now
+from guard_plugins.curvature.record.arguments import without_record
+from guard_plugins.curvature.record.graph import Kept, Lean, ModuleCall, Node, Source, now
 from guard_plugins.curvature.record.known import version_of
 from guard_plugins.curvature.record.ledger import TensorLedger, linked, register
 from guard_plugins.curvature.record.listening import Listening
 from guard_plugins.curvature.record.sources import Sources
-from guard_plugins.curvature.record.tracing import Tracer, without_record
+from guard_plugins.curvature.record.tracing import Tracer
 from guard_plugins.curvature.replay.module_reads import set_on
 from guard_plugins.curvature.state.containers import Filled
 from guard_plugins.curvature.state.module_state import Attributes, Before
-from guard_plugins.curvature.state.pytree import Copies, contents_of, leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.state.pytree import Copies, contents_of, form_of, leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.state.snapshots import Autocast, RandomState
 from guard_plugins.curvature.state.wrappers import is_opaque, unwrapped
 
@@ -57,8 +58,7 @@ class Recorder:
         due: Callable[[nn.Module], bool],
     ) -> None:
         self.options, self.due = options, due
-        self._ledger, self._tracer, self._sources = ledger, tracer, sources
-        self._listening = listening
+        self._ledger, self._tracer, self._sources, self._listening = ledger, tracer, sources, listening
         self.calls = self.depth = 0
         self.skipped: dict[str, str] = {}
         self._chosen = None if options.model is None else unwrapped(options.model)
@@ -192,9 +192,11 @@ class Recorder:
         result = filled.handed_back(result, given[0])
         self._tracer.mark_results(call, contents, returned=[t for t, version in plain if version_of(t) == version])
         if isinstance(call, ModuleCall):
-            call.fills = fills
+            call.fills, call.form = fills, form_of([result, args, kwargs] if fills else result)
             call.stamps = [version_of(t) for t, _ in zip(call.plain, call.stamps, strict=False)]
-            call.before.drop_graphs()
+            call.attributes.call_ended()
+            for buffer, name in call.before.drop_graphs(self._ledger.is_input):
+                self._ledger.mark(buffer, Kept(now(), f"{type(module).__name__}.{name}"))
         self._note_closed(module, contents)
         return result
 
@@ -209,7 +211,7 @@ class Recorder:
         received = tensors_of((args, kwargs))
         outputs = [leaf for leaf in contents_of(result) if isinstance(leaf, Tensor)]
         ledger.note_derived(outputs, received, [ledger.get(t) for t in received], cut=False)
-        frozen = not torch.is_grad_enabled() or not any(p.requires_grad for p in module.parameters())
+        frozen = not (torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()))
         # a module of buffers or of vectors only (a normalisation, say) passes data on, not features
         if frozen and any(t.is_floating_point() for t in received) and inputs.has_layers(module):
             for output in outputs:
@@ -225,19 +227,18 @@ class Recorder:
         needs, plain = linked(kept)
         stamps = [version_of(t) for t in plain]  # as many as there are arguments; noted again after the call
         plain += set_on(module, self._ledger)
-        flags = [p.requires_grad for p in parameters]
         call = ModuleCall(
             now(), args, kwargs, needs, plain, autocast, module, random, module.training, parameters,
-            [p._version for p in parameters], flags, Attributes([module]), Before([module]), stamps=stamps,
+            [p._version for p in parameters], [p.requires_grad for p in parameters], Attributes([module]),
+            Before([module]), stamps=stamps,
         )  # fmt: skip
         register(call)
         return call
 
     def _note_closed(self, module: nn.Module, contents: list[Any]) -> None:
-        if any(isinstance(leaf, Tensor) for leaf in contents):
-            return
-        kinds = sorted({type(leaf).__name__ for leaf in contents})
-        self.skipped[type(module).__name__] = f"its result of type {', '.join(kinds)} is not looked into"
+        if not any(isinstance(leaf, Tensor) for leaf in contents):
+            kinds = sorted({type(leaf).__name__ for leaf in contents})
+            self.skipped[type(module).__name__] = f"its result of type {', '.join(kinds)} is not looked into"
 
     def note_weights(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
         """Remember the trainable weights of a module whose gradients the hook answers for."""

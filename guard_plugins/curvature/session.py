@@ -15,12 +15,13 @@ from guard_plugins.curvature.messages import about_steps
 from guard_plugins.curvature.objective.counters import Paces, Tally
 from guard_plugins.curvature.objective.options import Options
 from guard_plugins.curvature.objective.penalty import Outcome
+from guard_plugins.curvature.record.arguments import tensors_in
 from guard_plugins.curvature.record.backward_call import BackwardCall
 from guard_plugins.curvature.record.graph import Lean, now
 from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.record.listening import Listening
 from guard_plugins.curvature.record.sources import Sources
-from guard_plugins.curvature.record.tracing import Tracer, tensors_in
+from guard_plugins.curvature.record.tracing import Tracer
 from guard_plugins.curvature.recorder import Recorder
 from guard_plugins.curvature.replay.checks import reject_unfaithful
 from guard_plugins.curvature.replay.delivery import deliver
@@ -136,6 +137,7 @@ class Session:
         self.watchdog.reached(regularised=due)
         result = self._regularised(call, replay, number) if due else _passed_on(call, replay)
         self.watchdog.answered()
+        self.ledger.settle()
         return result
 
     def _number(self, replay: Replay) -> int:
@@ -184,6 +186,8 @@ def _passed_on(call: BackwardCall, replay: Replay) -> Any:
     if call.accumulates:
         for leaf in replay.leaves():
             leaf.grad = None
+    if not (call.retain or call.create):
+        replay.spend()
     return result
 
 

@@ -36,7 +36,7 @@ class Inputs:
         self._places = [i for i, leaf in enumerate(self._leaves) if isinstance(leaf, Tensor) and is_data(leaf)]
         given = [self._leaves[i] for i in self._places]
         if not given:
-            raise about_inputs.cannot_watch(f"{type(x).__name__} without a floating-point tensor")
+            raise about_inputs.cannot_be_x(f"{type(x).__name__} without a floating-point tensor")
         for tensor in given:
             problem = unusable(tensor, f"x {tuple(tensor.shape)}")
             if problem is not None:

@@ -82,7 +82,10 @@ def suggest_h(
     Raises:
         ConfigError: If there are fewer than two samples, or the loss does not depend on them.
     """
-    data = [(x.detach(), y) for _, (x, y) in zip(range(_BATCHES), batches, strict=False)]
+    pairs = [batch for _, batch in zip(range(_BATCHES), batches, strict=False)]
+    for batch in pairs:
+        _require_pair(batch)
+    data = [(x.detach(), y) for x, y in pairs]
     if sum(len(x) for x, _ in data) < 2 or any(not x.is_floating_point() for x, _ in data):
         raise ConfigError(
             "hook.suggest_h needs batches of float inputs with their targets",
@@ -97,6 +100,15 @@ def suggest_h(
     finally:
         for state in (random, attributes, buffers):
             state.restore()
+
+
+def _require_pair(batch: object) -> None:
+    if not (isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[0], Tensor)):
+        raise ConfigError(
+            "hook.suggest_h needs batches of float inputs with their targets",
+            seen=f"a batch that is a {type(batch).__name__}, not a pair (x, y) with a tensor as x",
+            do="pass pairs: [(batch['x'], batch['y']) for batch in loader] where batches are dicts",
+        )
 
 
 def _measured(model: Callable[[Tensor], Any], data: list[tuple[Tensor, Tensor]], loss_fn: LossFn) -> Suggestion:

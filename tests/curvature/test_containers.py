@@ -168,3 +168,63 @@ def test_what_is_handed_back() -> None:
         "a": [2, 3], "b": deque([1, 2, 3]), "c": (["x", "y"], 4), "s": {"n": 2}, "t": {"n": 2}, "new": [{"n": 2}],
     }  # fmt: skip
     assert given["new"][0] is shared  # type: ignore[index]
+
+
+class Optional(nn.Module):
+    """Leaves out what it does not need; ``thr`` lies between what it is compared with at x and at x + z."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.a, self.b, self.kind, self.thr = nn.Linear(5, 3), nn.Linear(5, 3), kind, 0.0
+
+    def forward(self, x: Tensor) -> Any:
+        main, more = self.a(x), self.b(x)
+        needed = bool(main.square().mean() > self.thr)
+        if self.kind == "dict":
+            return {"first": main, **({"extra": 3 * more} if needed else {}), "last": more}
+        if self.kind == "other key":
+            return {"first": main, ("extra" if needed else "last"): more}
+        if self.kind == "none":
+            return {"first": main, "extra": more if needed else None, "last": more}
+        return [*([3 * more] if needed else []), main]
+
+
+@pytest.mark.parametrize("kind", ["dict", "other key", "none", "list"])
+@pytest.mark.parametrize("way", [{}, {"weight": 0.5}, {"penalty": "gradient"}])
+def test_results_that_hold_other_things_at_another_input_are_refused(kind: str, way: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    net, x = Optional(kind).double(), torch.randn(6, 5, dtype=torch.float64)
+    with torch.no_grad():
+        net.thr = float(net.a(x).square().mean()) * (1 + 1e-9)
+
+    def train() -> None:
+        out = net(x)
+        (out[-1] if isinstance(out, list) else out["first"] + out["last"]).square().mean().backward()
+
+    with pytest.raises(HookError, match="returns other things at x \\+ z") as caught:
+        CurvatureHook(h=0.5, **way)(train)()
+    assert "the same keys" in str(caught.value)
+    assert all(p.grad is None for p in net.parameters()) or way.get("weight") == 0.5
+
+
+def test_results_of_another_form_in_eval_mode_are_refused() -> None:
+    class Auxiliary(Optional):
+        def forward(self, x: Tensor) -> Any:
+            return (self.a(x), self.b(x)) if self.training else self.a(x)
+
+    net, x = Auxiliary("").double(), torch.randn(6, 5, dtype=torch.float64)
+    hook = CurvatureHook(h=0.5, norm_stats="running")
+    with pytest.raises(HookError, match="returns other things in eval mode") as caught:
+        hook(lambda: net(x)[0].square().mean().backward())()
+    assert "a sequence of 2 in the loop's call, a tensor in eval mode" in str(caught.value)
+
+
+def test_results_that_hold_the_same_things_are_followed() -> None:
+    torch.manual_seed(0)
+    net, x = Optional("dict").double(), torch.randn(6, 5, dtype=torch.float64)
+    net.thr = 1e9
+    optimiser = torch.optim.SGD(net.parameters(), 0.1)
+    with CurvatureHook(h=0.5):
+        out = net(x)
+        (out["first"] + out["last"]).square().mean().backward()
+        optimiser.step()

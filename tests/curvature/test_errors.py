@@ -70,21 +70,22 @@ def custom_part_of_no_value(out: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(out, y) + (aside - aside.detach())
 
 
-def plain_buffer(out: Tensor, y: Tensor) -> Tensor:
-    buffer = torch.zeros(len(y), 4)
-    buffer[:, :] = out
-    return F.cross_entropy(buffer, y)
+def view_of_a_plain_tensor_written(out: Tensor, y: Tensor) -> Tensor:
+    buffer = torch.zeros(2, len(y), 4)
+    buffer[0].copy_(out)
+    return F.cross_entropy(buffer.sum(0), y)
 
 
-def plain_buffer_part(out: Tensor, y: Tensor) -> Tensor:
-    buffer = torch.zeros(len(y), 4)
+def tensor_with_a_graph_written(out: Tensor, y: Tensor) -> Tensor:
+    buffer = torch.ones(len(y), 4, requires_grad=True) * 2
     buffer.copy_(out)
     return F.cross_entropy(out, y) + 0.01 * buffer.square().mean()
 
 
-def view_written(out: Tensor, y: Tensor) -> Tensor:
+def view_written_without_gradients(out: Tensor, y: Tensor) -> Tensor:
     out = out * 1.0
-    out[:, 0].mul_(0.5)
+    with torch.no_grad():
+        out[:, 0].mul_(0.5)
     return F.cross_entropy(out, y)
 
 
@@ -112,9 +113,9 @@ def impure_module() -> nn.Module:
         (scripted, ["never saw", "1 model calls recorded, 0 backward calls"]),
         (custom_part, ["cannot follow", "custom autograd.Function"]),
         (custom_part_of_no_value, ["cannot follow", "custom autograd.Function"]),
-        (plain_buffer, ["cannot be computed again", "written into a plain tensor"]),
-        (plain_buffer_part, ["cannot be computed again", "written into a plain tensor"]),
-        (view_written, ["cannot be computed again", "through a view"]),
+        (view_of_a_plain_tensor_written, ["cannot be computed again", "written into a view of a plain tensor"]),
+        (tensor_with_a_graph_written, ["cannot be computed again", "one with a graph of its own"]),
+        (view_written_without_gradients, ["cannot be computed again", "through a view"]),
     ],
 )
 def test_losses_that_cannot_be_followed(loss_of: Callable, words: list[str]) -> None:

@@ -215,3 +215,32 @@ def test_a_buffer_that_takes_every_batch_forgets_those_that_are_gone() -> None:
             net(batch).square().mean().backward()
             opt.step()
         assert len(hook._session.ledger.of(batch).ancestors) < 40
+
+
+@pytest.mark.parametrize("kind", ["added", "added in place", "list", "matrix"])
+def test_an_accuracy_taken_before_backward_does_not_keep_the_labels(kind: str) -> None:
+    torch.manual_seed(0)
+    net, seen, accuracies = nn.Linear(4, 2), [], []
+    correct, matrix = torch.zeros(()), torch.zeros(2, 2)
+    opt = torch.optim.SGD(net.parameters(), 0.01)
+    with CurvatureHook(h=H):
+        for _ in range(10):
+            x, y = torch.randn(6, 4), torch.randint(0, 2, (6,))
+            out = net(x)
+            loss = F.cross_entropy(out, y)
+            right = (out.argmax(1) == y).float()
+            if kind == "added":
+                correct = correct + right.sum()
+            elif kind == "added in place":
+                correct += right.sum()
+            elif kind == "list":
+                accuracies.append(right.mean())
+            else:
+                matrix.index_put_((y, out.argmax(1)), torch.ones(6), accumulate=True)
+            seen.append(weakref.ref(y))
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            del x, y, out, loss, right
+            gc.collect()
+            assert all(ref() is None for ref in seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guard_plugins.curvature import CurvatureHook
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, HookError
 
 NET = nn.Linear(3, 2)
 X, Y = torch.rand(4, 3), torch.tensor([0, 1, 1, 0])
@@ -141,3 +143,74 @@ def test_a_batch_of_numbers_is_compared_too() -> None:
 
     with pytest.warns(RuntimeWarning, match="h is too long"), CurvatureHook(h=50.0):
         Line()(torch.rand(12)).square().mean().backward()
+
+
+@pytest.mark.parametrize("way", [{}, {"weight": 0.5}, {"penalty": "gradient"}])
+@pytest.mark.parametrize("returned", ["float", "none", "detached", "constant"])
+def test_an_explicit_loss_without_a_gradient_is_explained(returned: str, way: dict[str, Any]) -> None:
+    def loss_fn(out: Tensor) -> Any:
+        given: dict[str, Any] = {"float": 3.0, "none": None, "detached": out.detach().mean()}
+        return given.get(returned, torch.tensor(1.0))
+
+    with pytest.raises(ConfigError, match="needs a loss that can be differentiated") as caught:
+        CurvatureHook(h=0.5, **way).loss(nn.Linear(5, 3), torch.randn(4, 5), loss_fn)
+    kind = {"float": "a float", "none": "a NoneType"}.get(returned, "a Tensor without a graph")
+    assert f"loss_fn returned {kind}" in str(caught.value)
+
+
+@pytest.mark.parametrize("x", [None, torch.zeros(3, dtype=torch.long), {"ids": torch.ones(2, dtype=torch.long)}])
+def test_an_explicit_x_that_cannot_be_moved_is_named_as_that_of_hook_loss(x: Any) -> None:
+    with pytest.raises(HookError, match=r"hook\.loss was given something that cannot be x") as caught:
+        CurvatureHook(h=0.5).loss(nn.Embedding(3, 3), x, lambda out: out.mean())
+    assert "pass their embeddings" in str(caught.value)
+
+
+@pytest.mark.parametrize("batch", [{"x": torch.zeros(4, 5), "y": torch.zeros(4)}, torch.zeros(4, 5), (1, 2), "xy"])
+def test_batches_that_are_no_pairs_are_explained(batch: Any) -> None:
+    with pytest.raises(ConfigError, match="suggest_h needs batches of float inputs") as caught:
+        CurvatureHook.suggest_h(nn.Linear(5, 3), [batch])
+    assert f"a batch that is a {type(batch).__name__}" in str(caught.value)
+
+
+# --- copies of a hook ----------------------------------------------------------------------------------------------
+
+
+class HoldsItsHook(nn.Module):
+    """As a LightningModule does that is copied, with all it holds, for an average of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(5, 3).double()
+        self.hook = CurvatureHook(h=0.5, every=2, ramp=3, model=self.net)
+
+
+def _train_held(module: HoldsItsHook, steps: int) -> None:
+    optimiser, g = torch.optim.SGD(module.parameters(), 0.1), torch.Generator().manual_seed(1)
+    with module.hook:
+        for _ in range(steps):
+            optimiser.zero_grad()
+            module.net(torch.randn(4, 5, generator=g, dtype=torch.float64)).square().mean().backward()
+            optimiser.step()
+
+
+def _pickled(module: HoldsItsHook) -> HoldsItsHook:
+    copied: HoldsItsHook = pickle.loads(pickle.dumps(module))
+    return copied
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, _pickled])
+def test_a_copy_of_a_hook_has_its_settings_and_its_counters(copied: Callable[[HoldsItsHook], HoldsItsHook]) -> None:
+    torch.manual_seed(0)
+    module = HoldsItsHook()
+    with module.hook:
+        _train_held(module, 4)
+        twin = copied(module)  # while it is active
+    assert twin.hook.options.model is twin.net
+    assert repr(twin.hook) == repr(module.hook)
+    assert twin.hook.state_dict() == module.hook.state_dict()
+    for one in (module, twin):
+        _train_held(one, 4)
+    assert torch.equal(twin.net.weight, module.net.weight)
+    assert twin.hook.summary().regularised_steps == module.hook.summary().regularised_steps == 4
+    with pytest.raises(HookError, match="never reached"), copied(module).hook:
+        pass

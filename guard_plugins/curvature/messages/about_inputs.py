@@ -57,6 +57,16 @@ def cannot_watch(seen: str) -> HookError:
     )
 
 
+def cannot_be_x(seen: str) -> HookError:
+    """Return the error for an x of the explicit form that cannot be moved."""
+    return HookError(
+        "hook.loss was given something that cannot be x",
+        seen=seen,
+        do="pass dense floating-point data, alone or in a list, tuple or dict; integer ids cannot be moved: pass their "
+        "embeddings, hook.loss(rest_of_model, embed(ids), loss_fn)",
+    )
+
+
 def alias(tensor: str, source: str) -> HookError:
     """Return the error for x, or a view of it, that reaches the loss beside the recorded x."""
     return HookError(
@@ -81,6 +91,16 @@ def transformed(tensor: str, source: str) -> HookError:
         "the data reach the loss through a transform of torch.func (vmap, grad, jvp ...), which the hook cannot follow",
         seen=f"{tensor} is part of the loss, and may come from a transform that was given x, {source}",
         do="compute this part without torch.func; or, if it is fixed, under torch.no_grad() or with .detach()",
+    )
+
+
+def detached_input(features: str, maker: str, source: str) -> HookError:
+    """Return the error for features without a graph that are the input of a model, beside data that are one."""
+    return HookError(
+        "a model received features without a graph beside x, and nothing says whether they are fixed or an x as well",
+        seen=f"{features} was made by {maker} and detached, or made without gradients; x is {source}",
+        do=f"if they are fixed, write {WATCH}: then nothing else moves; if they move as well, each with a z of its "
+        "own, watch them too, f = hook.watch(f.detach())",
     )
 
 

@@ -44,6 +44,25 @@ def replay_failed(error: Exception) -> HookError:
     )
 
 
+def other_form(what: str, loop: str, again: str) -> HookError:
+    """Return the error for a result that holds other things when it is computed at another input."""
+    return HookError(
+        f"{what} returns other things at x + z than at x, and nothing tells which of them the loss is made of",
+        seen=f"{loop} in the loop's call, {again} in its replay",
+        do="return the same keys, and as many things, for every input (a part that is not used may be zero), or "
+        f"{EXPLICIT}",
+    )
+
+
+def other_form_in_eval(what: str, loop: str, again: str) -> HookError:
+    """Return the error for a result that holds other things in eval mode, in which the term is computed."""
+    return HookError(
+        f"{what} returns other things in eval mode, and nothing tells which of them the loss is made of",
+        seen=f'{loop} in the loop\'s call, {again} in eval mode, as norm_stats="running" asks for',
+        do="leave norm_stats out, or return the same things in both modes",
+    )
+
+
 def gradient_failed(error: Exception) -> HookError:
     """Return the error for a gradient with respect to the input that PyTorch could not take."""
     return HookError(

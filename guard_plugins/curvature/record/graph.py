@@ -74,6 +74,7 @@ class Source(Node):
         group: Inputs of one group share one z.
         features: Name of the frozen module it comes from, if any.
         base: What the loop's tensor is a view of, itself if of none; its views share numbers with ``leaf``.
+        cut: The recorded steps that it was computed from before it was detached.
         users: The calls that received it.
         mark: Keeps the mark on the end of its graph until a call received it.
     """
@@ -88,6 +89,7 @@ class Source(Node):
     group: int | None = None
     features: str = ""
     base: weakref.ref[Tensor] | None = None
+    cut: frozenset[weakref.ref[Node]] = frozenset()
     users: weakref.WeakSet[Call] = field(default_factory=weakref.WeakSet)
     mark: Any = None
 
@@ -134,6 +136,7 @@ class Call(Node):
         plain: The unrecorded tensors among the arguments, and those the loop set on the module.
         autocast: The settings in force.
         stamps: Version counters of the former after the call.
+        form: Of its result, where that is no tensor: results are found again by their places in it.
     """
 
     args: tuple[Any, ...]
@@ -142,6 +145,7 @@ class Call(Node):
     plain: list[Tensor]
     autocast: Autocast
     stamps: list[int] = field(default_factory=list, kw_only=True)
+    form: Any = field(default=True, kw_only=True)
 
     @property
     def parents(self) -> Sequence[Node]:
@@ -154,13 +158,13 @@ class Call(Node):
         first = self.needs[0] if self.needs else None
         return first if isinstance(first, Unrepeatable) and first.why == SPENT else None
 
-    def spend(self) -> None:
-        """Forget the arguments, after a backward pass that freed the graph."""
+    def spend(self, of: frozenset[Token]) -> None:
+        """Forget the arguments, after a backward pass that freed the graph of a loss of the inputs ``of``."""
         for node in self.needs:
             if isinstance(node, Source):
                 node.users.discard(self)
         self.args, self.kwargs, self.plain, self.stamps = (), {}, [], []
-        self.needs = [Unrepeatable(self.order, SPENT)]
+        self.needs = [Unrepeatable(self.order, SPENT, of)]
 
 
 @dataclass(eq=False, slots=True)
@@ -194,9 +198,9 @@ class ModuleCall(Call):
     before: Before
     fills: bool = field(default=False, kw_only=True)
 
-    def spend(self) -> None:
+    def spend(self, of: frozenset[Token]) -> None:
         """Forget arguments, attributes and buffers, after a backward pass that freed the graph."""
-        Call.spend(self)
+        Call.spend(self, of)
         self.attributes, self.before = Attributes([]), Before([])
 
 
@@ -228,18 +232,17 @@ class WrittenInto(Node):
 
 @dataclass(eq=False, slots=True)
 class Unrepeatable(Node):
-    """A tensor that cannot be made again, and why."""
+    """A tensor that cannot be made again, and why; ``of`` are the inputs of a loss whose record was forgotten."""
 
     why: str
+    of: frozenset[Token] = frozenset()
+
+
+@dataclass(eq=False, slots=True)
+class Kept(Unrepeatable):
+    """A buffer that a module computed from its input, and where it keeps it; no loss of the loop may be made of it."""
 
 
 @dataclass(eq=False, slots=True)
 class Lean(Node):
     """A tensor of a step that is not regularised: nothing is kept but the fact that the model was reached."""
-
-
-def spent(node: Node) -> Unrepeatable | None:
-    """Return the mark of a tensor whose record was forgotten, None of one that can still be made again."""
-    if isinstance(node, Unrepeatable):
-        return node if node.why == SPENT else None
-    return node.call.spent if isinstance(node, (Output, WrittenInto)) and isinstance(node.call, Call) else None

@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from guard_plugins.curvature.messages import about_inputs, about_models
 from guard_plugins.curvature.objective.options import Options
-from guard_plugins.curvature.record.graph import Lean, Node, spent
+from guard_plugins.curvature.record.arguments import spent
+from guard_plugins.curvature.record.graph import Lean, Node
 from guard_plugins.curvature.record.known import is_data
 from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.state.pytree import leaves_of, tensors_of

@@ -23,11 +23,12 @@ class Known:
         attacked: Whether it comes from a model whose input required a gradient already.
         written: Moment of the latest write through its ``.data``.
         transformed: Whether it comes from within a transform of ``torch.func``.
+        cut: The recorded steps that it was computed from before it was detached, or without gradients.
         unseen: Whether such a transform may have given it without being seen, as ``torch.func.grad`` does.
     """
 
     __slots__ = (
-        "ancestors", "attacked", "features", "leaf", "node", "ref", "shadow", "stamp", "token", "transformed",
+        "ancestors", "attacked", "cut", "features", "leaf", "node", "ref", "shadow", "stamp", "token", "transformed",
         "unseen", "written",
     )  # fmt: skip
 
@@ -36,6 +37,7 @@ class Known:
         self.node: Node | None = None
         self.stamp, self.written = 0, -1
         self.ancestors: frozenset[Token] = frozenset()
+        self.cut: frozenset[weakref.ref[Node]] = frozenset()
         self.features = ""
         self.shadow: weakref.ref[Tensor] | None = None
         self.leaf: weakref.ref[Tensor] | None = None

@@ -12,9 +12,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from guard_plugins.curvature.record.arguments import spent_behind
 from guard_plugins.curvature.record.graph import Call, Node, Source, Token, Unrepeatable, Watched, now
 from guard_plugins.curvature.record.known import Known, is_data, version_of
-from guard_plugins.curvature.record.wrapped import bare, in_gradient_transform
+from guard_plugins.curvature.record.wrapped import bare, base_of, in_gradient_transform
 
 _VIEW_WRITE: Final = "a tensor on the way to the loss was written through a view of it, or without gradients"
 _LABELS: Final = frozenset({torch.int64, torch.bool})
@@ -33,6 +34,7 @@ class TensorLedger:
 
     def __init__(self) -> None:
         self._known: dict[int, Known] = {}
+        self._marked: set[int] = set()
         self.data_written = self.looked_into = False
         self.step = 0
         self._transforming = self._attached = -2  # the latest steps with a transform, and with one of weights
@@ -73,6 +75,28 @@ class TensorLedger:
         """Note that ``tensor`` was made by ``node``."""
         known = self.of(tensor)
         known.node, known.stamp = node, version_of(tensor)
+        self._marked.add(id(tensor))
+
+    def settle(self) -> None:
+        """Let go of what was computed beside a loss whose record was forgotten: an accuracy would keep the labels."""
+        entries = {key: self._known[key] for key in self._marked if key in self._known}
+        for key, entry in entries.items():
+            gone = None if entry.node is None else spent_behind(entry.node)
+            if gone is not None:
+                entry.node = gone
+                self._marked.discard(key)
+        self._marked.intersection_update(entries)
+
+    def is_input(self, leaf: Tensor) -> bool:
+        """Return whether ``leaf`` is what a watched tensor became."""
+        known = self.get(leaf)
+        return known is not None and isinstance(known.node, Watched)
+
+    def sharing(self, tensor: Tensor) -> list[tuple[Tensor, Known]]:
+        """Return the recorded tensors that are views of the same tensor as ``tensor``, or what it is a view of."""
+        base = base_of(tensor)
+        known = [(entry.ref(), entry) for entry in self._known.values() if entry.node is not None]
+        return [(t, entry) for t, entry in known if t is not None and t is not tensor and base_of(t) is base]
 
     def lineage(self, tensors: Iterable[Tensor]) -> frozenset[Token]:
         """Return the tokens of ``tensors`` and of all they were computed from, weights left out.
@@ -142,6 +166,13 @@ class TensorLedger:
         if self.in_gradients:
             self.in_gradients = {token: step for token, step in self.in_gradients.items() if step >= self.step - 1}
 
+    def note_cut(self, outputs: Iterable[Tensor], known: Iterable[Known | None]) -> None:
+        """Note that ``outputs`` are data, made of recorded tensors by detaching or without gradients."""
+        cut = _cut_from(known)
+        for output in outputs if cut else ():
+            if is_data(output):
+                self.of(output).cut |= cut
+
     def note_derived(
         self, outputs: list[Tensor], inputs: Sequence[Tensor], known: Sequence[Known | None], *, cut: bool
     ) -> None:
@@ -162,6 +193,7 @@ class TensorLedger:
             transformed = any(entry is not None and entry.transformed for entry in map(self.get, inputs))
         ancestors = self.lineage(inputs) if derived and outputs else frozenset()
         constant = all(token.constant for token in ancestors) if ancestors else _are_labels(inputs)
+        self.note_cut(outputs, known)
         for output in outputs:
             # one with a graph is noted even if it comes from weights alone: the loop may set it on a module
             if ancestors or features or (derived and output.requires_grad):
@@ -178,6 +210,15 @@ class TensorLedger:
                 entry.features = entry.features or features
             elif constant and is_data(output):
                 self.of(output).token.constant = True
+
+
+def _cut_from(known: Iterable[Known | None]) -> frozenset[weakref.ref[Node]]:
+    """Return the recorded steps behind tensors of which ``known`` is known."""
+    found: frozenset[weakref.ref[Node]] = frozenset()
+    for entry in known:
+        if entry is not None:
+            found |= entry.cut if entry.node is None else {weakref.ref(entry.node)}
+    return found
 
 
 def _of_samples(output: Tensor, inputs: Sequence[Tensor], ancestors: frozenset[Token]) -> frozenset[Token]:

@@ -122,7 +122,7 @@ class Sources:
         leaf = leaf_of(x, name)
         source = Source(now(), leaf, known.token, leaf._version, known.ancestors, name)
         source.mark = mark_leaf(leaf)
-        source.base = weakref.ref(base_of(x))
+        source.base, source.cut = weakref.ref(base_of(x)), known.cut
         known.token.source = weakref.ref(source)
         return source
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from guard_plugins.curvature.record.arguments import copy_of, copyable, tensors_in, without_record
 from guard_plugins.curvature.record.functions import (
     ASKING,
     CONSTANT,
@@ -20,15 +21,15 @@ from guard_plugins.curvature.record.functions import (
     WATCHING,
     may_write,
 )
-from guard_plugins.curvature.record.graph import Lean, Node, Operation, Output, Unrepeatable, WrittenInto, now, spent
+from guard_plugins.curvature.record.graph import Lean, Node, Operation, Output, Unrepeatable, WrittenInto, now
 from guard_plugins.curvature.record.known import Known, version_of
 from guard_plugins.curvature.record.ledger import TensorLedger, linked, register
-from guard_plugins.curvature.state.pytree import leaves_of, replace_leaves, tensors_of
+from guard_plugins.curvature.state.pytree import form_of, leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.state.snapshots import Autocast, RandomState
 
 _BACKWARD: Final = frozenset((Tensor.backward, torch.autograd.backward, torch.autograd.grad))
 
-_PLAIN_WRITE: Final = "recorded tensors were written into a plain tensor, which the loss then used"
+_PLAIN_WRITE: Final = "recorded tensors were written into a view of a plain tensor, or into one with a graph of its own"
 _DATA_WRITE: Final = "a tensor on the way to the loss was written through its .data"
 _LATER_GRADIENT: Final = "a gradient was taken inside the loop with create_graph=True, and the loss used it"
 
@@ -77,6 +78,7 @@ class Tracer:
             data = function(*args, **kwargs)
             entry = self._ledger.of(data)
             entry.shadow = self._ledger.of(args[0]).ref
+            self._ledger.note_cut([data], [self._ledger.get(args[0])])
             return data
         known = [self._ledger.get(args[0])]
         if known[0] is not None and known[0].node is not None:
@@ -106,6 +108,8 @@ class Tracer:
             if name == "detach_":
                 self._ledger.forget(tensors[0])
             result = function(*args, **kwargs)
+            if name not in ASKING and name not in DRAWN:
+                self._ledger.note_cut(tensors_of(result), known)
             if name in DRAWN:
                 self._ledger.note_constants([result])
             return result
@@ -114,10 +118,14 @@ class Tracer:
         random = RandomState.save(t.device for t in tensors) if name in RANDOM else None
         versions = [(t, version_of(t)) for t in tensors] if may_write(name, kwargs) else []
         shadows = [t for t, k in zip(tensors, known, strict=True) if k is not None and k.shadow is not None]
+        if versions and kwargs.get("out") is None and nodes[id(tensors[0])] is None and copyable(tensors[0]):
+            ledger.note_derived([before := tensors[0].detach().clone()], tensors[:1], known[:1], cut=False)
+            nodes[id(tensors[0])] = copy_of(before)
         call = self._operation(function, args, kwargs, tensors, nodes, random)
         result = function(*args, **kwargs)
-        if isinstance(call, Operation) and name not in STATISTICS:
-            call.stamps = [version_of(t) for t in call.plain]
+        if isinstance(call, Operation):
+            call.stamps = [version_of(t) for t in call.plain] if name not in STATISTICS else []
+            call.form = form_of(result)
         self.mark_written(call, versions, nodes)
         if versions and shadows:
             self._written_through_data(tensors[0])
@@ -169,13 +177,12 @@ class Tracer:
         for target, version in versions:
             if version_of(target) == version:
                 continue
-            node = nodes.get(id(target))
-            if isinstance(call, (Lean, Unrepeatable)):
-                self._ledger.mark(target, call)
-            else:
-                self._ledger.mark(
-                    target, Unrepeatable(now(), _PLAIN_WRITE) if node is None else WrittenInto(now(), call, node)
-                )
+            views = [(view, known.node) for view, known in self._ledger.sharing(target) if known.stamp == version]
+            own = nodes.get(id(target))
+            # a plain tensor that a plain view was written through is no plain one any more
+            whole = [(target._base, None)] if own is None and target._base is not None and not views else []
+            for tensor, node in [(target, own), *views, *whole]:
+                self._ledger.mark(tensor, _written(call, node))
 
     def _plain(
         self,
@@ -230,21 +237,8 @@ class Tracer:
             self._ledger.mark(tensor, Unrepeatable(now(), why))
 
 
-def tensors_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """Return the tensors among the arguments of a torch function."""
-    found: list[Tensor] = []
-    for value in (*args, *kwargs.values()) if kwargs else args:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple, dict)):
-            found.extend(tensors_of(value))
-    return found
-
-
-def without_record(nodes: Any) -> Node | None:
-    """Return the node of results of which nothing is recorded: of a lean step, or spent; None where all is."""
-    present = [node for node in nodes if node is not None]
-    for node in present:
-        if (gone := spent(node)) is not None:
-            return gone
-    return Lean(now()) if all(isinstance(node, Lean) for node in present) else None
+def _written(call: Node, target: Node | None) -> Node:
+    """Return the node of a tensor that ``call`` wrote into, or into what it is a view of."""
+    if isinstance(call, (Lean, Unrepeatable)):
+        return call
+    return Unrepeatable(now(), _PLAIN_WRITE) if target is None else WrittenInto(now(), call, target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guard_plugins.curvature.messages import about_inputs, about_losses, about_models, about_steps
-from guard_plugins.curvature.record.graph import Call, Lean, ModuleCall, Unrepeatable
+from guard_plugins.curvature.record.graph import Call, Kept, Lean, ModuleCall, Unrepeatable
 from guard_plugins.curvature.record.known import version_of
 from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.replay.replay import Replay
@@ -22,23 +22,48 @@ def reject_unfaithful(replay: Replay, ledger: TensorLedger, *, said: bool) -> No
         HookError: With what was seen and what to write instead.
     """
     for node in replay.nodes:
+        if isinstance(node, Kept):
+            raise about_losses.untracked_part("a buffer of a module", node.why)
         if isinstance(node, Unrepeatable):
             raise about_losses.broken(node.why)
     if any(isinstance(node, Lean) for node in replay.nodes):
         raise about_steps.half_due()
     for call in replay.calls:
         _reject_changed_model(call, ledger)
+    _reject_changed_attributes(replay, ledger)
     for node in replay.nodes:
         if isinstance(node, Call):
             _reject_changed_tensors(node, ledger)
     for source in replay.sources:
         if not source.watched and source.leaf._version != source.version:
             raise about_inputs.overwritten(source.name)
-    if replay.sources and all(source.features for source in replay.sources):
-        raise about_models.head_on_frozen(replay.sources[0].name, replay.sources[0].features)
+    _reject_features(replay)
     reject_second_routes(replay, ledger, said=said)
     if replay.sources:
         _reject_attacked(replay, ledger)
+
+
+def _reject_features(replay: Replay) -> None:
+    """Refuse inputs that a frozen module made: they are no data, and beside data nobody said that they move."""
+    data = next((source for source in replay.sources if not source.features), None)
+    for source in replay.sources:
+        if source.features and data is None:
+            raise about_models.head_on_frozen(source.name, source.features)
+        if source.features and data is not None:
+            raise about_inputs.detached_input(source.name, source.features, data.name)
+
+
+def _reject_changed_attributes(replay: Replay, ledger: TensorLedger) -> None:
+    """Refuse a tensor that a module has as an attribute and that the loop wrote between the call and backward."""
+    advanced = {id(tensor) for call in replay.calls for tensor in call.attributes.written_by_call()}
+    for call in replay.calls:
+        written = call.attributes.written_later()
+        if ledger.data_written:
+            known = [(tensor, ledger.get(tensor)) for tensor in call.attributes.tensors()]
+            written += [tensor for tensor, entry in known if entry is not None and entry.written > call.order]
+        for tensor in written:
+            if id(tensor) not in advanced:
+                raise about_losses.written_since(tuple(tensor.shape))
 
 
 def _reject_changed_tensors(call: Call, ledger: TensorLedger) -> None:

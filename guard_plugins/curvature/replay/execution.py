@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from guard_plugins.curvature.record.graph import ModuleCall, Node, Operation, Output, WrittenInto
-from guard_plugins.curvature.state.pytree import contents_of, map_leaves
+from torch import Tensor
+
+from guard_plugins.curvature.messages import about_losses
+from guard_plugins.curvature.record.graph import Call, ModuleCall, Node, Operation, Output, WrittenInto
+from guard_plugins.curvature.state.pytree import contents_of, form_of, map_leaves
 from guard_plugins.curvature.state.snapshots import evaluation_mode, requiring_gradients
 from guard_plugins.curvature.state.wrappers import without_ddp
 
@@ -39,15 +42,41 @@ def execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside, *, eval
                     node.random.restore()
                 args, kwargs = map_leaves(filled, (node.args, node.kwargs), {})
                 with node.autocast.context():
-                    made[id(node)] = node.function(*args, **kwargs)
+                    made[id(node)] = _alike(node, node.function(*args, **kwargs), evaluation=evaluation)
             case ModuleCall():
                 args, kwargs = map_leaves(filled, (node.args, node.kwargs), {})
-                made[id(node)] = _called(node, args, kwargs, inside, evaluation=evaluation)
+                result = _called(node, args, kwargs, inside, evaluation=evaluation)
+                made[id(node)] = _alike(node, result, evaluation=evaluation)
             case Output():
                 made[id(node)] = contents_of(made[id(node.call)])[node.index]
             case WrittenInto():
                 made[id(node)] = made[id(node.target)]
     return made
+
+
+def _alike(call: Call, result: Any, *, evaluation: bool) -> Any:
+    """Return ``result`` if what it holds can be found by its place, as in the loop's own.
+
+    Raises:
+        HookError: If it has other keys or another number of things, as where a model leaves out what it does not need.
+    """
+    if isinstance(result, Tensor) and call.form is True:
+        return result
+    form = form_of(result)
+    if form != call.form:
+        name = name_of(call) if isinstance(call, Operation) else type(getattr(call, "module", call)).__name__
+        wrong = (
+            about_losses.other_form_in_eval if evaluation and isinstance(call, ModuleCall) else about_losses.other_form
+        )
+        raise wrong(name, _shown(call.form), _shown(form))
+    return result
+
+
+def _shown(form: Any) -> str:
+    if not isinstance(form, list):
+        return "a tensor" if form else "no tensor"
+    filled = [entry[0] for entry in form if isinstance(entry, tuple) and entry[1]]
+    return f"something under {filled}" if filled else f"a sequence of {len(form)}"
 
 
 def _called(call: ModuleCall, args: Any, kwargs: Any, inside: Inside, *, evaluation: bool) -> Any:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from guard_plugins.curvature.messages import about_inputs
+from guard_plugins.curvature.record.arguments import spent, tensors_in
 from guard_plugins.curvature.record.functions import ASKING, DETACHED, PROPERTIES, SHAPE_ONLY
-from guard_plugins.curvature.record.graph import Lean, ModuleCall, Node, spent
+from guard_plugins.curvature.record.graph import Lean, ModuleCall, Node
 from guard_plugins.curvature.record.ledger import TensorLedger
-from guard_plugins.curvature.record.tracing import tensors_in
 from guard_plugins.curvature.replay.routes import is_dependent
 from guard_plugins.curvature.state.wrappers import is_compiled
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from guard_plugins.curvature.record.functions import STATISTICS
 from guard_plugins.curvature.record.graph import ModuleCall, Node, Operation
 from guard_plugins.curvature.replay.execution import name_of
-from guard_plugins.curvature.state.module_state import Attributes, Buffers, Contents
-from guard_plugins.curvature.state.snapshots import RandomState
+from guard_plugins.curvature.state.module_state import Attributes, Buffers
+from guard_plugins.curvature.state.snapshots import Contents, RandomState
 
 
 class Preserved:

@@ -133,9 +133,12 @@ class Replay:
 
     def spend(self) -> None:
         """Forget what was recorded: the graph is gone, and a loss the loop keeps would hold the batch."""
+        of = frozenset(source.token for source in (*self.sources, *self._data))
         for node in self.nodes:
+            if isinstance(node, ModuleCall):
+                node.attributes.drop_graphs(self._ledger.is_input)
             if isinstance(node, Call):
-                node.spend()
+                node.spend(of)
         for source in (*self.sources, *self._data):
             release(source)
 

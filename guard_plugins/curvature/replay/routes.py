@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from guard_plugins.curvature.messages import about_inputs, about_losses
 from guard_plugins.curvature.record.functions import LOSSES
-from guard_plugins.curvature.record.graph import Call, ModuleCall, Operation, Source, Token
+from guard_plugins.curvature.record.graph import Call, ModuleCall, Operation, Source, Token, Unrepeatable
 from guard_plugins.curvature.record.known import Known, is_data
 from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.record.wrapped import base_of
-from guard_plugins.curvature.replay.replay import Replay
+from guard_plugins.curvature.replay.replay import Replay, ancestry
 from guard_plugins.curvature.state.pytree import tensors_of
 
 
@@ -31,6 +31,8 @@ def reject_second_routes(replay: Replay, ledger: TensorLedger, *, said: bool) ->
     """
     for a, b in itertools.combinations(replay.sources, 2):
         _reject_related_inputs(a, b, said=said)
+    if len(replay.sources) > 1:
+        _reject_detached_inputs(replay)
     for tensor, target in _plain(replay):
         for source in replay.sources:
             _reject_dependent(tensor, source, ledger, target=target)
@@ -63,6 +65,17 @@ def _reject_related_inputs(a: Source, b: Source, *, said: bool) -> None:
             raise about_inputs.alias(b.name, a.name)
     elif _from_one(a.lineage, b.lineage, a.leaf):
         raise about_inputs.made_from_one(b.name, a.name)
+
+
+def _reject_detached_inputs(replay: Replay) -> None:
+    """Raise where an input that nobody watches was computed from another one of the loss, and then detached."""
+    own = {source.token: source for source in replay.sources}
+    for source in replay.sources:
+        cut = () if source.watched else filter(None, (ref() for ref in source.cut))
+        for node in ancestry(list(cut)):
+            tokens = {node.token} if isinstance(node, Source) else node.of if isinstance(node, Unrepeatable) else set()
+            if (found := next((own[token] for token in tokens if token in own), source)) is not source:
+                raise about_inputs.detached_input(source.name, "a model", found.name)
 
 
 def _reject_dependent(tensor: Tensor, source: Source, ledger: TensorLedger, *, target: bool) -> None:

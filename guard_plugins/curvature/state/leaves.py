@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,27 @@ def is_marked(leaf: Tensor) -> bool:
     """Return whether a graph that starts at a marked leaf is still alive."""
     node: Any = torch.autograd.graph.get_gradient_edge(leaf).node
     return _MARK in node.metadata
+
+
+def made_of_inputs(tensor: Tensor, is_input: Callable[[Tensor], bool]) -> bool:
+    """Return whether ``tensor`` has a graph for no other reason than that x requires a gradient under the hook.
+
+    Args:
+        tensor: The tensor.
+        is_input: Tells of a leaf whose end of the graph has no mark whether x became it.
+    """
+    found, stack, seen = False, [tensor.grad_fn], set[Any]()
+    while stack:
+        node: Any = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None and not (_MARK in node.metadata or is_input(variable)):
+            return False
+        found |= variable is not None
+        stack.extend(parent for parent, _ in node.next_functions)
+    return found
 
 
 def leaves_reached(roots: Sequence[Any]) -> tuple[list[Tensor], bool]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import torch
@@ -12,17 +11,19 @@ from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 from torch.nn.modules.batchnorm import _NormBase
 
-from guard_plugins.curvature.state.leaves import leaves_reached
+from guard_plugins.curvature.state.held import CONTAINERS, ENTRIES, Held, first
+from guard_plugins.curvature.state.leaves import made_of_inputs
 
 _INTERNAL: Final = frozenset(nn.Module().__dict__)
-_CONTAINERS: Final = frozenset({list, dict, set, deque, defaultdict, OrderedDict, Counter})
+_INDEXED: Final = CONTAINERS - {set, Counter}
 _HOLD_MODULES: Final = frozenset({list, tuple, dict, OrderedDict})
-_ENTRIES: Final = 32  # of a container, which may be a log of everything
 _HOOKS: Final = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
     "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs",
 )  # fmt: skip
 _GLOBAL_HOOKS: Final[list[Any]] = [getattr(everywhere, f"_global{name}", None) for name in _HOOKS]
+
+IsInput = Callable[[Tensor], bool]
 
 
 class Buffers:
@@ -54,23 +55,6 @@ class Buffers:
             torch._foreach_copy_(self._live, self._saved)
 
 
-class Contents:
-    """What some tensors hold at one moment.
-
-    Args:
-        tensors: The tensors.
-    """
-
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        # .data, as for buffers
-        self._saved = [(tensor.data, tensor.data.clone()) for tensor in tensors]
-
-    def restore(self) -> None:
-        """Write back what they held."""
-        for live, saved in self._saved:
-            live.copy_(saved)
-
-
 class Attributes:
     """The plain attributes and hooks of some modules at one moment: which objects, and what their containers hold.
 
@@ -91,28 +75,59 @@ class Attributes:
             for name, value in saved.items()
             if name not in _INTERNAL
         ]
-        outer = [value for value in own if type(value) in _CONTAINERS]
-        inner = [value for held in outer for value in _first(held) if type(value) in _CONTAINERS]
-        self._containers = [(value, value.copy()) for value in (*outer, *inner)]
-        kept = [*own, *(value for held, _ in self._containers for value in _first(held))]
-        self._tensors = [(t, t._version) for t in kept if isinstance(t, Tensor) and not t.is_inference()]
+        self._held = Held(own)
+        self._tensors = [(t, t._version) for t in self._held.entries if isinstance(t, Tensor) and not t.is_inference()]
+        self._left: list[int] = []
         present = [*self._present(), *(held for other in earlier for held, _ in other._hooks)]
         self._hooks: list[tuple[Any, Any]] = [(held, held.copy()) for held in present]
         parts = {id(live) for live, _ in self._slots}
         self.replaced = any(id(live) not in parts for other in earlier for live, _ in other._slots)
 
+    def call_ended(self) -> None:
+        """Note what the call that began at this moment has left of the tensors, which later ones may write."""
+        self._left = [tensor._version for tensor, _ in self._tensors]
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors among the attributes, or in their containers."""
+        return [tensor for tensor, _ in self._tensors]
+
+    def written_by_call(self) -> list[Tensor]:
+        """Return the tensors that the call wrote in place."""
+        return [t for (t, before), after in zip(self._tensors, self._left, strict=False) if before != after]
+
+    def written_later(self) -> list[Tensor]:
+        """Return the tensors that the call left as they were, and that were written in place after it."""
+        ended = zip(self._tensors, self._left, strict=False)
+        return [t for (t, before), after in ended if before == after != t._version]
+
     def written(self) -> list[Tensor]:
         """Return the tensors among the attributes, or in their containers, that were written in place since."""
         return [tensor for tensor, version in self._tensors if tensor._version != version]
+
+    def drop_graphs(self, is_input: IsInput) -> None:
+        """Detach what was computed from x alone and set since, which has no graph without the hook.
+
+        Otherwise the next step would go back through the graph of this one, and the batch would stay with it.
+
+        Args:
+            is_input: Tells whether x became a leaf.
+        """
+        for live, saved in self._slots:
+            for name, value in live.items():
+                if isinstance(value, Tensor):
+                    if value is not saved.get(name) and _is_dropped(value, is_input):
+                        live[name] = value.detach()
+                elif type(value) in _INDEXED and value and name not in _INTERNAL:
+                    for key in _ends(value):
+                        if _is_dropped(value[key], is_input):
+                            value[key] = value[key].detach()
 
     def restore(self) -> None:
         """Put every attribute back."""
         for live, saved in self._slots:
             live.clear()
             live.update(saved)
-        for container, saved in self._containers:
-            container.clear()
-            container.extend(saved) if isinstance(container, (list, deque)) else container.update(saved)
+        self._held.restore()
         known = {id(held) for held, _ in self._hooks}
         for held in self._present():  # of modules that had none
             if id(held) not in known:
@@ -157,20 +172,22 @@ class Before:
         for holder, name, buffer, saved in self._slots:
             holder[name] = None if saved is None else copies.setdefault(id(buffer), saved.clone())
 
-    def drop_graphs(self, leaves: Sequence[Tensor] = ()) -> None:
-        """Detach the buffers that have a graph for no other reason than that x requires a gradient under the hook.
+    def drop_graphs(self, is_input: IsInput) -> list[tuple[Tensor, str]]:
+        """Detach the buffers that were computed from x alone, which have no graph without the hook.
 
         Args:
-            leaves: What x became, where the ends of its graphs are not marked.
+            is_input: Tells whether x became a leaf.
+
+        Returns:
+            The buffers and their names.
         """
-        inputs = {id(leaf) for leaf in leaves}
+        dropped = []
         for holder, name, _, _ in self._slots:
             buffer = holder[name] if name in holder else None  # noqa: SIM401 - a scripted module's is no dict
-            if buffer is not None and buffer.grad_fn is not None:
-                reached, marked = leaves_reached([buffer])
-                ours = marked or any(id(leaf) in inputs for leaf in reached)
-                if ours and not any(isinstance(leaf, nn.Parameter) for leaf in reached):
-                    holder[name] = buffer.detach()
+            if buffer is not None and buffer.grad_fn is not None and made_of_inputs(buffer, is_input):
+                holder[name] = bare = buffer.detach()
+                dropped.append((bare, name))
+        return dropped
 
 
 def parts_of(modules: Iterable[nn.Module]) -> list[nn.Module]:
@@ -193,9 +210,14 @@ def _hidden_in(part: nn.Module) -> list[nn.Module]:
         for name, value in part.__dict__.items()
         if type(value) in _HOLD_MODULES and value and name not in _INTERNAL
     ]
-    return [entry for container in held for entry in _first(container) if isinstance(entry, nn.Module)]
+    return [entry for container in held for entry in first(container) if isinstance(entry, nn.Module)]
 
 
-def _first(container: Any) -> list[Any]:
-    """Return the first entries of a container, the values of a dict."""
-    return list(itertools.islice(container.values() if isinstance(container, dict) else container, _ENTRIES))
+def _is_dropped(value: Any, is_input: IsInput) -> bool:
+    return isinstance(value, Tensor) and value.grad_fn is not None and made_of_inputs(value, is_input)
+
+
+def _ends(container: Any) -> list[Any]:
+    """Return the keys or places of the first and the last entries of a container, which may be a log of everything."""
+    keys: Any = list(container) if isinstance(container, dict) else range(len(container))
+    return list(keys) if len(keys) <= 2 * ENTRIES else [*keys[:ENTRIES], *keys[-ENTRIES:]]

@@ -122,6 +122,24 @@ def contents_of(result: Any) -> list[Any]:
     return found
 
 
+def form_of(value: Any, depth: int = 0) -> Any:
+    """Return which containers and objects ``value`` is made of, with keys and lengths, and where it has tensors.
+
+    Two results of one module whose forms are equal have the same things in the same places.
+    """
+    if isinstance(value, ATOMS):
+        return isinstance(value, Tensor)
+    if isinstance(value, (list, tuple)):
+        return [form_of(entry, depth) for entry in value]
+    if isinstance(value, (dict, UserDict)):
+        return [(key, form_of(entry, depth)) for key, entry in value.items()]
+    names = field_names(value)
+    held = {name: getattr(value, name) for name in names} if names is not None else getattr(value, "__dict__", None)
+    if held is None or depth == _DEPTH or isinstance(value, _CLOSED):
+        return False
+    return [(name, form_of(entry, depth + 1)) for name, entry in held.items()]
+
+
 def _open(value: Any, found: list[Any], seen: set[int], depth: int) -> None:
     for leaf in leaves_of(value):
         attributes = None if isinstance(leaf, _CLOSED) or id(leaf) in seen else getattr(leaf, "__dict__", None)

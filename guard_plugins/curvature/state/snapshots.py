@@ -73,6 +73,23 @@ class Autocast:
         return torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled)
 
 
+class Contents:
+    """What some tensors hold at one moment.
+
+    Args:
+        tensors: The tensors.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        # .data, as for buffers
+        self._saved = [(tensor.data, tensor.data.clone()) for tensor in tensors]
+
+    def restore(self) -> None:
+        """Write back what they held."""
+        for live, saved in self._saved:
+            live.copy_(saved)
+
+
 @contextmanager
 def requiring_gradients(parameters: Sequence[nn.Parameter], flags: Sequence[bool]) -> Iterator[None]:
     """Run the body with the given ``requires_grad`` flags, then set each one's own flag back."""

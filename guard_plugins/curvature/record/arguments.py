@@ -1,0 +1,75 @@
+"""The tensors among the arguments of a function, and whether those among them that are recorded can be made again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guard_plugins.curvature.record.graph import (
+    SPENT,
+    Call,
+    Kept,
+    Lean,
+    Node,
+    Operation,
+    Output,
+    Unrepeatable,
+    WrittenInto,
+    now,
+)
+from guard_plugins.curvature.record.known import version_of
+from guard_plugins.curvature.state.pytree import tensors_of
+from guard_plugins.curvature.state.snapshots import Autocast
+
+
+def tensors_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors among the arguments of a torch function."""
+    found: list[Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple, dict)):
+            found.extend(tensors_of(value))
+    return found
+
+
+def without_record(nodes: Any) -> Node | None:
+    """Return the node of results of which nothing is recorded: of a lean step, or spent; None where all is."""
+    present = [node for node in nodes if node is not None]
+    for node in present:
+        if (gone := spent(node)) is not None:
+            return gone
+    return Lean(now()) if all(isinstance(node, Lean) for node in present) else None
+
+
+def spent(node: Node) -> Unrepeatable | None:
+    """Return the mark of a tensor whose record was forgotten, None of one that can still be made again."""
+    if isinstance(node, Unrepeatable):
+        return node if node.why == SPENT or isinstance(node, Kept) else None
+    return node.call.spent if isinstance(node, (Output, WrittenInto)) and isinstance(node.call, Call) else None
+
+
+def spent_behind(node: Node) -> Unrepeatable | None:
+    """Return the mark of a tensor that ``node`` was made of and whose record was forgotten, None where all is there."""
+    stack, seen = [node], set[int]()
+    while stack:
+        if (gone := spent(one := stack.pop())) is not None:
+            return gone
+        if id(one) not in seen:
+            seen.add(id(one))
+            stack.extend(one.parents)
+    return None
+
+
+def copyable(tensor: Tensor) -> bool:
+    """Return whether a plain tensor is no more than its numbers: a view, or one with a graph, is."""
+    return tensor.is_floating_point() and not tensor.requires_grad and tensor._base is None
+
+
+def copy_of(before: Tensor) -> Node:
+    """Return the node of a copy, for replays to write into: what a plain tensor was before the loop wrote into it."""
+    autocast, stamps = Autocast.save(before.device.type), [version_of(before)]
+    made = Operation(now(), (before,), {}, [], [before], autocast, torch.clone, None, stamps=stamps)
+    return Output(now(), made, 0)
