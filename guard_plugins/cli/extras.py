@@ -192,3 +192,16 @@ def near_rival(name: str, known: Sequence[str]) -> ConfigError:
         f"There is nothing called {name!r} to compare with (--compare)", seen=f"known: {', '.join(known)}",
         do=f"Did you mean {near!r}?" if near else "Pick one of these.",
     )  # fmt: skip
+
+
+def without_method(arguments: Sequence[str]) -> list[str]:
+    """Return arguments without the first method, given as a first word or by flag."""
+    words = list(arguments)
+    if words and not words[0].startswith("-"):
+        return words[1:]
+    for n, word in enumerate(words):
+        if word == "--method":
+            return [*words[:n], *words[n + 2 :]]
+        if word.startswith("--method="):
+            return [*words[:n], *words[n + 1 :]]
+    return words

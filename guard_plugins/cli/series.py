@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from guard_plugins.cli.arguments import ANEW, Request, parse
-from guard_plugins.cli.extras import HELPER, Extras, near_rival
+from guard_plugins.cli.extras import HELPER, Extras, near_rival, without_method
 from guard_plugins.config.explain import flag
 from guard_plugins.config.schema import OBJECTIVES, RunConfig
 from guard_plugins.config.sources import fields_of, leaves
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, GuardError
 from guard_plugins.host import PluginHost, catalogue
 from guard_plugins.host.effects import idle_settings
 from guard_plugins.runtime.malloc import keep_freed_memory
@@ -59,6 +60,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
         StoppedError: If the series was asked to stop.
     """
     from guard_plugins.artifacts.folder import RunFolder
+    from guard_plugins.pipeline.preparation import require_possible
 
     first = parse(arguments)
     if first.resume or first.print_only:
@@ -69,6 +71,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
     with RunFolder.of_series(first.config.output, first.config.method, first.config.dataset) as folder:
         members = list(_members(arguments, extras, first, folder))
         begun = {member.name: found for member in members if (found := _begun(folder / member.name, member, arguments))}
+        require_possible([member.request.config for member in members if member.name not in begun])
     keep_freed_memory()
     from guard_plugins.cli.report import show_comparison
     from guard_plugins.cli.show import show
@@ -89,9 +92,22 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
         except StoppedError as error:
             given = "" if first.config.output else f" --output {folder}"
             raise StoppedError(error.number, do=f"Continue with the same command{given and ' and'}{given}") from None
+        except GuardError:
+            sys.stderr.write(_said_of_failure(number, members, folder))
+            raise
     show_comparison(write_comparison([folder / member.name for member in members], page))
     sys.stdout.write(f"comparison: {page}\n")
     return 0
+
+
+def _said_of_failure(number: int, members: Sequence[Member], folder: Path) -> str:
+    """Return what is left of a series after a run of it failed: what is finished, and how to go on."""
+    finished = [str(folder / member.name) for member in members[: number - 1]]
+    compare = f"; to compare what is finished: guard-report {shlex.join(finished)} --output PAGE.html"
+    return (
+        f"run {number} of {len(members)} failed, {number - 1} before it are finished{compare if finished[1:] else ''}. "
+        "The same command, with the same --output, goes on with it.\n"
+    )
 
 
 def _begun(path: Path, member: Member, arguments: Sequence[str]) -> Request | None:
@@ -176,7 +192,7 @@ def _changed(arguments: Sequence[str], name: str) -> list[str]:
         return [*arguments, "--no-guard"]
     if name in OBJECTIVES:
         return [*arguments, "--teacher.training", name]
-    return [*_without_method(arguments), "--method", name]
+    return [*without_method(arguments), "--method", name]
 
 
 def _own(method: str) -> frozenset[tuple[str, ...]]:
@@ -213,19 +229,6 @@ def _without_training(arguments: Sequence[str]) -> list[str]:
     """Drop how the teacher is trained, since it is there already."""
     flags = {word.split("=")[0] for word in arguments if word.startswith("--teacher.")}
     return _without(arguments, flags - {"--teacher.network", "--teacher.activation"})
-
-
-def _without_method(arguments: Sequence[str]) -> list[str]:
-    """Drop the first method, given as a first word or by flag."""
-    words = list(arguments)
-    if words and not words[0].startswith("-"):
-        return words[1:]
-    for n, word in enumerate(words):
-        if word == "--method":
-            return [*words[:n], *words[n + 2 :]]
-        if word.startswith("--method="):
-            return [*words[:n], *words[n + 1 :]]
-    return words
 
 
 def _request(
