@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ PART = ".part"
 """Suffix of a file that is being written."""
 _IN_THE_WAY: Final = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EMLINK, errno.EEXIST})
 """Errors that mean a folder, a link or a pipe where a file is to be written."""
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""Errors that mean a folder that may not be written, or a disk that is mounted for reading only."""
+_NO_FOLDER: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+"""Errors that mean a folder that is not there (any more)."""
 
 
 @contextlib.contextmanager
@@ -94,12 +99,26 @@ def append_text(path: Path, text: str) -> None:
 
 def cannot_write(path: Path, error: Exception) -> ArtifactError:
     """Return the error for a file that cannot be written, with the remedy that fits its cause."""
-    blocked = getattr(error, "errno", None) in _IN_THE_WAY
-    remedy = "Remove what is in its place" if blocked else "Free some disk space"
     return ArtifactError(
         f"Cannot write {path}", seen=getattr(error, "strerror", None) or str(error),
-        do=f"{remedy}, or choose another folder with --output; everything finished so far is kept.",
+        do=f"{_remedy(_number(error))}, or choose another folder with --output; everything finished so far is kept.",
     )  # fmt: skip
+
+
+def _number(error: Exception) -> int | None:
+    """Return the system's number of an error, which safetensors has in its text only."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else getattr(error, "errno", None)
+
+
+def _remedy(number: int | None) -> str:
+    if number in _IN_THE_WAY:
+        return "Remove what is in its place"
+    if number in _FORBIDDEN:
+        return "Make sure that you may write there"
+    if number in _NO_FOLDER:
+        return "Look why its folder is gone"
+    return "Give a shorter name" if number == errno.ENAMETOOLONG else "Free some disk space"
 
 
 def _create(part: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +17,8 @@ from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.errors import ConfigError, DamagedError, TrainingError
 from guard_plugins.files import regular
 from guard_plugins.networks.normalised import Normalised
+
+_WEIGHT: Final = {"teacher": "--guard.weight", "student": "--student.guard-weight"}
 
 
 class TeacherCard(BaseModel):
@@ -51,22 +53,38 @@ class TeacherCard(BaseModel):
         return self.model_dump_json(exclude={"processes", "batchnorm"} if self.processes == 1 else set())
 
 
-def write_teacher(path: Path, model: Normalised, card: TeacherCard) -> None:
-    """Write a teacher.
+def write_teacher(path: Path, model: Normalised, card: TeacherCard, *, who: str = "teacher") -> None:
+    """Write a teacher, or a student in the same form.
+
+    Args:
+        path: File to write.
+        model: The network.
+        card: What is told of it.
+        who: What errors call it: teacher or student.
 
     Raises:
         ArtifactError: If the file cannot be written.
-        TrainingError: If a weight is not a finite number: the last step went wrong, and no later loss told.
+        TrainingError: If a weight is not a finite number.
     """
+    require_finite_weights(model, who)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_tensors(path, tensors, {"format": "pt", "teacher": card.as_json()})
+
+
+def require_finite_weights(model: Normalised, who: str) -> None:
+    """Refuse a network with a weight that is not a finite number: the last step went wrong, and no later loss told.
+
+    Raises:
+        TrainingError: If there is one.
+    """
+    tensors = model.state_dict()
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise TrainingError(
-            "The teacher's training ended in weights that are not finite numbers",
+            f"The {who}'s training ended in weights that are not finite numbers",
             seen=f"{len(bad)} of {len(tensors)} tensors, such as {bad[0]}",
-            do="Lower --teacher.lr, or the weight of the curvature term (--guard.weight).",
+            do=f"Lower --{who}.lr, or the weight of the curvature term ({_WEIGHT[who]}).",
         )
-    write_tensors(path, tensors, {"format": "pt", "teacher": card.as_json()})
 
 
 def teacher_file(path: Path) -> Path:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from guard_plugins.errors import GuardError
+from guard_plugins.errors import ConfigError, GuardError
 from guard_plugins.runtime.malloc import few_full_searches
 from guard_plugins.runtime.signals import StoppedError
 
@@ -30,6 +30,7 @@ def exit_code(command: Callable[[], int]) -> int:
     _open_streams()
     try:
         try:
+            _require_folder()
             with few_full_searches():
                 return command()
         finally:
@@ -47,6 +48,21 @@ def exit_code(command: Callable[[], int]) -> int:
         _drop_output()
         name = f" {error.filename}" if error.filename is not None else ""
         return _said(f"error: Cannot read or write{name or ' the output'}\n  seen: {error.strerror or error}", FAILED)
+
+
+def _require_folder() -> None:
+    """Refuse to work in a folder that is gone, where torch ends the process when it looks for its own files.
+
+    Raises:
+        ConfigError: If it is gone.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109 - it is only asked for
+    except OSError as error:
+        raise ConfigError(
+            "The current folder cannot be used", seen=error.strerror or str(error),
+            do="It was removed or moved, or may not be entered: change to another (cd), then give the command again.",
+        ) from error  # fmt: skip
 
 
 def _said(text: str, code: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -192,3 +192,29 @@ def near_rival(name: str, known: Sequence[str]) -> ConfigError:
         f"There is nothing called {name!r} to compare with (--compare)", seen=f"known: {', '.join(known)}",
         do=f"Did you mean {near!r}?" if near else "Pick one of these.",
     )  # fmt: skip
+
+
+def without(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Return arguments without some flags and their values."""
+    kept: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if word.split("=")[0] not in flags:
+            kept.append(word)
+        elif "=" not in word and words and not words[0].startswith("--"):
+            words.pop(0)
+    return kept
+
+
+def without_method(arguments: Sequence[str]) -> list[str]:
+    """Return arguments without the first method, given as a first word or by flag."""
+    words = list(arguments)
+    if words and not words[0].startswith("-"):
+        return words[1:]
+    for n, word in enumerate(words):
+        if word == "--method":
+            return [*words[:n], *words[n + 2 :]]
+        if word.startswith("--method="):
+            return [*words[:n], *words[n + 1 :]]
+    return words

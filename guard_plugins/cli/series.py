@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from guard_plugins.cli.arguments import ANEW, Request, parse
-from guard_plugins.cli.extras import HELPER, Extras, near_rival
+from guard_plugins.cli.extras import HELPER, Extras, near_rival, without, without_method
 from guard_plugins.config.explain import flag
 from guard_plugins.config.schema import OBJECTIVES, RunConfig
 from guard_plugins.config.sources import fields_of, leaves
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, GuardError
 from guard_plugins.host import PluginHost, catalogue
 from guard_plugins.host.effects import idle_settings
 from guard_plugins.runtime.malloc import keep_freed_memory
@@ -67,8 +68,7 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
             do="Give the same command again, with the same --output, to go on with a series.",
         )
     with RunFolder.of_series(first.config.output, first.config.method, first.config.dataset) as folder:
-        members = list(_members(arguments, extras, first, folder))
-        begun = {member.name: found for member in members if (found := _begun(folder / member.name, member, arguments))}
+        members, begun = _planned(arguments, extras, first, folder)
     keep_freed_memory()
     from guard_plugins.cli.report import show_comparison
     from guard_plugins.cli.show import show
@@ -89,9 +89,34 @@ def run_series(arguments: Sequence[str], extras: Extras) -> int:
         except StoppedError as error:
             given = "" if first.config.output else f" --output {folder}"
             raise StoppedError(error.number, do=f"Continue with the same command{given and ' and'}{given}") from None
+        except GuardError:
+            sys.stderr.write(_said_of_failure(number, members, folder))
+            raise
     show_comparison(write_comparison([folder / member.name for member in members], page))
     sys.stdout.write(f"comparison: {page}\n")
     return 0
+
+
+def _planned(
+    arguments: Sequence[str], extras: Extras, first: Request, folder: Path
+) -> tuple[list[Member], dict[str, Request]]:
+    """Return every run, and how to go on with those that have begun, by name."""
+    from guard_plugins.pipeline.preparation import require_possible
+
+    members = list(_members(arguments, extras, first, folder))
+    begun = {member.name: found for member in members if (found := _begun(folder / member.name, member, arguments))}
+    require_possible([member.request.config for member in members if member.name not in begun])
+    return members, begun
+
+
+def _said_of_failure(number: int, members: Sequence[Member], folder: Path) -> str:
+    """Return what is left of a series after a run of it failed: what is finished, and how to go on."""
+    finished = [str(folder / member.name) for member in members[: number - 1]]
+    compare = f"; to compare what is finished: guard-report {shlex.join(finished)} --output PAGE.html"
+    return (
+        f"run {number} of {len(members)} failed, {number - 1} before it are finished{compare if finished[1:] else ''}. "
+        "The same command, with the same --output, goes on with it.\n"
+    )
 
 
 def _begun(path: Path, member: Member, arguments: Sequence[str]) -> Request | None:
@@ -162,7 +187,7 @@ def _members(arguments: Sequence[str], extras: Extras, first: Request, folder: P
             changed, unread = _changed(arguments, name), frozenset[tuple[str, ...]]()
             if name not in (NO_GUARD, *OBJECTIVES):
                 unread = _own(first.config.method) - _own(name)
-                changed = _without(changed, {flag(path) for path in unread})
+                changed = without(changed, {flag(path) for path in unread})
                 shared = trains_the_same(first.config.method, name)
                 given = [f"--teacher={folder / own / TEACHER}"] if shared else []
                 changed = [*(_without_training(changed) if given or not _has_teacher(name) else changed), *given]
@@ -176,7 +201,7 @@ def _changed(arguments: Sequence[str], name: str) -> list[str]:
         return [*arguments, "--no-guard"]
     if name in OBJECTIVES:
         return [*arguments, "--teacher.training", name]
-    return [*_without_method(arguments), "--method", name]
+    return [*without_method(arguments), "--method", name]
 
 
 def _own(method: str) -> frozenset[tuple[str, ...]]:
@@ -196,42 +221,16 @@ def _left_out(arguments: Sequence[str], config: RunConfig, unread: Collection[tu
     return tuple(dict.fromkeys(word.split("=")[0] for word in arguments if word.split("=")[0] in unused))
 
 
-def _without(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
-    """Drop flags with their values."""
-    kept: list[str] = []
-    words = list(arguments)
-    while words:
-        word = words.pop(0)
-        if word.split("=")[0] not in flags:
-            kept.append(word)
-        elif "=" not in word and words and not words[0].startswith("--"):
-            words.pop(0)
-    return kept
-
-
 def _without_training(arguments: Sequence[str]) -> list[str]:
     """Drop how the teacher is trained, since it is there already."""
     flags = {word.split("=")[0] for word in arguments if word.startswith("--teacher.")}
-    return _without(arguments, flags - {"--teacher.network", "--teacher.activation"})
-
-
-def _without_method(arguments: Sequence[str]) -> list[str]:
-    """Drop the first method, given as a first word or by flag."""
-    words = list(arguments)
-    if words and not words[0].startswith("-"):
-        return words[1:]
-    for n, word in enumerate(words):
-        if word == "--method":
-            return [*words[:n], *words[n + 2 :]]
-        if word.startswith("--method="):
-            return [*words[:n], *words[n + 1 :]]
-    return words
+    return without(arguments, flags - {"--teacher.network", "--teacher.activation"})
 
 
 def _request(
     arguments: Sequence[str], seed: int, output: Path, *, unread: Collection[tuple[str, ...]] | None = None
 ) -> Request:
-    return parse([*_without(arguments, ("--output", "--seed")), f"--seed={seed}", f"--output={output}"], unread=unread)
+    return parse([*without(arguments, ("--output", "--seed")), f"--seed={seed}", f"--output={output}"], unread=unread)
 
 
 def _has_teacher(name: str) -> bool:

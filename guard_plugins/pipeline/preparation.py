@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from guard_plugins.data.validation import with_validation
 from guard_plugins.errors import ConfigError
 from guard_plugins.evaluation.protocols import Protocol, find_protocol
 from guard_plugins.host import PluginHost, Registered
+from guard_plugins.host.configure import host_of
 from guard_plugins.host.effects import idle_settings
 from guard_plugins.host.used import Used, used_parts
 from guard_plugins.method import Method
@@ -107,6 +109,22 @@ def prepare(config: RunConfig, host: PluginHost) -> Prepared:
     prepared = Prepared(config, host, plugin, method, hook, protocol, engine, data, parts, teachers)
     _try_networks(prepared)
     return prepared
+
+
+def require_possible(configs: Sequence[RunConfig]) -> None:
+    """Prepare one run of each method, so that a mistake in the last is found before the first takes its hours.
+
+    Args:
+        configs: Runs of a series, which differ in seed, method and teacher only.
+
+    Raises:
+        GuardError: If one cannot begin.
+    """
+    for config in {config.method: config for config in reversed(configs)}.values():
+        path = config.teacher.path
+        if path is not None and not path.exists():  # another run of the series will leave it
+            config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"path": None})})
+        prepare(config, host_of(config))
 
 
 def build_method(config: RunConfig, host: PluginHost) -> tuple[Method, CurvatureHook | None]:

@@ -199,7 +199,9 @@ def _attacked(report: Report) -> int:
 
 def _distinguished(labels: Sequence[str], groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     """Make labels unique: add the settings in which groups with the same label differ, or the folder."""
-    settings = [whole_settings_of(group[0]) | _seeds(group) | {"versions": group[0].versions} for group in groups]
+    settings = [
+        whole_settings_of(group[0]) | _seeds(group) | {"versions": group[0].versions or "unknown"} for group in groups
+    ]
     result = []
     for number, label in enumerate(labels):
         equal = [other for other in range(len(labels)) if labels[other] == label]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from guard_plugins.artifacts.report import Drop, Ratios
+from guard_plugins.artifacts.report import Drop, ModelReport, Ratios
 from guard_plugins.config.student import StudentConfig
 from guard_plugins.evaluation.metrics import (
     augmentation_robust_score,
@@ -17,6 +17,7 @@ from guard_plugins.evaluation.metrics import (
 )
 from guard_plugins.report.comparison import Comparison, Experiment, variant
 from guard_plugins.report.runs import settings_of
+from guard_plugins.report.tables import CLEAN, Column, accuracy, curve_attack
 from guard_plugins.training.recipes import RECIPES, recipe_of
 
 
@@ -125,3 +126,29 @@ def _alike(one: Experiment, other: Experiment, section: str) -> bool:
     if section == "teacher":
         ours, theirs = ours.get("network"), theirs.get("network")
     return one.report.dataset == other.report.dataset and bool(ours == theirs)
+
+
+def half_broken(model: ModelReport) -> tuple[str, str, float] | None:
+    """Return the attack, norm and radius at which a model's accuracy is nearest to half of its clean accuracy."""
+    curve = curve_attack(model.robust)
+    known = [entry for entry in model.robust if entry.eps and curve in (None, entry.attack)]
+    nearest = min(known, key=lambda entry: abs(entry.accuracy - model.clean / 2), default=None)
+    return None if nearest is None else (nearest.attack, nearest.norm, nearest.eps)
+
+
+def common_column(models: Sequence[ModelReport]) -> Column:
+    """Return the attack and radius that were tried on all models and break about half of the first one's images.
+
+    A lead at a radius at which the others were not attacked would be none. Where they share no attack, it is `CLEAN`.
+    """
+    first, usual = models[0], half_broken(models[0])
+    known: list[Column] = [(one.attack, one.norm, one.eps) for one in first.robust if one.eps]
+    shared = [column for column in known if all(accuracy(model, column) for model in models)]
+    if usual in shared or not shared:
+        return usual if usual in shared and usual is not None else CLEAN
+    return min(shared, key=lambda column: abs(_mean(first, column) - first.clean / 2))
+
+
+def _mean(model: ModelReport, column: Column) -> float:
+    found = accuracy(model, column)
+    return 0.0 if found is None else found.mean

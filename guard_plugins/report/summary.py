@@ -12,7 +12,7 @@ from guard_plugins.report.comparison import Comparison, Experiment, baseline_of
 from guard_plugins.report.gate import Verdicts, of_chance
 from guard_plugins.report.markdown import HARD, NOT_CHECKED
 from guard_plugins.report.plots import bars
-from guard_plugins.report.scores import scores
+from guard_plugins.report.scores import common_column, half_broken, scores
 from guard_plugins.report.tables import CLEAN, Column, Measured, accuracy, curve_attack, noise, unattacked
 
 THREAT_MODEL: Final = (
@@ -170,14 +170,6 @@ def cost(comparison: Comparison) -> CostTable:
     return CostTable(stages, rows, known)
 
 
-def half_broken(model: ModelReport) -> tuple[str, str, float] | None:
-    """Return the attack, norm and radius at which a model's accuracy is nearest to half of its clean accuracy."""
-    curve = curve_attack(model.robust)
-    known = [entry for entry in model.robust if entry.eps and curve in (None, entry.attack)]
-    nearest = min(known, key=lambda entry: abs(entry.accuracy - model.clean / 2), default=None)
-    return None if nearest is None else (nearest.attack, nearest.norm, nearest.eps)
-
-
 def _one(entry: Experiment, comparison: Comparison) -> str:
     student = entry.models["student"]
     column = half_broken(student)
@@ -192,8 +184,8 @@ def _one(entry: Experiment, comparison: Comparison) -> str:
 
 
 def _several(comparison: Comparison) -> str:
-    """Return whose students are right most often, at the radius that breaks about half of the first one's."""
-    column = half_broken(comparison.entries[0].models["student"]) or CLEAN
+    """Return whose students are right most often, at a radius at which all were attacked."""
+    column = common_column([entry.models["student"] for entry in comparison.entries])
     measured = [(entry, accuracy(entry.models["student"], column)) for entry in comparison.entries]
     known = sorted(((entry, found) for entry, found in measured if found), key=lambda pair: -pair[1].mean)
     best, top = known[0]
@@ -205,7 +197,9 @@ def _several(comparison: Comparison) -> str:
     several = all(len(entry.runs) > 1 for entry, _ in known)
     beyond = "noise does not explain this lead" if several else "other test images keep this lead, other seeds may not"
     told = f"this lead over {over} may be noise" if near else beyond
-    under = f"Attacked by {_attack(column, comparison.attack_names)}" if column != CLEAN else "Without attack"
+    attacked = any(entry.models["student"].robust for entry in comparison.entries)
+    without = "No attack was made on all of them at one ε. Without attack" if attacked else "Without attack"
+    under = f"Attacked by {_attack(column, comparison.attack_names)}" if column != CLEAN else without
     return (
         f"{under}, students of {best.label!r} are right most often, on {top.text} % of "
         f"{_images(student, best.report.dataset)}"

@@ -19,6 +19,11 @@ from guard_plugins.runtime.signals import StoppedError
 
 CHECK_EVERY: Final = 25
 """Steps between two looks at the metrics on a GPU, where each look waits for the device."""
+_DIVERGED: Final = "The usual cause is a learning rate that is too high: lower it, or the weight of the curvature term."
+_BEGUN_SO: Final = (
+    "No step was taken before, so it is no learning rate: look for a setting of extreme size (temperature, weights, "
+    "h), or for a model that was given."
+)
 
 
 @dataclass
@@ -117,9 +122,10 @@ def _finite(stage: str, step: Step, total: int) -> dict[str, float]:
     values = {name: float(torch.as_tensor(value).detach()) for name, value in step.metrics.items()}
     bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     if bad:
+        are, numbers = ("are", "finite numbers") if len(bad) > 1 else ("is", "a finite number")
         raise TrainingError(
-            f"The {', '.join(bad)} of stage {stage!r} is no longer a finite number at step {step.index + 1} of {total}",
+            f"The {' and '.join(bad)} of stage {stage!r} {are} no longer {numbers} at step {step.index + 1} of {total}",
             seen=", ".join(f"{name} = {value}" for name, value in values.items()),
-            do="The usual cause is a learning rate that is too high: lower it, or the weight of the curvature term.",
+            do=_DIVERGED if step.index else _BEGUN_SO,
         )
     return values

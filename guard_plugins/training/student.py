@@ -14,6 +14,7 @@ from guard_plugins.networks.normalised import Normalised
 from guard_plugins.runtime.items import do_items
 from guard_plugins.runtime.loop import LoopState
 from guard_plugins.runtime.task import Task
+from guard_plugins.training.diverged import require_finite_logits
 from guard_plugins.training.recipes import Recipe, recipe_of
 from guard_plugins.training.schedules import learning_rate
 from guard_plugins.training.student_batches import StudentBatch, StudentBatches
@@ -82,7 +83,7 @@ def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normali
         The trained student in eval mode.
 
     Raises:
-        TrainingError: If the loss stops being finite.
+        TrainingError: If the loss stops being finite, or the student's logits are not.
     """
     settings, recipe = task.config.student, recipe_of(task.config.student, task.recipes)
     student = task.network(settings.network, settings.activation, stage=stage)
@@ -104,6 +105,7 @@ def train_student(task: Task, batches: StudentBatches, *, stage: str) -> Normali
         step.log(loss=loss.detach())
     if average is not None:
         average.give(student)
+    require_finite_logits(student, task.data, who="student")
     return student.eval()
 
 

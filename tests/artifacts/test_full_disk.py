@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from guard_plugins.artifacts.atomic import made, write_text
+from guard_plugins.artifacts.atomic import cannot_write, made, write_text
 from guard_plugins.artifacts.contact_sheet import save_contact_sheet
 from guard_plugins.artifacts.formats.dd_ranking import write_dd_ranking
 from guard_plugins.artifacts.formats.sre2l import write_sre2l
@@ -117,3 +118,23 @@ def test_a_teacher_that_went_wrong_in_its_last_step_is_not_stored(tmp_path: Path
     assert "1 of" in caught.value.seen
     assert "--guard.weight" in caught.value.do
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "Make sure that you may write there"),
+        (OSError(errno.EROFS, "Read-only file system"), "Make sure that you may write there"),
+        (SafetensorError("I/O error: Permission denied (os error 13)"), "Make sure that you may write there"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "Look why its folder is gone"),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), "Give a shorter name"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory"), "Remove what is in its place"),
+        (OSError(errno.ENOSPC, "No space left on device"), "Free some disk space"),
+        (SafetensorError("I/O error: File too large (os error 27)"), "Free some disk space"),
+        (OSError("no number"), "Free some disk space"),
+    ],
+)
+def test_the_remedy_fits_the_cause(error: Exception, remedy: str) -> None:
+    told = cannot_write(Path("x"), error)
+    assert told.do.startswith(f"{remedy}, or choose another folder")
+    assert told.what == "Cannot write x"

@@ -15,7 +15,7 @@ from guard_plugins.cli import run
 from guard_plugins.cli.arguments import parse
 from guard_plugins.cli.extras import Extras, take
 from guard_plugins.cli.series import Member, _begun, _members, run_series
-from guard_plugins.errors import ConfigError
+from guard_plugins.errors import ConfigError, TrainingError
 
 TINY = ["--ipc=1", "--teacher.epochs", "1", "--student.epochs=2", "--evaluation.images=20", "--evaluation.gate=off"]
 
@@ -195,3 +195,38 @@ def test_a_series_that_cannot_begin_leaves_no_folder_behind(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     assert run.main(["random", "--seeds", "0-1", "--compare", "nonsense"]) == 2
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_mistake_in_the_last_run_is_found_before_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "all"
+    command = ["sre2l", *TINY, "--ipc=3", "--data.train-per-class=2", "--seeds=0-1", "--compare=no-guard,random"]
+    assert run.main([*command, f"--output={output}"]) == 2
+    said = capsys.readouterr().err
+    assert "fewer than --ipc asks for" in said
+    assert "run 1 of" not in said
+    assert not output.exists()
+
+
+def test_a_series_whose_run_fails_says_what_is_left_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from guard_plugins.pipeline import run as runs
+
+    done: list[str] = []
+
+    def start(config: Any, **_: Any) -> Any:
+        if len(done) == 2:
+            raise TrainingError("The loss is no number")
+        done.append(config.output.name)
+        return runs.Done(config.output, None)
+
+    monkeypatch.setattr(runs, "start", start)
+    output = tmp_path / "all"
+    assert run.main(["noise", *TINY, "--seeds", "0-2", f"--output={output}", "--quiet"]) == 1
+    assert capsys.readouterr().err.endswith(
+        f"run 3 of 3 failed, 2 before it are finished; to compare what is finished: guard-report {output}/noise-seed0 "
+        f"{output}/noise-seed1 --output PAGE.html. The same command, with the same --output, goes on with it.\n"
+        "error: The loss is no number\n"
+    )

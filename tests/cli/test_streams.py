@@ -126,3 +126,14 @@ def test_without_a_home_folder_the_data_must_be_named(
     assert run.main(["--method", "random", "--dataset", "cifar10", "--teacher.network", "small-resnet"]) == 2
     assert "Name the folder with --data-root, or set HOME." in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["plugins", "run", "eval", "report"])
+def test_a_working_folder_that_is_gone_is_one_clear_error(command: str, tmp_path: Path) -> None:
+    """PyTorch would end the process with words of its own, about a library that cannot be loaded."""
+    (tmp_path / "gone").mkdir()
+    code = f"import sys; from guard_plugins.cli.{command} import main; sys.exit(main(['x']))"
+    done = shell(f'cd {tmp_path}/gone && rmdir ../gone && "{sys.executable}" -c "{code}"')
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "error: The current folder cannot be used\n  seen: No such file or directory\n  do: " in done.stderr

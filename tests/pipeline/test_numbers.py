@@ -14,6 +14,7 @@ from guard_plugins import Report
 from guard_plugins.data.classwise import Classwise
 from guard_plugins.data.splits import TensorSplit
 from guard_plugins.errors import DataError, TrainingError
+from tests.artifacts.test_full_disk import CARD, teacher, write_teacher
 
 TinyRun = Callable[..., tuple[Report, Path]]
 
@@ -91,3 +92,39 @@ def test_pixels_of_every_kind_and_an_odd_size_make_a_whole_run(tiny_run: TinyRun
     assert report.models.student.clean in [share / 8 for share in range(9)]
     with Image.open(next((folder / "distilled").glob("*/*.png"))) as image:
         assert (image.size, image.mode) == ((9, 13), "RGB")
+
+
+@pytest.mark.parametrize("who", ["teacher", "student"])
+def test_a_training_whose_logits_overflow_is_named_and_not_what_uses_the_network_next(
+    who: str, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=f"The {who}'s training ended in a network whose logits are not") as caught:
+        tiny_run("sre2l", "run", **{who: {"network": "small-resnet", "epochs": 2, "batch_size": 100_000, "lr": 1e4}})
+    assert caught.value.seen == "NaN or infinity for 32 of 32 training images"
+    assert f"--{who}.lr" in caught.value.do
+    assert (tmp_path / "run" / "teacher.safetensors").exists() == (who == "student")
+
+
+def test_students_that_are_kept_are_not_called_teachers(tmp_path: Path) -> None:
+    student, card = teacher(), CARD
+    next(student.parameters()).data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="The student's training ended in weights") as caught:
+        write_teacher(tmp_path / "0.safetensors", student, card, who="student")
+    assert "--student.lr" in caught.value.do
+    assert "--student.guard-weight" in caught.value.do
+
+
+def test_a_loss_that_is_no_number_at_once_is_not_blamed_on_the_learning_rate(tiny_run: TinyRun) -> None:
+    with pytest.raises(
+        TrainingError, match="The loss of stage 'student/0' is no longer a finite number at step 1 of"
+    ) as e:
+        tiny_run("sre2l", "run", student={"temperature": 1e-40})
+    assert "temperature" in e.value.do
+    assert "learning rate that is too high" not in e.value.do
+
+
+def test_several_numbers_are_named_in_a_sentence(tiny_run: TinyRun) -> None:
+    with pytest.raises(
+        TrainingError, match="The ce and bn of stage 'recover/0' are no longer finite numbers at step 2 of"
+    ):
+        tiny_run("sre2l", "run", recover={"r_bn": 1e38, "iterations": 3})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +15,9 @@ if TYPE_CHECKING:
 
     from guard_plugins.data.images.listing import Listing
 
-_OTHER_NAMES: Final = {"train": ("training",), "test": ("testing", "valid", "validation", "eval")}
-"""What the folders of the two splits are called elsewhere; upper case is tried as well."""
+_OTHER_NAMES: Final = {"train": ("training",), "test": ("tests", "testing", "valid", "validation", "eval", "dev")}
+"""What the folders of the two splits are called elsewhere; upper case and words such as ``_set`` are tried, too."""
+_MORE_WORDS: Final = re.compile(r"[-_. ]?(set|data|images|imgs|split|folder)$")
 
 
 class Folder(DataSet):
@@ -33,13 +36,13 @@ class Folder(DataSet):
 
     def side(self, request: DataRequest) -> int | None:
         """Return that of the first image."""
-        from guard_plugins.data.images.listing import first_side
+        from guard_plugins.data.images.glance import first_side
 
         return None if request.root is None else first_side(_training_part(request.root.expanduser()))
 
     def training_images(self, request: DataRequest, most: int) -> int | None:
         """Return the number of files below ``train/``, or of all where that is missing."""
-        from guard_plugins.data.images.listing import count_images
+        from guard_plugins.data.images.glance import count_images
 
         return None if request.root is None else count_images(_training_part(request.root.expanduser()), most)
 
@@ -62,7 +65,7 @@ class Folder(DataSet):
 
 
 def _training_part(root: Path) -> Path:
-    return root / "train" if (root / "train").is_dir() else root
+    return root / "train" if os.path.isdir(root / "train") else root  # noqa: PTH112 - no error where it may not be read
 
 
 def _existing(root: Path | None) -> Path:
@@ -71,6 +74,12 @@ def _existing(root: Path | None) -> Path:
     if root is None:
         raise DataError("The data set folder needs to know where the images are.", do=f"Pass --data-root. {LAYOUT}")
     root = root.expanduser()
+    if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
+        raise DataError(
+            f"The data root {root} may not be read.",
+            seen="Permission denied",
+            do="Make it readable, or run as its owner.",
+        )
     if not root.is_dir():
         kind = "is a file" if root.exists() else "does not exist"
         raise DataError(f"The data root {root} {kind}.", seen=f"looked in {root.absolute()}", do="Correct --data-root.")
@@ -89,8 +98,7 @@ def _shared_out(root: Path, share: float) -> Listing:
     has_train = (root / "train").is_dir()
     if not has_train:
         _require_classes(root, found)
-    names = ("test", "val", *_OTHER_NAMES["test"])
-    tests = [name for name in found if name.lower() in names and class_folders(root / name)]
+    tests = [name for name in found if _plain(name) in _names("test") and class_folders(root / name)]
     if has_train and tests:
         raise DataError(
             f"{root} has test images of its own, so none are held out (--data.split).",
@@ -105,7 +113,7 @@ def _require_classes(root: Path, found: tuple[str, ...]) -> None:
     from guard_plugins.data.images.listing import class_folders
 
     remedy = _rename(root, found, "train")
-    other = next((name for name in found if name.lower() in ("train", *_OTHER_NAMES["train"])), None)
+    other = next((name for name in found if _plain(name) in _names("train")), None)
     if remedy and other is not None and class_folders(root / other):  # a class of this name holds images, no folders
         raise DataError(
             f"{root} has no folder train/ but one that may be it, so its folders are no classes (--data.split).",
@@ -126,7 +134,7 @@ def _require_train(root: Path) -> None:
         return
     found = class_folders(root)
     below = [name for name in found if (root / name / "train").is_dir()]
-    do = f"Pass --data-root {root / below[0]}." if below else _rename(root, found, "train")
+    do = _another_kind(root) or (f"Pass --data-root {root / below[0]}." if below else _rename(root, found, "train"))
     if not do and len(found) > 1 and all(image_files(root / name) for name in found[:3]):
         do = f"If these are the classes, pass --data.split 0.2 to hold out a fifth of each as test images. {LAYOUT}"
     raise DataError(
@@ -148,6 +156,11 @@ def _test_folder(root: Path) -> Path:
     for name in ("test", "val"):
         if (root / name).is_dir() and class_folders(root / name):
             return root / name
+    if not class_folders(root / "train"):
+        raise DataError(
+            f"There are no class folders in {root / 'train'}.", seen=_lying_in(root / "train"),
+            do=_another_kind(root) or LAYOUT,
+        )  # fmt: skip
     other = _rename(root, class_folders(root), "test")
     raise DataError(
         f"There is no test split in {root}.",
@@ -158,8 +171,33 @@ def _test_folder(root: Path) -> Path:
     )
 
 
+def _another_kind(root: Path) -> str:
+    """Return the remedy where a folder is laid out as Hugging Face does, or nothing."""
+    places = [place for place in (root, root / "data", root / "train") if place.is_dir()]
+    names = {child.name for place in places for child in place.iterdir()}
+    if any(name.endswith((".parquet", ".arrow")) for name in names):
+        return f"This is a data set of Hugging Face: use --dataset huggingface --data-root {root}."
+    tables = sorted(names & {"metadata.csv", "metadata.jsonl"})
+    if tables:
+        return f"Labels are not read from {tables[0]}: move every image into a folder with the name of its class."
+    return ""
+
+
+def _lying_in(folder: Path) -> str:
+    names = sorted(child.name for child in folder.iterdir() if not child.name.startswith("."))
+    return f"{len(names)} files" + (f", such as {names[0]}" if names else "")
+
+
 def _rename(root: Path, found: tuple[str, ...], wanted: str) -> str:
     """Return the remedy where a split's folder has another name, or nothing."""
-    names = {wanted, *_OTHER_NAMES[wanted], *(("val",) if wanted == "test" else ())}
-    other = next((name for name in found if name.lower() in names and name != wanted), None)
+    other = next((name for name in found if _plain(name) in _names(wanted) and name != wanted), None)
     return f"Rename {root / other} to {root / wanted}." if other else ""
+
+
+def _names(split: str) -> tuple[str, ...]:
+    return (split, *(("val",) if split == "test" else ()), *_OTHER_NAMES[split])
+
+
+def _plain(name: str) -> str:
+    """Return the name of a folder as it would be without words such as ``_set``."""
+    return _MORE_WORDS.sub("", name.lower())

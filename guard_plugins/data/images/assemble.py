@@ -50,11 +50,11 @@ def assemble(
     if request.skip_corrupt:
         (train, broken), (test, more) = readable(train, listing.classes), readable(test, listing.classes)
         skipped = tuple(map(str, (*broken, *more)))
-    notes: tuple[str, ...] = ()
+    notes = listing.notes
     if train_target is None:
         paths = (*train.paths, *test.paths)
         headers = read_headers(paths)
-        levels, notes = levels_of(paths, headers, request.range), rotation_notes(paths, headers)
+        levels, notes = levels_of(paths, headers, request.range), (*notes, *rotation_notes(paths, headers))
         target = common_target(paths, headers, request.image_size)
         target = replace(target, levels=levels, reduced=request.reduced_decode)
         _require_reducible(headers, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -28,6 +29,9 @@ EXTENSIONS: Final = frozenset(
 
 FULL_RANGE: Final = (0.0, 65535.0)
 """What becomes black and white in images deeper than 8 bits, unless ``DataRequest.range`` says otherwise."""
+
+_KINDS: Final = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What a file may be, whatever its name. Pillow knows more kinds: EPS goes to Ghostscript, which runs what is in it."""
 
 _DEEP: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 _GREY: Final = frozenset({"1", "L", "LA", "La"}) | _DEEP
@@ -70,7 +74,7 @@ def read_header(source: Path | bytes, name: str = "") -> Header:
         DataError: If it is not an image.
     """
     try:
-        with _opened(source) as image:
+        with opened(source) as image:
             return Header(
                 grey=image.mode in _GREY, height=image.height, width=image.width, deep=image.mode in _DEEP,
                 deep_colour=_deep_colour(image), rotated=_rotated(image), jpeg=image.format == "JPEG",
@@ -86,7 +90,7 @@ def read_extremes(path: Path) -> tuple[float, float]:
         DataError: If the file is broken.
     """
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             values = np.asarray(image)[..., :3] if image.mode == "RGBA" else np.asarray(image)
             return float(values.min()), float(values.max())
     except _BROKEN as error:
@@ -115,7 +119,7 @@ def decode(
     """
     name = name or str(source)
     try:
-        with _opened(source) as image:
+        with opened(source) as image:
             size = image.size
             box = target.centre(*size) if cut is None else cut(*size)
             scale = target.scale_of(box) if box is not None and image.format == "JPEG" else 1
@@ -141,8 +145,22 @@ def broken_image(name: str, error: BaseException) -> DataError:
     )
 
 
-def _opened(source: Path | bytes) -> Image.Image:
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else regular(source))
+def opened(source: Path | bytes) -> Image.Image:
+    """Return an image file, opened; its pixels are not decoded yet.
+
+    Args:
+        source: The file, or its content.
+
+    Raises:
+        OSError: If it is none of the kinds that are read; and whatever else Pillow says of a broken file.
+    """
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else regular(source), formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _KINDS if name in Image.OPEN)
 
 
 def _deep_colour(image: Image.Image) -> bool:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from guard_plugins.data.classes import members_by_class
 from guard_plugins.data.images.decode import EXTENSIONS
 from guard_plugins.data.images.splits import Files
+from guard_plugins.data.images.strays import (
+    Identity,
+    LeftOut,
+    identity_of,
+    is_image,
+    require_apart,
+    require_whole_links,
+)  # fmt: skip
 from guard_plugins.errors import DataError
-from guard_plugins.files import regular
 
 LAYOUT: Final = "Lay the images out as ROOT/train/CLASS/*.png and ROOT/test/CLASS/*.png (or val/)."
 """The remedy most messages end with."""
-
-
-Identity = tuple[int, int]
-"""Device and number of a folder, the same whatever link leads to it."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class Listing:
         classes: Names of the classes, in the order of the labels.
         train: Files to train on.
         test: Files to test on.
+        notes: Sentences on what was left out.
     """
 
     classes: tuple[str, ...]
     train: Files
     test: Files
+    notes: tuple[str, ...] = ()
 
 
 def list_classes(train: Path, test: Path) -> Listing:
@@ -52,13 +55,17 @@ def list_classes(train: Path, test: Path) -> Listing:
         test: The same classes again.
 
     Raises:
-        DataError: If a folder or class is missing or empty, or the classes of the two differ.
+        DataError: If a folder or class is missing or empty, the classes of the two differ, or a folder is in both.
     """
     in_train, in_test = _by_name(train), _by_name(test)
     if in_train.keys() != in_test.keys():
         raise _different_classes(train, test, tuple(in_train), tuple(in_test))
-    classes = _classes(train, in_train)
-    return Listing(classes, _files(in_train), _files(in_test))
+    require_apart(in_train, in_test)
+    classes, left_out = _classes(train, in_train), LeftOut()
+    files = _files(in_train, left_out), _files(in_test, left_out)
+    left_out.beside_classes(train)
+    left_out.beside_classes(test)
+    return Listing(classes, *files, left_out.notes())
 
 
 def list_with_share(root: Path, share: float) -> Listing:
@@ -74,7 +81,9 @@ def list_with_share(root: Path, share: float) -> Listing:
         DataError: If a class is empty, or too small to be shared out.
     """
     folders = _by_name(root)
-    classes, files = _classes(root, folders), _files(folders)
+    left_out = LeftOut()
+    classes, files = _classes(root, folders), _files(folders, left_out)
+    left_out.beside_classes(root)
     held = torch.zeros(len(files), dtype=torch.bool)
     by_class = members_by_class(files.labels, len(folders))
     for members, folder in zip(map(Tensor.tolist, by_class), folders.values(), strict=True):
@@ -86,7 +95,7 @@ def list_with_share(root: Path, share: float) -> Listing:
             )  # fmt: skip
         order = {n: _hash(files.paths[n].relative_to(folder)) for n in members}
         held[sorted(members, key=order.__getitem__)[:count]] = True
-    return Listing(classes, _chosen(files, ~held), _chosen(files, held))
+    return Listing(classes, _chosen(files, ~held), _chosen(files, held), left_out.notes())
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -105,7 +114,9 @@ def class_folders(folder: Path) -> tuple[str, ...]:
         ) from error
 
 
-def image_files(folder: Path, others: Collection[Identity] = ()) -> list[Path]:
+def image_files(
+    folder: Path, others: Collection[Identity] = (), left_out: LeftOut | None = None
+) -> list[Path]:  # fmt: skip
     """Return the image files below ``folder``, sorted by path; hidden files and folders and other files do not count.
 
     Links to folders are followed, but no folder is entered twice.
@@ -113,14 +124,15 @@ def image_files(folder: Path, others: Collection[Identity] = ()) -> list[Path]:
     Args:
         folder: The folder of a class.
         others: Folders whose images are not all of this class, the class's own aside.
+        left_out: Takes down the other files.
 
     Raises:
-        DataError: If a link leads to one of those.
+        DataError: If a link leads to one of those, or a folder cannot be read.
     """
     found: list[Path] = []
     entered: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        identity = _identity(parent)
+    for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        identity = identity_of(parent)
         if identity in entered:
             folders.clear()
             continue
@@ -131,17 +143,23 @@ def image_files(folder: Path, others: Collection[Identity] = ()) -> list[Path]:
             )  # fmt: skip
         entered.add(identity)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in names if _is_image(name)]
+        images = [name for name in names if is_image(name)]
+        found += [Path(parent, name) for name in images]
+        if left_out is not None and len(images) < len(names):
+            left_out.add(parent, names)
     return sorted(found)
 
 
-def _identity(folder: str | Path) -> Identity:
-    status = os.stat(folder)  # noqa: PTH116 - once a folder of up to a million
-    return status.st_dev, status.st_ino
+def _unreadable(error: OSError) -> None:
+    """Say that a folder cannot be read, whose images :func:`os.walk` would pass over.
 
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - a million times
+    Raises:
+        DataError: Always.
+    """
+    raise DataError(
+        f"The folder {error.filename} cannot be read.", seen=f"{type(error).__name__}: {error.strerror}",
+        do="Make it readable (folders need the right x, too), or remove it.",
+    ) from error  # fmt: skip
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
@@ -151,6 +169,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
         DataError: If two names differ in nothing else.
     """
     found: dict[str, Path] = {}
+    require_whole_links(folder)
     for name in class_folders(folder):
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise DataError(f"{folder} has a class folder whose name is no UTF-8.", seen=f"{name!a}", do="Rename it.")
@@ -171,15 +190,15 @@ def _classes(folder: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
     return tuple(folders)
 
 
-def _files(folders: Mapping[str, Path]) -> Files:
+def _files(folders: Mapping[str, Path], left_out: LeftOut) -> Files:
     paths: list[Path] = []
     counts = []
-    known = {_identity(folder): folder for folder in folders.values()}
-    others = {*known, *(_identity(folder.parent) for folder in folders.values())}
+    known = {identity_of(folder): folder for folder in folders.values()}
+    others = {*known, *(identity_of(folder.parent) for folder in folders.values())}
     for folder in folders.values():
-        if (same := known[_identity(folder)]) != folder:
+        if (same := known[identity_of(folder)]) != folder:
             raise DataError(f"{folder} and {same} are one folder.", do="Remove the link.")
-        of_class = image_files(folder, others)
+        of_class = image_files(folder, others, left_out)
         if not of_class:
             raise DataError(
                 f"The class folder {folder} holds no images.",
@@ -215,36 +234,3 @@ def _some(names: set[str] | tuple[str, ...]) -> str:
     first = sorted(names)[:5]
     rest = len(names) - len(first)
     return (", ".join(first) or "none") + (f" and {rest} more" if rest else "")
-
-
-_UNREADABLE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-
-
-def count_images(root: Path, most: int) -> int:
-    """Return how many images lie below ``root``, hidden ones aside, and ``most`` where there are more."""
-    count = 0
-    for _, files in _walked(root):
-        count += sum(_is_image(name) for name in files)
-        if count >= most:
-            return most
-    return count
-
-
-def first_side(root: Path) -> int | None:
-    """Return the shorter side in pixels of the first image in a class folder of ``root``; None without one."""
-    for folder, files in _walked(root):
-        for name in sorted(filter(_is_image, files)) if folder != root else ():
-            with contextlib.suppress(*_UNREADABLE), Image.open(regular(folder / name)) as image:
-                return min(image.size)
-    return None
-
-
-def _walked(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield folders and their files, sorted, hidden ones aside; links are followed, and no folder is entered twice."""
-    entered = set[Identity]()
-    for folder, names, files in os.walk(root, followlinks=True):
-        identity = _identity(folder)
-        names[:] = [] if identity in entered else sorted(name for name in names if not name.startswith("."))
-        if identity not in entered:
-            entered.add(identity)
-            yield Path(folder), files

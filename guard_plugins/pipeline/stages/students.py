@@ -69,7 +69,7 @@ def _keep(run: RunContext) -> None:
         for number, model in enumerate(run.results.models[kind]):
             path = run.folder.student(number, hard=kind == "student_hard")
             made(path.parent)
-            write_teacher(path, model, card)
+            write_teacher(path, model, card, who="student")
 
 
 def _labelled(run: RunContext, task: Task) -> Batches:

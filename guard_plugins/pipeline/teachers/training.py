@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from guard_plugins.artifacts.atomic import made
-from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, write_teacher
+from guard_plugins.artifacts.teacher import TeacherCard, load_teacher, require_finite_weights, write_teacher
 from guard_plugins.artifacts.tensors import write_tensors
 from guard_plugins.curvature import CurvatureHook
 from guard_plugins.errors import ConfigError, DamagedError, PluginError
@@ -36,6 +36,7 @@ from guard_plugins.runtime.sharing.ranks import Ranks
 from guard_plugins.runtime.sharing.team import Team
 from guard_plugins.runtime.task import Task
 from guard_plugins.runtime.teachers import Snapshots, TeacherSpec, TrainedTeacher
+from guard_plugins.training.diverged import require_finite_logits
 from guard_plugins.training.parts import require_parts
 
 
@@ -149,6 +150,8 @@ class Training:
         card = card_of(task.config, prepared.data, guarded=hook is not None, hook=hook_report(hook))
         if team is not None:
             card = card.model_copy(update={"processes": team.size, "batchnorm": task.config.teacher.batchnorm})
+        require_finite_weights(model, "teacher")
+        require_finite_logits(model, prepared.data, who="teacher")
         made(self.path.parent)
         write_teacher(self.path, model, card)
         return self._trained(model), card

@@ -302,3 +302,48 @@ def test_a_class_may_be_called_train(tree):
     root = tree / "train"
     (root / "ant").rename(root / "Train")
     assert load(root, split=0.5).classes == ("Train", "bee", "cat")
+
+
+@pytest.mark.parametrize("name", ["train_set", "Training-Images", "TRAINDATA", "train split"])
+def test_splits_with_one_more_word_are_no_classes(tree, name):
+    (tree / "train").rename(tree / name)
+    (tree / "test").rename(tree / "test_set")
+    for request in ({}, {"split": 0.5}):
+        with pytest.raises(DataError) as caught:
+            load(tree, **request)
+        assert caught.value.do == f"Rename {tree / name} to {tree / 'train'}."
+
+
+def test_a_test_split_with_one_more_word_is_named(tree):
+    (tree / "test").rename(tree / "dev_images")
+    with pytest.raises(DataError, match="no test split") as caught:
+        load(tree)
+    assert caught.value.do == f"Rename {tree / 'dev_images'} to {tree / 'test'}."
+
+
+@pytest.mark.parametrize(
+    ("file", "do"),
+    [
+        ("data/train-00000-of-00001.parquet", "use --dataset huggingface --data-root"),
+        ("train/data-00000-of-00001.arrow", "use --dataset huggingface --data-root"),
+        ("metadata.jsonl", "Labels are not read from metadata.jsonl: move every image into a folder"),
+        ("train/metadata.csv", "Labels are not read from metadata.csv: move every image into a folder"),
+    ],
+)
+def test_layouts_of_hugging_face_are_told_apart(tmp_path, file, do):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(b"x")
+    with pytest.raises(DataError) as caught:
+        load(tmp_path)
+    assert do in caught.value.do
+
+
+def test_images_without_class_folders_are_what_is_wrong(tree):
+    for folder in (tree / "train").iterdir():
+        shutil.copy(folder / "0.png", tree / f"train/{folder.name}.png")
+        shutil.rmtree(folder)
+    shutil.rmtree(tree / "test")
+    with pytest.raises(DataError, match=r"There are no class folders in .*train") as caught:
+        load(tree)
+    assert caught.value.seen == "3 files, such as ant.png"
+    assert "--data.split" not in caught.value.do
