@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from guard_plugins import host
 from guard_plugins.cli.command import STAGES, command_options, plan_asked, share_asked
-from guard_plugins.cli.extras import add_extras
+from guard_plugins.cli.extras import add_extras, no_run_in
 from guard_plugins.cli.gone import require_files, uninstalled
 from guard_plugins.config.compose import preset_layer, run_config_class
 from guard_plugins.config.layers import Layer, files_of, merged, without
@@ -170,10 +170,7 @@ class _Files(BaseModel):
 def _resumed(early: Any, rest: Sequence[str]) -> Request:
     path, config = early.resume, early.resume / "config.yaml"
     if not config.is_file():
-        raise ConfigError(
-            f"There is no run to resume in {path} (--resume)", seen=f"{config} is missing",
-            do="Give the folder of an earlier run, such as runs/sre2l-digits-...",
-        )  # fmt: skip
+        raise no_run_in(path)
     other = [flag for flag in rest if flag.startswith("-") and not flag.startswith(ANEW)]
     if other:
         raise ConfigError(

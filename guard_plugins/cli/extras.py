@@ -140,6 +140,19 @@ def newest_run() -> Path:
     return max(found, key=_last_work)
 
 
+def no_run_in(path: Path) -> ConfigError:
+    """Return the error for a folder to resume that holds no run, or the runs of a series."""
+    runs = sorted(config.parent for config in path.glob("*/config.yaml"))
+    series = (
+        "It holds several runs: to go on with a series, give its command again (guard-run METHOD --seeds ... --output "
+        f"{path}); to go on with one run, give its folder, such as {runs[0]}."
+    ) if runs else ""  # fmt: skip
+    return ConfigError(
+        f"There is no run to resume in {path} (--resume)", seen=f"{path / 'config.yaml'} is missing",
+        do=series or "Give the folder of an earlier run, such as runs/sre2l-digits-...",
+    )  # fmt: skip
+
+
 def _last_work(run: Path) -> float:
     times = [0.0]
     for name in ("config.yaml", "events.jsonl"):

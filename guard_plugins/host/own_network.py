@@ -105,7 +105,7 @@ def _built(name: str, factory: Any, request: NetworkRequest) -> nn.Module:
             raise TypeError(f"it returned {type(network).__name__}, not a torch.nn.Module")
         training = network.training
         with torch.no_grad():
-            shape = tuple(network.eval()(torch.zeros(2, *request.image_shape)).shape)
+            logits = network.eval()(torch.zeros(2, *request.image_shape))
         network.train(training)
     except Exception as error:
         raise ConfigError(
@@ -114,9 +114,11 @@ def _built(name: str, factory: Any, request: NetworkRequest) -> nn.Module:
             do="Its function or class is called with those of image_shape, classes (or num_classes) and activation "
             "that it has parameters for.",
         ) from error
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else None
     if shape != (2, request.classes):
+        seen = f"a {type(logits).__name__}, not one tensor" if shape is None else f"outputs of shape {shape}"
         raise ConfigError(
-            f"The network {name!r} does not fit the data set", seen=f"two images give outputs of shape {shape}",
+            f"The network {name!r} does not fit the data set", seen=f"two images give {seen}",
             do=f"It must return logits (B, {request.classes}) for images (B, C, H, W).",
         )  # fmt: skip
     return network

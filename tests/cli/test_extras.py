@@ -160,3 +160,12 @@ def test_a_plan_or_a_share_passes_over_no_option(part: list[str], idle: list[str
     with pytest.raises(ConfigError, match=f"{idle[0].split('=')[0]} would do nothing beside --(plan|shard)\\b"):
         take(["cda", *part, *idle])
     assert take(["cda", *part])[1][:1] == ["cda"]
+
+
+def test_a_folder_of_several_runs_is_no_run_to_resume(tmp_path: Path) -> None:
+    for name in ("sre2l-seed0", "sre2l-seed1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("method: sre2l")
+    with pytest.raises(ConfigError, match="give its command again") as caught:
+        parse(["--resume", str(tmp_path)])
+    assert str(tmp_path / "sre2l-seed0") in str(caught.value)

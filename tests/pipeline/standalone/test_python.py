@@ -32,6 +32,10 @@ class Fixed(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(64, 7))
 
+class Pair(Fixed):
+    def forward(self, x):
+        return super().forward(x), x
+
 def nothing():
     return None
 """
@@ -100,6 +104,7 @@ def test_a_network_of_one_s_own_by_file_or_module(place: str, digits: Data, nets
     ("name", "said"),
     [
         ("nets.py:Fixed", "two images give outputs of shape (2, 7)"),
+        ("nets.py:Pair", "two images give a tuple, not one tensor"),
         ("nets.py:nothing", "it returned NoneType, not a torch.nn.Module"),
         ("nets.py:missing", "There is no function or class 'missing' in nets.py"),
         ("nowhere.py:Net", "cannot be imported"),
