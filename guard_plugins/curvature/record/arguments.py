@@ -51,16 +51,24 @@ def spent(node: Node) -> Unrepeatable | None:
     return node.call.spent if isinstance(node, (Output, WrittenInto)) and isinstance(node.call, Call) else None
 
 
-def spent_behind(node: Node) -> Unrepeatable | None:
-    """Return the mark of a tensor that ``node`` was made of and whose record was forgotten, None where all is there."""
-    stack, seen = [node], set[int]()
+def spent_behind(node: Node, known: dict[int, Unrepeatable | None]) -> Unrepeatable | None:
+    """Return the mark of a tensor that ``node`` was made of and whose record was forgotten, None where all is there.
+
+    Args:
+        node: The node.
+        known: What was found for others, by identity; it is added to, so that no node is looked at twice.
+    """
+    stack = [node]
     while stack:
-        if (gone := spent(one := stack.pop())) is not None:
-            return gone
-        if id(one) not in seen:
-            seen.add(id(one))
-            stack.extend(one.parents)
-    return None
+        one = stack[-1]
+        waiting = [] if id(one) in known or spent(one) else [p for p in one.parents if id(p) not in known]
+        if waiting:
+            stack += waiting
+            continue
+        stack.pop()
+        if id(one) not in known:
+            known[id(one)] = spent(one) or next(filter(None, (known[id(p)] for p in one.parents)), None)
+    return known[id(node)]
 
 
 def copyable(tensor: Tensor) -> bool:

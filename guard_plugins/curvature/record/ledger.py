@@ -80,8 +80,9 @@ class TensorLedger:
     def settle(self) -> None:
         """Let go of what was computed beside a loss whose record was forgotten: an accuracy would keep the labels."""
         entries = {key: self._known[key] for key in self._marked if key in self._known}
+        found: dict[int, Unrepeatable | None] = {}
         for key, entry in entries.items():
-            gone = None if entry.node is None else spent_behind(entry.node)
+            gone = None if entry.node is None else spent_behind(entry.node, found)
             if gone is not None:
                 entry.node = gone
                 self._marked.discard(key)
