@@ -85,7 +85,7 @@ def _container_of(value: Any) -> Any:
     kind = _kind(value)
     if kind == "record":
         held = vars(value)
-        return held if all(_is_plain(entry) for entry in held.values()) else None
+        return held if type(held) is dict and all(_is_plain(entry) for entry in held.values()) else None
     if kind == "array":
         return value if value.nbytes <= _BYTES and value.flags.writeable and not value.dtype.hasobject else None
     return value if kind in ("container", "generator") else None
