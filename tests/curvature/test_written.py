@@ -280,3 +280,50 @@ def test_every_way_of_reading_a_written_attribute_is_refused(read: Callable[[Ten
         net.seen += 1
         with pytest.raises(HookError, match="written between it and backward"):
             loss.backward()
+
+
+# --- tensors without a graph that outlive their step ---------------------------------------------------------------
+
+
+def log_of_rows(log: Tensor, step: int, right: Tensor) -> Tensor:
+    factor = 1 + log[step].clone()
+    log[step + 1].add_(right)
+    return factor
+
+
+def whole_log(log: Tensor, step: int, right: Tensor) -> Tensor:
+    factor = 1 + log.sum()
+    log[step + 1] = right
+    return factor
+
+
+@pytest.mark.parametrize("use", [log_of_rows, whole_log])
+def test_what_an_earlier_step_left_in_a_log_is_data(use: Callable[[Tensor, int, Tensor], Tensor]) -> None:
+    found = []
+    for detached in (False, True):
+        net, log = net_of(3), torch.zeros(5, dtype=torch.float64)
+        optimiser = torch.optim.SGD(net.parameters(), 0.1)
+        with CurvatureHook(h=H):
+            for step in range(4):
+                optimiser.zero_grad()
+                out = net(X + step)
+                right = (out.argmax(1) == Y).double().mean()
+                loss = CE(out, Y) * use(log, step, right.detach() if detached else right)
+                loss.backward()
+                optimiser.step()
+        found.append([*net.parameters(), log])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_an_accuracy_of_the_step_before_is_data_and_one_of_this_x_is_not() -> None:
+    net, factor = net_of(3), torch.ones((), dtype=torch.float64)
+    with CurvatureHook(h=H):
+        for step in range(3):
+            x = X + step
+            out = net(x)
+            right = (out.argmax(1) == Y).double().mean()
+            (CE(out, Y) * factor).backward()
+            factor = 1 + right
+        again = CE(net(x), Y) * factor
+        with pytest.raises(HookError, match="second route"):
+            again.backward()
