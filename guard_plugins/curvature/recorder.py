@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from guard_plugins.curvature.messages import about_inputs, about_models
 from guard_plugins.curvature.objective.options import Options
 from guard_plugins.curvature.record import inputs
-from guard_plugins.curvature.record.arguments import without_record
+from guard_plugins.curvature.record.arguments import linked, register, without_record
 from guard_plugins.curvature.record.graph import Kept, Lean, ModuleCall, Node, Source, now
 from guard_plugins.curvature.record.known import version_of
-from guard_plugins.curvature.record.ledger import TensorLedger, linked, register
+from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.record.listening import Listening
 from guard_plugins.curvature.record.sources import Sources
 from guard_plugins.curvature.record.tracing import Tracer

@@ -23,8 +23,9 @@ from guard_plugins.curvature.record.listening import Listening
 from guard_plugins.curvature.record.sources import Sources
 from guard_plugins.curvature.record.tracing import Tracer
 from guard_plugins.curvature.recorder import Recorder
-from guard_plugins.curvature.replay.checks import reject_unfaithful
+from guard_plugins.curvature.replay.checks import changed_attributes, reject_unfaithful
 from guard_plugins.curvature.replay.delivery import deliver
+from guard_plugins.curvature.replay.module_reads import Reads
 from guard_plugins.curvature.replay.preserved import Preserved
 from guard_plugins.curvature.replay.regularised_pass import Pass
 from guard_plugins.curvature.replay.replay import Replay
@@ -162,6 +163,8 @@ class Session:
         looked, self.ledger.looked_into = self.ledger.looked_into, False
         check = SelfCheck(self.ledger, due=self._checkpoints.due(replay) or keep.replaced or looked)
         try:
+            if written := changed_attributes(replay, self.ledger):
+                replay.run(replay.fresh(), keep, inside=Reads(self.ledger, replay.sources, written).inside)
             self._compare(replay)
             outcome = deliver(Pass(call, replay, keep, self.options, number, check))
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -228,3 +229,48 @@ def test_results_that_hold_the_same_things_are_followed() -> None:
         out = net(x)
         (out["first"] + out["last"]).square().mean().backward()
         optimiser.step()
+
+
+class Detector(nn.Module):
+    """Returns losses first and what it finds after them, which are as many as there are."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.layer, self.kind = nn.Linear(5, 3).double(), kind
+
+    def forward(self, x: Tensor) -> Any:
+        out = self.layer(x)
+        found = [row for row in out if float(row.detach()[0]) > 0]
+        if self.kind == "tuple":
+            return out, found
+        if self.kind == "object":
+            return SimpleNamespace(loss=SimpleNamespace(main=out), found=dict(enumerate(found)))
+        return {"loss": {"main": out}, "found": found}
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict", "object"])
+@pytest.mark.parametrize("way", [{}, {"weight": 0.5}, {"penalty": "gradient"}])
+def test_what_lies_before_a_part_of_another_length_is_followed(kind: str, way: dict[str, Any]) -> None:
+    x = torch.randn(6, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = []
+    for net in (Detector(kind), Detector(kind).layer):
+        with CurvatureHook(h=2.0, **way):
+            out = net(x)
+            if isinstance(out, SimpleNamespace):
+                out = out.loss.main
+            elif isinstance(out, (tuple, dict)):
+                out = out[0] if isinstance(out, tuple) else out["loss"]["main"]
+            out.square().mean().backward()
+        found.append([p.grad for p in net.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_what_is_taken_of_a_part_of_another_length_is_refused() -> None:
+    x = torch.randn(6, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    net = Detector("tuple")
+    with CurvatureHook(h=2.0):
+        out, found = net(x)
+        loss = out.square().mean() + found[0].sum()
+        with pytest.raises(HookError, match="returns other things at x \\+ z"):
+            loss.backward()

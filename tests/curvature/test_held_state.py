@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -184,3 +185,36 @@ def test_objects_that_are_no_records_are_left_alone() -> None:
     assert trainer.steps == 5
     assert large[0] == 1
     assert len(held.entries) == 7
+
+
+@pytest.mark.parametrize("kind", [list, dict, OrderedDict])
+def test_the_end_of_a_long_log_in_a_record_is_put_back(kind: Any) -> None:
+    meter = SimpleNamespace(log=kind() if kind is list else kind((i, i) for i in range(6000)))
+    if kind is list:
+        meter.log.extend(range(6000))
+
+    def add() -> None:
+        meter.log.append(-1) if kind is list else meter.log.__setitem__(len(meter.log), -1)
+
+    before = Held([meter])
+    add()
+    after, expected = Held([meter]), meter.log.copy()
+    for _ in range(2):
+        before.restore()
+        assert len(meter.log) == 6000
+        add()
+        add()
+        after.restore()
+        assert meter.log == expected
+    meter.log.clear()
+    before.restore()
+    assert not meter.log
+
+
+def test_much_in_a_record_is_data_and_not_copied() -> None:
+    words = SimpleNamespace(index={str(i): i for i in range(6000)})
+    held = Held([words, plain := {str(i): i for i in range(6000)}])
+    words.index["3"] = plain["3"] = -1
+    held.restore()
+    assert words.index["3"] == -1
+    assert plain["3"] == 3

@@ -244,3 +244,14 @@ def test_an_accuracy_taken_before_backward_does_not_keep_the_labels(kind: str) -
             del x, y, out, loss, right
             gc.collect()
             assert all(ref() is None for ref in seen)
+
+
+def test_results_kept_from_steps_without_the_term_cost_no_time() -> None:
+    net, kept = nn.Linear(4, 3), []
+    with CurvatureHook(h=0.1, every=1000) as hook:
+        for _ in range(20):
+            out = net(torch.randn(5, 4))
+            kept.append(out.argmax(1).double().mean())
+            out.square().mean().backward()
+        assert hook._session is not None
+        assert len(hook._session.ledger._marked) < 10

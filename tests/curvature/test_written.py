@@ -221,3 +221,109 @@ def test_an_attribute_written_after_backward_is_fine() -> None:
             CE(net(X.clone()), Y).backward()
             net.scale.mul_(0.9)
             optimiser.step()
+
+
+class Holding(Scaled):
+    """Has what the loop or another optimiser writes, and reads none of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue, self.mean, self.other = torch.zeros(6, 3, dtype=torch.float64), zeros(), [nn.Linear(5, 3).double()]
+        self.optimiser = torch.optim.Adam(self.other[0].parameters())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) * float(len(self.queue) == 6)
+
+
+@pytest.mark.parametrize("way", [{}, {"weight": 0.5}, {"penalty": "gradient"}])
+def test_what_a_module_holds_and_does_not_read_may_be_written_before_backward(way: dict[str, Any]) -> None:
+    found = []
+    for early in (True, False):
+        torch.manual_seed(0)
+        net, hook = Holding(), CurvatureHook(h=H, **way)
+        optimiser = torch.optim.SGD(net.net.parameters(), 0.1)
+
+        def write(out: Tensor, loss: Tensor, net: Holding = net, hook: CurvatureHook = hook) -> None:
+            net.queue[:] = out.detach()
+            net.mean.mul_(0.9).add_(loss.detach(), alpha=0.1)
+            with hook.paused():
+                net.optimiser.zero_grad()
+                net.other[0](X).square().mean().backward()
+                net.optimiser.step()
+
+        with hook:
+            for _ in range(3):
+                optimiser.zero_grad()
+                out = net(X.clone())
+                loss = CE(out, Y) + (out @ net.queue.clone().T).square().mean()
+                if early:
+                    write(out, loss)
+                loss.backward()
+                if not early:
+                    write(out, loss)
+                optimiser.step()
+        found.append([*net.net.parameters(), *net.other[0].parameters(), net.queue, net.mean])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("read", [lambda t: t.item(), lambda t: t.data * 1, lambda t: t.detach() + 0, float])
+def test_every_way_of_reading_a_written_attribute_is_refused(read: Callable[[Tensor], Any]) -> None:
+    class Net(Scaled):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                factor = read(self.seen)
+            return self.net(x) * (1 + factor)
+
+    net = Net()
+    with CurvatureHook(h=H):
+        loss = CE(net(X.clone()), Y)
+        net.seen += 1
+        with pytest.raises(HookError, match="written between it and backward"):
+            loss.backward()
+
+
+# --- tensors without a graph that outlive their step ---------------------------------------------------------------
+
+
+def log_of_rows(log: Tensor, step: int, right: Tensor) -> Tensor:
+    factor = 1 + log[step].clone()
+    log[step + 1].add_(right)
+    return factor
+
+
+def whole_log(log: Tensor, step: int, right: Tensor) -> Tensor:
+    factor = 1 + log.sum()
+    log[step + 1] = right
+    return factor
+
+
+@pytest.mark.parametrize("use", [log_of_rows, whole_log])
+def test_what_an_earlier_step_left_in_a_log_is_data(use: Callable[[Tensor, int, Tensor], Tensor]) -> None:
+    found = []
+    for detached in (False, True):
+        net, log = net_of(3), torch.zeros(5, dtype=torch.float64)
+        optimiser = torch.optim.SGD(net.parameters(), 0.1)
+        with CurvatureHook(h=H):
+            for step in range(4):
+                optimiser.zero_grad()
+                out = net(X + step)
+                right = (out.argmax(1) == Y).double().mean()
+                loss = CE(out, Y) * use(log, step, right.detach() if detached else right)
+                loss.backward()
+                optimiser.step()
+        found.append([*net.parameters(), log])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_an_accuracy_of_the_step_before_is_data_and_one_of_this_x_is_not() -> None:
+    net, factor = net_of(3), torch.ones((), dtype=torch.float64)
+    with CurvatureHook(h=H):
+        for step in range(3):
+            x = X + step
+            out = net(x)
+            right = (out.argmax(1) == Y).double().mean()
+            (CE(out, Y) * factor).backward()
+            factor = 1 + right
+        again = CE(net(x), Y) * factor
+        with pytest.raises(HookError, match="second route"):
+            again.backward()

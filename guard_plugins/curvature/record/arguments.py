@@ -1,4 +1,4 @@
-"""The tensors among the arguments of a function, and whether those among them that are recorded can be made again."""
+"""The tensors among the arguments of a call, and whether those among them that are recorded can be made again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from guard_plugins.curvature.record.graph import (
     Node,
     Operation,
     Output,
+    Source,
+    Token,
     Unrepeatable,
     WrittenInto,
     now,
@@ -51,16 +53,37 @@ def spent(node: Node) -> Unrepeatable | None:
     return node.call.spent if isinstance(node, (Output, WrittenInto)) and isinstance(node.call, Call) else None
 
 
-def spent_behind(node: Node) -> Unrepeatable | None:
-    """Return the mark of a tensor that ``node`` was made of and whose record was forgotten, None where all is there."""
-    stack, seen = [node], set[int]()
+def spent_behind(node: Node, known: dict[int, Unrepeatable | None]) -> Unrepeatable | None:
+    """Return the mark of a tensor that ``node`` was made of and whose record was forgotten, None where all is there.
+
+    Args:
+        node: The node.
+        known: What was found for others, by identity; it is added to, so that no node is looked at twice.
+    """
+    stack = [node]
     while stack:
-        if (gone := spent(one := stack.pop())) is not None:
-            return gone
-        if id(one) not in seen:
-            seen.add(id(one))
-            stack.extend(one.parents)
-    return None
+        one = stack[-1]
+        waiting = [] if id(one) in known or spent(one) else [p for p in one.parents if id(p) not in known]
+        if waiting:
+            stack += waiting
+            continue
+        stack.pop()
+        if id(one) not in known:
+            known[id(one)] = spent(one) or next(filter(None, (known[id(p)] for p in one.parents)), None)
+    return known[id(node)]
+
+
+def inputs_behind(node: Node | None) -> frozenset[Token]:
+    """Return the inputs that a tensor was made of, as far as anything is known of them."""
+    found, stack, seen = frozenset[Token](), [node], set[int]()
+    while stack:
+        one = stack.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        found |= {one.token} if isinstance(one, Source) else one.of if isinstance(one, Unrepeatable) else frozenset()
+        stack += one.parents
+    return found
 
 
 def copyable(tensor: Tensor) -> bool:
@@ -73,3 +96,16 @@ def copy_of(before: Tensor) -> Node:
     autocast, stamps = Autocast.save(before.device.type), [version_of(before)]
     made = Operation(now(), (before,), {}, [], [before], autocast, torch.clone, None, stamps=stamps)
     return Output(now(), made, 0)
+
+
+def linked(kept: list[Any]) -> tuple[list[Node], list[Tensor]]:
+    """Return the nodes among the kept leaves of a call, and the plain tensors."""
+    nodes = [leaf for leaf in kept if isinstance(leaf, Node)]
+    return nodes, [leaf for leaf in kept if isinstance(leaf, Tensor)]
+
+
+def register(call: Call) -> None:
+    """Let each recorded input know that ``call`` needs its numbers."""
+    for node in call.needs:
+        if isinstance(node, Source):
+            node.users.add(call)

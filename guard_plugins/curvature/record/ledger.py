@@ -12,8 +12,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from guard_plugins.curvature.record.arguments import spent_behind
-from guard_plugins.curvature.record.graph import Call, Node, Source, Token, Unrepeatable, Watched, now
+from guard_plugins.curvature.record.arguments import inputs_behind, spent_behind
+from guard_plugins.curvature.record.graph import SPENT, Lean, Node, Token, Unrepeatable, Watched, now
 from guard_plugins.curvature.record.known import Known, is_data, version_of
 from guard_plugins.curvature.record.wrapped import bare, base_of, in_gradient_transform
 
@@ -75,17 +75,25 @@ class TensorLedger:
         """Note that ``tensor`` was made by ``node``."""
         known = self.of(tensor)
         known.node, known.stamp = node, version_of(tensor)
-        self._marked.add(id(tensor))
+        if not isinstance(node, (Lean, Unrepeatable)):  # these hold nothing
+            self._marked.add(id(tensor))
 
     def settle(self) -> None:
-        """Let go of what was computed beside a loss whose record was forgotten: an accuracy would keep the labels."""
-        entries = {key: self._known[key] for key in self._marked if key in self._known}
-        for key, entry in entries.items():
-            gone = None if entry.node is None else spent_behind(entry.node)
-            if gone is not None:
+        """Let go of what was computed beside a loss whose record was forgotten: an accuracy would keep the labels.
+
+        What has no graph is data from then on, for all but another loss of the same x.
+        """
+        found: dict[int, Unrepeatable | None] = {}
+        marked, self._marked = self._marked, set()
+        for key, entry in [(key, self._known[key]) for key in marked if key in self._known]:
+            gone = None if entry.node is None else spent_behind(entry.node, found)
+            tensor = entry.ref()
+            if gone is None or tensor is None:
+                self._marked.add(key)
+            elif gone.why != SPENT or tensor.requires_grad:
                 entry.node = gone
-                self._marked.discard(key)
-        self._marked.intersection_update(entries)
+            else:
+                entry.ancestors, entry.node = entry.ancestors | inputs_behind(entry.node), None
 
     def is_input(self, leaf: Tensor) -> bool:
         """Return whether ``leaf`` is what a watched tensor became."""
@@ -233,16 +241,3 @@ def _of_samples(output: Tensor, inputs: Sequence[Tensor], ancestors: frozenset[T
 def _are_labels(tensors: Sequence[Tensor]) -> bool:
     """Return whether ``tensors`` are integers that are no pixels."""
     return bool(tensors) and all(t.dtype in _LABELS for t in tensors)
-
-
-def linked(kept: list[Any]) -> tuple[list[Node], list[Tensor]]:
-    """Return the nodes among the kept leaves of a call, and the plain tensors."""
-    nodes = [leaf for leaf in kept if isinstance(leaf, Node)]
-    return nodes, [leaf for leaf in kept if isinstance(leaf, Tensor)]
-
-
-def register(call: Call) -> None:
-    """Let each recorded input know that ``call`` needs its numbers."""
-    for node in call.needs:
-        if isinstance(node, Source):
-            node.users.add(call)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from guard_plugins.curvature.record.arguments import copy_of, copyable, tensors_in, without_record
+from guard_plugins.curvature.record.arguments import copy_of, copyable, linked, register, tensors_in, without_record
 from guard_plugins.curvature.record.functions import (
     ASKING,
     CONSTANT,
@@ -23,7 +23,7 @@ from guard_plugins.curvature.record.functions import (
 )
 from guard_plugins.curvature.record.graph import Lean, Node, Operation, Output, Unrepeatable, WrittenInto, now
 from guard_plugins.curvature.record.known import Known, version_of
-from guard_plugins.curvature.record.ledger import TensorLedger, linked, register
+from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.state.pytree import form_of, leaves_of, replace_leaves, tensors_of
 from guard_plugins.curvature.state.snapshots import Autocast, RandomState
 
@@ -241,4 +241,4 @@ def _written(call: Node, target: Node | None) -> Node:
     """Return the node of a tensor that ``call`` wrote into, or into what it is a view of."""
     if isinstance(call, (Lean, Unrepeatable)):
         return call
-    return Unrepeatable(now(), _PLAIN_WRITE) if target is None else WrittenInto(now(), call, target)
+    return WrittenInto(now(), call, Unrepeatable(now(), _PLAIN_WRITE) if target is None else target)

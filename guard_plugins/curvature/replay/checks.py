@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from guard_plugins.curvature.messages import about_inputs, about_losses, about_models, about_steps
 from guard_plugins.curvature.record.graph import Call, Kept, Lean, ModuleCall, Unrepeatable
 from guard_plugins.curvature.record.known import version_of
 from guard_plugins.curvature.record.ledger import TensorLedger
+from guard_plugins.curvature.replay.module_reads import is_closed
 from guard_plugins.curvature.replay.replay import Replay
 from guard_plugins.curvature.replay.routes import reject_second_routes
 
@@ -30,7 +33,6 @@ def reject_unfaithful(replay: Replay, ledger: TensorLedger, *, said: bool) -> No
         raise about_steps.half_due()
     for call in replay.calls:
         _reject_changed_model(call, ledger)
-    _reject_changed_attributes(replay, ledger)
     for node in replay.nodes:
         if isinstance(node, Call):
             _reject_changed_tensors(node, ledger)
@@ -53,17 +55,25 @@ def _reject_features(replay: Replay) -> None:
             raise about_inputs.detached_input(source.name, source.features, data.name)
 
 
-def _reject_changed_attributes(replay: Replay, ledger: TensorLedger) -> None:
-    """Refuse a tensor that a module has as an attribute and that the loop wrote between the call and backward."""
+def changed_attributes(replay: Replay, ledger: TensorLedger) -> list[Tensor]:
+    """Return the tensors that modules have as attributes and that the loop wrote between the call and backward.
+
+    A replay must not read them. What a model only holds (a queue for the loop, the state of an optimiser) it may hold.
+
+    Raises:
+        HookError: If there are some, and what a module reads cannot be seen.
+    """
     advanced = {id(tensor) for call in replay.calls for tensor in call.attributes.written_by_call()}
+    found: list[Tensor] = []
     for call in replay.calls:
         written = call.attributes.written_later()
         if ledger.data_written:
             known = [(tensor, ledger.get(tensor)) for tensor in call.attributes.tensors()]
             written += [tensor for tensor, entry in known if entry is not None and entry.written > call.order]
-        for tensor in written:
-            if id(tensor) not in advanced:
-                raise about_losses.written_since(tuple(tensor.shape))
+        found += [tensor for tensor in written if id(tensor) not in advanced]
+    if found and any(map(is_closed, replay.modules())):
+        raise about_losses.written_since(tuple(found[0].shape))
+    return found
 
 
 def _reject_changed_tensors(call: Call, ledger: TensorLedger) -> None:

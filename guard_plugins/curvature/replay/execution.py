@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guard_plugins.curvature.messages import about_losses
 from guard_plugins.curvature.record.graph import Call, ModuleCall, Node, Operation, Output, WrittenInto
-from guard_plugins.curvature.state.pytree import contents_of, form_of, map_leaves
+from guard_plugins.curvature.state.pytree import alike_before, contents_of, form_of, map_leaves
 from guard_plugins.curvature.state.snapshots import evaluation_mode, requiring_gradients
 from guard_plugins.curvature.state.wrappers import without_ddp
 
@@ -42,11 +42,11 @@ def execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside, *, eval
                     node.random.restore()
                 args, kwargs = map_leaves(filled, (node.args, node.kwargs), {})
                 with node.autocast.context():
-                    made[id(node)] = _alike(node, node.function(*args, **kwargs), evaluation=evaluation)
+                    made[id(node)] = _alike(node, node.function(*args, **kwargs), nodes, evaluation=evaluation)
             case ModuleCall():
                 args, kwargs = map_leaves(filled, (node.args, node.kwargs), {})
                 result = _called(node, args, kwargs, inside, evaluation=evaluation)
-                made[id(node)] = _alike(node, result, evaluation=evaluation)
+                made[id(node)] = _alike(node, result, nodes, evaluation=evaluation)
             case Output():
                 made[id(node)] = contents_of(made[id(node.call)])[node.index]
             case WrittenInto():
@@ -54,8 +54,8 @@ def execute(nodes: Sequence[Node], made: dict[int, Any], inside: Inside, *, eval
     return made
 
 
-def _alike(call: Call, result: Any, *, evaluation: bool) -> Any:
-    """Return ``result`` if what it holds can be found by its place, as in the loop's own.
+def _alike(call: Call, result: Any, nodes: Sequence[Node], *, evaluation: bool) -> Any:
+    """Return ``result`` if what ``nodes`` take of it can be found by its place, as in the loop's own.
 
     Raises:
         HookError: If it has other keys or another number of things, as where a model leaves out what it does not need.
@@ -63,13 +63,20 @@ def _alike(call: Call, result: Any, *, evaluation: bool) -> Any:
     if isinstance(result, Tensor) and call.form is True:
         return result
     form = form_of(result)
-    if form != call.form:
+    if form != call.form and not _found_before(call, form, result, nodes):
         name = name_of(call) if isinstance(call, Operation) else type(getattr(call, "module", call)).__name__
         wrong = (
             about_losses.other_form_in_eval if evaluation and isinstance(call, ModuleCall) else about_losses.other_form
         )
         raise wrong(name, _shown(call.form), _shown(form))
     return result
+
+
+def _found_before(call: Call, form: Any, result: Any, nodes: Sequence[Node]) -> bool:
+    """Return whether all that is taken of a result lies before what is of another form (a list of detections, say)."""
+    last = max((node.index for node in nodes if isinstance(node, Output) and node.call is call), default=-1)
+    known = alike_before(form, form)[0] == len(contents_of(result))  # each thing has a place in the form
+    return known and last < alike_before(call.form, form)[0]
 
 
 def _shown(form: Any) -> str:

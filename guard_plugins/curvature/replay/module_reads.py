@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from guard_plugins.curvature.messages import about_inputs
+from guard_plugins.curvature.messages import about_inputs, about_losses
 from guard_plugins.curvature.record.arguments import spent, tensors_in
 from guard_plugins.curvature.record.functions import ASKING, DETACHED, PROPERTIES, SHAPE_ONLY
 from guard_plugins.curvature.record.graph import Lean, ModuleCall, Node
@@ -23,6 +23,10 @@ from guard_plugins.curvature.state.wrappers import is_compiled
 _INTERNAL: Final = frozenset(nn.Module().__dict__)
 _PLAIN: Final = frozenset({bool, int, float, str, type(None), torch.dtype, torch.device, OrderedDict, type})
 _HELD: Final = frozenset({dict, list, tuple, set, deque})
+_ABOUT: Final = ASKING & {
+    "__len__", "dim", "element_size", "get_device", "is_complex", "is_contiguous", "is_floating_point", "numel", "size",
+    "storage_offset", "stride",
+}  # fmt: skip
 _ENTRIES: Final = 32  # of a container, which may be a log of everything
 
 
@@ -68,21 +72,27 @@ def _made_by(node: Node | None, module: nn.Module) -> bool:
     return isinstance(call, ModuleCall) and call.module is module
 
 
+def is_closed(module: nn.Module) -> bool:
+    """Return whether what a module calls cannot be looked at: it is scripted or compiled."""
+    return isinstance(module, torch.jit.ScriptModule) or is_compiled(module)
+
+
 class Reads:
     """Looks, in a replay, for tensors that depend on x and reach a module otherwise than as its arguments.
 
     Args:
         ledger: The notes of the session.
         sources: The recorded inputs.
+        written: Tensors of modules that the loop has written since, so that no module may read them either.
     """
 
-    def __init__(self, ledger: TensorLedger, sources: Iterable[Any]) -> None:
+    def __init__(self, ledger: TensorLedger, sources: Iterable[Any], written: Iterable[Tensor] = ()) -> None:
         self._ledger, self._sources = ledger, list(sources)
+        self.written = {id(tensor) for tensor in written}
 
     def inside(self, call: ModuleCall) -> AbstractContextManager[Any]:
         """Return a context in which the functions that a module calls are looked at."""
-        closed = isinstance(call.module, torch.jit.ScriptModule) or is_compiled(call.module)
-        return nullcontext() if closed else _Mode(self, type(call.module).__name__)
+        return nullcontext() if is_closed(call.module) else _Mode(self, type(call.module).__name__)
 
     def look(self, tensor: Tensor, module: str) -> None:
         """Raise if ``tensor`` depends on x.
@@ -97,6 +107,21 @@ class Reads:
         if recorded or any(is_dependent(known, source) for source in self._sources):
             raise about_inputs.read_inside(module, f"a tensor of shape {tuple(tensor.shape)}")
 
+    def look_for_written(self, function: Any, tensors: Iterable[Tensor]) -> None:
+        """Raise if a function that takes more than the shape of a tensor is given one that was written.
+
+        Raises:
+            HookError: If it is.
+        """
+        name = getattr(function, "__name__", "")
+        if name == "__get__":
+            name = getattr(getattr(function, "__self__", None), "__name__", "")
+            if name != "data" and name not in PROPERTIES:
+                return
+        for tensor in tensors if name not in SHAPE_ONLY and name not in _ABOUT else ():
+            if id(tensor) in self.written:
+                raise about_losses.written_since(tuple(tensor.shape))
+
 
 class _Mode(TorchFunctionMode):
     def __init__(self, reads: Reads, module: str) -> None:
@@ -107,6 +132,8 @@ class _Mode(TorchFunctionMode):
         if torch.compiler.is_compiling():
             return func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
+        if self._reads.written:
+            self._reads.look_for_written(func, tensors_in(args, kwargs or {}))
         if name == "__get__":
             name = getattr(getattr(func, "__self__", None), "__name__", "")
             looked = name in PROPERTIES

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 CONTAINERS: Final = frozenset({list, dict, set, deque, defaultdict, OrderedDict, Counter})
 ENTRIES: Final = 32  # of a container, which may be a log of everything
 _DEPTH: Final = 4
+_MANY: Final = 4096  # entries of a list or dict in a record, from which on only what is added at its end is state
+_TAIL: Final = 1024
 _BYTES: Final = 1 << 20  # of an array that counts something; a larger one holds data
 _NUMBERS: Final = frozenset({bool, int, float, complex, str, bytes, type(None), tuple, torch.device, torch.dtype})
 _NUMPY_GENERATORS: Final = frozenset({"numpy.random._generator.Generator", "numpy.random.mtrand.RandomState"})
+_LOGS: Final = frozenset({list, dict, defaultdict, OrderedDict})
 _STATE: Final = frozenset({"container", "array", "generator"})
 _KINDS: Final[weakref.WeakKeyDictionary[type, str]] = weakref.WeakKeyDictionary()
 _NO_RECORDS: Final = (Tensor, nn.Module, type, ModuleType, FunctionType, MethodType)
@@ -29,7 +32,8 @@ class Held:
     """Containers, records, arrays and generators among some values and what these hold, as they are at one moment.
 
     A record is an object whose attributes are all numbers, strings, tensors, containers or arrays: a meter, a schedule,
-    settings. Other objects, such as a trainer or a logger, are none of a module's state.
+    settings. Other objects, such as a trainer or a logger, are none of a module's state. Of a long list or dict in a
+    record only the end is put back, where a log grows.
 
     Args:
         values: The values.
@@ -41,8 +45,8 @@ class Held:
     def __init__(self, values: list[Any]) -> None:
         self._containers: list[tuple[Any, Any]] = []
         self._others: list[Callable[[], Any]] = []
-        self.entries, seen = list(values), set[int]()
-        for _ in range(_DEPTH):
+        self.entries, seen, deep = list(values), set[int](), set[int]()
+        for depth in range(_DEPTH):
             inner: list[Any] = []
             for value in [v for v in values if type(v) not in _NUMBERS]:  # nearly all are: this is quick
                 container = _container_of(value)
@@ -51,9 +55,14 @@ class Held:
                 seen.add(id(container))
                 if _kind(value) in ("array", "generator"):
                     self._others.append(_restoring(value))
+                    continue
+                if (depth > 1 or id(value) in deep) and len(container) > _MANY and type(value) in _LOGS:
+                    self._others.append(_restoring_end(value))  # the words of a text, the files of a data set
                 else:
                     self._containers.append((container, container.copy()))
-                    inner += first(container)
+                inner += (held := first(container))
+                if container is not value:
+                    deep.update(map(id, held))
             self.entries += inner
             values = inner
 
@@ -76,7 +85,7 @@ def _container_of(value: Any) -> Any:
     kind = _kind(value)
     if kind == "record":
         held = vars(value)
-        return held if all(_is_plain(entry) for entry in held.values()) else None
+        return held if type(held) is dict and all(_is_plain(entry) for entry in held.values()) else None
     if kind == "array":
         return value if value.nbytes <= _BYTES and value.flags.writeable and not value.dtype.hasobject else None
     return value if kind in ("container", "generator") else None
@@ -93,6 +102,25 @@ def _restoring(value: Any) -> Callable[[], Any]:
     if hasattr(value, "set_state"):
         return functools.partial(value.set_state, value.get_state())
     return functools.partial(value.__setitem__, ..., value.copy())
+
+
+def _restoring_end(log: Any) -> Callable[[], None]:
+    """Return what puts back the end of a long list or dict, which takes no time that grows with its length."""
+    kept, items = len(log) - _TAIL, isinstance(log, dict)
+    end = list(itertools.islice(reversed(log.items()), _TAIL))[::-1] if items else log[kept:]
+
+    def restore() -> None:
+        if len(log) < kept:  # emptied since
+            return
+        if not items:
+            log[kept:] = end
+            return
+        while len(log) > kept:
+            log.popitem()
+        for key, value in end:
+            log[key] = value
+
+    return restore
 
 
 def _is_plain(value: Any) -> bool:

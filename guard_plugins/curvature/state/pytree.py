@@ -140,6 +140,31 @@ def form_of(value: Any, depth: int = 0) -> Any:
     return [(name, form_of(entry, depth + 1)) for name, entry in held.items()]
 
 
+def alike_before(one: Any, other: Any) -> tuple[int, bool]:
+    """Return how many things lie before the first difference of two forms, and whether there is one.
+
+    A container with other keys, or of another length, differs as a whole: a loop may go over all it holds.
+    """
+    if not (isinstance(one, list) and isinstance(other, list)):
+        return int(one == other), one != other
+    if len(one) != len(other):
+        return 0, True
+    pairs, count = list(zip(map(_named, one), map(_named, other), strict=True)), 0
+    if any(a[0] != b[0] for a, b in pairs):
+        return 0, True
+    for (_, a), (_, b) in pairs:
+        within, differ = alike_before(a, b)
+        count += within
+        if differ:
+            return count, True
+    return count, False
+
+
+def _named(entry: Any) -> tuple[Any, Any]:
+    """Return an entry of a form with its key, or its place in a sequence without one."""
+    return entry if isinstance(entry, tuple) else (None, entry)
+
+
 def _open(value: Any, found: list[Any], seen: set[int], depth: int) -> None:
     for leaf in leaves_of(value):
         attributes = None if isinstance(leaf, _CLOSED) or id(leaf) in seen else getattr(leaf, "__dict__", None)

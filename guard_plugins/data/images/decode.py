@@ -30,7 +30,7 @@ EXTENSIONS: Final = frozenset(
 FULL_RANGE: Final = (0.0, 65535.0)
 """What becomes black and white in images deeper than 8 bits, unless ``DataRequest.range`` says otherwise."""
 
-_KINDS: Final = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_KINDS: Final = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 """What a file may be, whatever its name. Pillow knows more kinds: EPS goes to Ghostscript, which runs what is in it."""
 
 _DEEP: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})

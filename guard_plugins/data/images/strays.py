@@ -77,13 +77,14 @@ def identity_of(folder: str | Path) -> Identity:
 
 
 def require_whole_links(folder: Path) -> None:
-    """Refuse a link beside the class folders that leads nowhere: a class may be missing.
+    """Refuse a link beside the class folders that leads nowhere: a class may be missing, if it is no file's name.
 
     Raises:
         DataError: If there is one.
     """
     for child in folder.iterdir():
-        if child.is_symlink() and not child.name.startswith(".") and not child.exists():
+        a_file = child.suffix.lower() in EXTENSIONS | _NO_PICTURES
+        if child.is_symlink() and not (a_file or child.name.startswith(".") or child.exists()):
             raise DataError(
                 f"The link {child} leads nowhere, so a class may be missing.", seen=f"it says {child.readlink()}",
                 do="Correct it, or remove it.",

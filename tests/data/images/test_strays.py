@@ -61,6 +61,11 @@ def test_a_link_to_a_class_that_leads_nowhere_is_refused(tree: Path, goal: str) 
     assert caught.value.seen == f"it says {goal}"
 
 
+def test_a_link_to_a_file_that_leads_nowhere_is_no_class(tree: Path) -> None:
+    (tree / "train" / "labels.csv").symlink_to("nowhere.csv")
+    assert load(tree).notes == ()
+
+
 def test_a_folder_in_a_class_that_cannot_be_read_is_an_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = tree / "train" / "ant" / "more"
     hidden.mkdir()
@@ -94,7 +99,7 @@ def test_a_program_in_place_of_an_image_is_not_run(tree: Path, monkeypatch: pyte
     assert Folder().side(DataRequest(root=tree)) == 6
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO", "TGA"])
 def test_a_name_with_the_ending_of_another_kind_is_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ("x.jpg" if kind == "PNG" else "x.png")
     Image.new("RGB", (4, 4), (10, 20, 30)).save(path, format=kind)
