@@ -83,8 +83,13 @@ def require_finite_weights(model: Normalised, who: str) -> None:
         raise TrainingError(
             f"The {who}'s training ended in weights that are not finite numbers",
             seen=f"{len(bad)} of {len(tensors)} tensors, such as {bad[0]}",
-            do=f"Lower --{who}.lr, or the weight of the curvature term ({_WEIGHT[who]}).",
+            do=calmer(who),
         )
+
+
+def calmer(who: str) -> str:
+    """Return what to do where the training of a ``teacher`` or ``student`` diverged."""
+    return f"Lower --{who}.lr, or the weight of the curvature term ({_WEIGHT[who]})."
 
 
 def teacher_file(path: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from guard_plugins.artifacts.teacher import calmer
 from guard_plugins.errors import TrainingError
 from guard_plugins.runtime.eval_mode import borrowed, device_of
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 _LOOKED_AT: Final = 32
 """Training images that are tried; one is enough where weights or statistics are out of hand."""
-_WEIGHTS: Final = {"teacher": "--guard.weight", "student": "--student.guard-weight"}
 
 
 @torch.no_grad()
@@ -41,5 +41,5 @@ def require_finite_logits(model: nn.Module, data: Data, *, who: str) -> None:
         raise TrainingError(
             f"The {who}'s training ended in a network whose logits are not finite numbers",
             seen=f"NaN or infinity for {int(bad.sum())} of {len(bad)} training images",
-            do=f"Lower --{who}.lr, or the weight of the curvature term ({_WEIGHTS[who]}).",
+            do=calmer(who),
         )  # fmt: skip

@@ -18,16 +18,16 @@ from guard_plugins.curvature.record.functions import ASKING, DETACHED, PROPERTIE
 from guard_plugins.curvature.record.graph import Lean, ModuleCall, Node
 from guard_plugins.curvature.record.ledger import TensorLedger
 from guard_plugins.curvature.replay.routes import is_dependent
+from guard_plugins.curvature.state.held import ENTRIES
+from guard_plugins.curvature.state.module_state import INTERNAL
 from guard_plugins.curvature.state.wrappers import is_compiled
 
-_INTERNAL: Final = frozenset(nn.Module().__dict__)
 _PLAIN: Final = frozenset({bool, int, float, str, type(None), torch.dtype, torch.device, OrderedDict, type})
 _HELD: Final = frozenset({dict, list, tuple, set, deque})
 _ABOUT: Final = ASKING & {
     "__len__", "dim", "element_size", "get_device", "is_complex", "is_contiguous", "is_floating_point", "numel", "size",
     "storage_offset", "stride",
 }  # fmt: skip
-_ENTRIES: Final = 32  # of a container, which may be a log of everything
 
 
 def set_on(module: nn.Module, ledger: TensorLedger) -> list[Tensor]:
@@ -46,7 +46,7 @@ def set_on(module: nn.Module, ledger: TensorLedger) -> list[Tensor]:
                 continue
             if isinstance(value, Tensor):
                 found += _set(value, ledger, module, type(part).__name__, name)
-            elif type(value) in _HELD and value and name not in _INTERNAL:
+            elif type(value) in _HELD and value and name not in INTERNAL:
                 found += _with_graphs(value, ledger)
     return found
 
@@ -62,7 +62,7 @@ def _set(value: Tensor, ledger: TensorLedger, module: nn.Module, owner: str, nam
 
 def _with_graphs(container: Any, ledger: TensorLedger) -> list[Tensor]:
     entries: Iterable[Any] = container.values() if type(container) is dict else container
-    tensors = [t for t in itertools.islice(entries, _ENTRIES) if isinstance(t, Tensor) and t.requires_grad]
+    tensors = [t for t in itertools.islice(entries, ENTRIES) if isinstance(t, Tensor) and t.requires_grad]
     known = ((t, ledger.get(t)) for t in tensors)
     return [t for t, entry in known if entry is not None and entry.node is None]
 

@@ -14,7 +14,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from guard_plugins.curvature.state.held import CONTAINERS, ENTRIES, Held, first
 from guard_plugins.curvature.state.leaves import made_of_inputs
 
-_INTERNAL: Final = frozenset(nn.Module().__dict__)
+INTERNAL: Final = frozenset(nn.Module().__dict__)
+"""Attributes that every module has."""
+
 _INDEXED: Final = CONTAINERS - {set, Counter}
 _HOLD_MODULES: Final = frozenset({list, tuple, dict, OrderedDict})
 _HOOKS: Final = (
@@ -71,9 +73,9 @@ class Attributes:
         own = [
             value
             for _, saved in self._slots
-            if len(saved) > len(_INTERNAL)
+            if len(saved) > len(INTERNAL)
             for name, value in saved.items()
-            if name not in _INTERNAL
+            if name not in INTERNAL
         ]
         self._held = Held(own)
         self._tensors = [(t, t._version) for t in self._held.entries if isinstance(t, Tensor) and not t.is_inference()]
@@ -117,7 +119,7 @@ class Attributes:
                 if isinstance(value, Tensor):
                     if value is not saved.get(name) and _is_dropped(value, is_input):
                         live[name] = value.detach()
-                elif type(value) in _INDEXED and value and name not in _INTERNAL:
+                elif type(value) in _INDEXED and value and name not in INTERNAL:
                     for key in _ends(value):
                         if _is_dropped(value[key], is_input):
                             value[key] = value[key].detach()
@@ -203,12 +205,12 @@ def parts_of(modules: Iterable[nn.Module]) -> list[nn.Module]:
 
 
 def _hidden_in(part: nn.Module) -> list[nn.Module]:
-    if len(part.__dict__) <= len(_INTERNAL):
+    if len(part.__dict__) <= len(INTERNAL):
         return []
     held = [
         value
         for name, value in part.__dict__.items()
-        if type(value) in _HOLD_MODULES and value and name not in _INTERNAL
+        if type(value) in _HOLD_MODULES and value and name not in INTERNAL
     ]
     return [entry for container in held for entry in first(container) if isinstance(entry, nn.Module)]
 
